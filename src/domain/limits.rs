@@ -1,0 +1,127 @@
+//! Every bound of the system, named once. A bound without a name here does not exist.
+
+use crate::domain::time::Millis;
+
+/// Bytes of one event, in any encoding, after decompression.
+pub const EVENT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a JSON request body, after decompression.
+pub const JSON_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of an NDJSON request body, after decompression.
+pub const NDJSON_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Lines of an NDJSON request body.
+pub const NDJSON_LINES_MAX: usize = 10_000;
+/// Events in one `/v1/events/batch` or JSON array request.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+/// How many bytes one compressed byte may become.
+pub const DECOMPRESSION_RATIO_MAX: usize = 100;
+/// Nesting of a JSON body.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Dimensions of one event.
+pub const DIMENSIONS_MAX: usize = 20;
+/// Bytes of a dimension's name.
+pub const DIMENSION_NAME_BYTES_MAX: usize = 64;
+/// Characters of a dimension's text value.
+pub const DIMENSION_VALUE_CHARS_MAX: usize = 256;
+/// Bytes of an event id or source.
+pub const EVENT_ID_BYTES_MAX: usize = 256;
+/// Events in one frame of the journal.
+pub const FRAME_EVENTS_MAX: usize = 16_384;
+/// Bytes of one frame before compression.
+pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of one journal record.
+pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of a quarantined body that are kept.
+pub const QUARANTINE_BYTES_MAX: usize = 64 * 1024;
+/// Dimensions that a metric may be grouped by.
+pub const GROUP_BY_MAX: usize = 3;
+/// Distinct groups of one series; later ones count in the group-less total alone.
+pub const GROUPS_PER_SERIES_MAX: usize = 1_000;
+
+/// Bytes of a rule's source.
+pub const RULE_BYTES_MAX: usize = 512;
+/// Nesting of a rule's parentheses and unary operators.
+pub const RULE_DEPTH_MAX: usize = 32;
+/// Nodes of a rule's tree.
+pub const RULE_NODES_MAX: usize = 64;
+
+/// How long after its end a window stays open for ordinary events.
+pub const GRACE: Millis = Millis::seconds(30);
+/// How old an event may be when it is accepted.
+pub const LATENESS_HORIZON: Millis = Millis::hours(48);
+/// How long an event's identity is remembered.
+pub const DEDUP_HORIZON: Millis = Millis::hours(49);
+/// How long a closed window stays in memory, so that a late event can overturn what it decided.
+pub const CORRECTION_HORIZON: Millis = Millis::hours(1);
+/// How far ahead of the clock an event may be.
+pub const AHEAD_MAX: Millis = Millis::minutes(5);
+/// A deadline handled later than this is stale: stored, not sent singly.
+pub const STALE_AFTER: Millis = Millis::minutes(15);
+/// The default repeat interval of alerts that read no quota.
+pub const REPEAT_INTERVAL: Millis = Millis::hours(4);
+
+/// Channels that one alert may name.
+pub const CHANNELS_PER_ALERT_MAX: usize = 10;
+/// Alerts of one tenant.
+pub const ALERTS_MAX: usize = 10_000;
+/// Channels of one tenant.
+pub const CHANNELS_MAX: usize = 500;
+/// Keys that are active in one workspace.
+pub const ACTIVE_KEYS_MAX: usize = 100;
+/// Accounts with settings of their own in one tenant.
+pub const ACCOUNTS_MAX: usize = 1_000_000;
+/// Metric definitions of one tenant.
+pub const METRICS_MAX: usize = 10_000;
+/// Entries of a `metadata` or `labels` map.
+pub const METADATA_ENTRIES_MAX: usize = 20;
+/// Characters of a `metadata` name.
+pub const METADATA_NAME_CHARS_MAX: usize = 40;
+/// Characters of a `metadata` value.
+pub const METADATA_VALUE_CHARS_MAX: usize = 500;
+/// Characters of a display name.
+pub const NAME_CHARS_MAX: usize = 200;
+/// Characters of an alert's message.
+pub const MESSAGE_CHARS_MAX: usize = 2_000;
+/// Bytes of a target URL.
+pub const URL_BYTES_MAX: usize = 2_048;
+/// How long an idempotency record is kept.
+pub const IDEMPOTENCY_HORIZON: Millis = Millis::hours(24);
+
+/// Items of one page.
+pub const PAGE_SIZE_MAX: usize = 100;
+/// Items of a page where the caller does not say.
+pub const PAGE_SIZE_DEFAULT: usize = 25;
+/// The furthest item that `page` reaches; past it a cursor is needed.
+pub const PAGE_REACH_MAX: usize = 10_000;
+/// Points times groups of one usage answer.
+pub const USAGE_POINTS_MAX: usize = 11_000;
+/// Items of one `errors[]`.
+pub const PROBLEM_ERRORS_MAX: usize = 20;
+
+/// Bytes that wait for the store before the fold waits too.
+pub const STORE_BACKLOG_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Records that one read of the journal returns.
+pub const READ_RECORDS_MAX: usize = 256;
+/// Bytes that one read of the journal returns, at least one record apart.
+pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Requests that wait for the journal's writer.
+pub const APPEND_QUEUE_MAX: usize = 1_024;
+
+/// Attempts to deliver one notification to one destination.
+pub const DELIVERY_ATTEMPTS_MAX: u32 = 10;
+/// Deliveries under way at once to one destination.
+pub const DELIVERIES_PER_DESTINATION_MAX: usize = 4;
+/// How long one delivery attempt may take.
+pub const DELIVERY_TIMEOUT: Millis = Millis::seconds(15);
+/// How long connecting may take.
+pub const CONNECT_TIMEOUT: Millis = Millis::seconds(5);
+/// Bytes that are read of a receiver's answer.
+pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that are kept of a receiver's answer.
+pub const RESPONSE_BYTES_KEPT: usize = 1_024;
+/// Notifications that one digest names.
+pub const DIGEST_ITEMS_MAX: usize = 20;
+
+// The accepted span must be inside the remembered span, or an accepted event could count twice.
+const _: () = assert!(DEDUP_HORIZON.0 >= LATENESS_HORIZON.0 + AHEAD_MAX.0);
+const _: () = assert!(FRAME_BYTES_MAX < RECORD_BYTES_MAX);
+const _: () = assert!(EVENT_BYTES_MAX <= JSON_BODY_BYTES_MAX);

@@ -1,0 +1,10 @@
+//! highwater: exact usage windows, quota levels and alerts, folded from a durable log.
+//!
+//! Layers import inward only: `domain ← {dedup, journal, store, notifier} ← runtime ← api ← cli`.
+
+pub mod domain;
+
+pub mod dedup;
+pub mod journal;
+pub mod notifier;
+pub mod store;
