@@ -22,6 +22,8 @@ pub mod limits;
 pub mod quantity;
 pub mod time;
 
+pub mod definition;
+
 pub mod rule;
 
 pub mod event;

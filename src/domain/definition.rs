@@ -1,0 +1,180 @@
+//! What people define: quotas, metrics, alerts, silences. The same values stand in commands, in copies to the partitions
+//! and in both folds.
+
+use crate::domain::id::{AccountScope, AlertId, ChannelId, MetricName, ProjectId, SilenceId};
+use crate::domain::quantity::Quantity;
+use crate::domain::time::{Millis, Period, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How the values of a span become one number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fold {
+    /// They add up.
+    #[default]
+    Sum,
+    /// The greatest counts.
+    Max,
+    /// The one with the latest event time counts.
+    Last,
+}
+
+impl Fold {
+    /// The name as the API writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Max => "max",
+            Self::Last => "last",
+        }
+    }
+}
+
+/// How much of a metric an account may use in a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// The limit, zero or more, in the metric's unit.
+    pub limit: Quantity,
+    /// The period after which counting starts anew.
+    pub period: Period,
+    /// How the period's values become `used`.
+    pub aggregate: Fold,
+}
+
+/// What is known of a metric. Undeclared metrics have the default one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricDefinition {
+    /// What is counted, for people.
+    pub unit: Option<String>,
+    /// How a window's values become its `value`.
+    pub aggregate: Fold,
+    /// The dimensions that get series of their own, at most [`GROUP_BY_MAX`](crate::domain::limits::GROUP_BY_MAX).
+    pub group_by: Vec<String>,
+}
+
+/// How bad it is when an alert fires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Look soon.
+    #[default]
+    Warning,
+    /// Look now.
+    Critical,
+}
+
+impl Severity {
+    /// The name as the API writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What an alert does about messages when all that it reads is missing. Its state is `no_data` in every case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoDataPolicy {
+    /// A firing resolves with reason `no_data`.
+    #[default]
+    Ok,
+    /// One `alert.no_data` is sent, and a resolve when data is back.
+    Alert,
+    /// A firing stays; nothing is sent.
+    Keep,
+}
+
+/// An alert as it was accepted: validated, with its channels resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertDefinition {
+    /// The alert.
+    pub id: AlertId,
+    /// Counts edits, from 1.
+    pub version: u64,
+    /// The account, or all of them.
+    pub account: AccountScope,
+    /// The metric that unqualified names stand for; each fitting one where absent.
+    pub metric: Option<MetricName>,
+    /// The rule's source.
+    pub rule: String,
+    /// The condition that ends a firing; "the rule is false" where absent.
+    pub recover: Option<String>,
+    /// The version of the rule grammar that accepted the sources.
+    pub grammar: u32,
+    /// How long the condition must hold before the alert fires.
+    pub hold: Millis,
+    /// How long a firing outlives its condition.
+    pub keep_firing_for: Millis,
+    /// After how long a firing that lasts is sent again (rules that read no quota).
+    pub repeat_interval: Millis,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What missing data means.
+    pub no_data: NoDataPolicy,
+    /// A name for people.
+    pub name: Option<String>,
+    /// A text that is sent along.
+    pub message: Option<String>,
+    /// Labels for silences and receivers.
+    pub labels: BTreeMap<String, String>,
+    /// The project that the alert belongs to.
+    pub project: Option<ProjectId>,
+    /// Where notifications go.
+    pub channels: Vec<ChannelId>,
+    /// Whether, and until when, the alert is paused.
+    pub pause: Option<Pause>,
+}
+
+/// A pause of an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// When it ends by itself; never where absent.
+    pub until: Option<Timestamp>,
+}
+
+/// Holds the messages of matching alerts for a while; their states go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// The silence.
+    pub id: SilenceId,
+    /// All of them must match.
+    pub matchers: Vec<Matcher>,
+    /// When it begins to hold.
+    pub starts_at: Timestamp,
+    /// When it ends.
+    pub ends_at: Timestamp,
+}
+
+/// One condition of a silence on a name: `alert_id`, `account_id`, `metric`, `severity`, `name` or a label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matcher {
+    /// What is looked at.
+    pub name: String,
+    /// The text or regular expression.
+    pub value: String,
+    /// How they are compared.
+    pub op: MatchOp,
+}
+
+/// How a matcher compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MatchOp {
+    /// Equal.
+    #[serde(rename = "=")]
+    Equal,
+    /// Not equal.
+    #[serde(rename = "!=")]
+    NotEqual,
+    /// The whole text matches the expression.
+    #[serde(rename = "=~")]
+    Matches,
+    /// The whole text does not match the expression.
+    #[serde(rename = "!~")]
+    MatchesNot,
+}
