@@ -1,0 +1,364 @@
+//! What people and tools may ask for, normalised and validated for shape before it is logged.
+
+use super::resource::{ApiKey, ChannelKind};
+use crate::domain::definition::{MetricDefinition, NoDataPolicy, Quota, Severity};
+use crate::domain::id::{
+    AccountId, AccountScope, AlertId, ChannelId, KeyId, MetricName, ProjectId, Tenant, WorkspaceId,
+};
+use crate::domain::time::{Millis, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One record of the control log: a command with who sent it and how it may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The workspace and mode that it acts on.
+    pub tenant: Tenant,
+    /// The key that sent it; absent for the command line.
+    pub actor: Option<KeyId>,
+    /// The request that carried it.
+    pub request_id: String,
+    /// The version that the caller expects the resource to have.
+    pub if_match: Option<u64>,
+    /// Makes a repetition answer as the first time.
+    pub idempotency: Option<Idempotency>,
+    /// What is asked for.
+    pub command: Command,
+}
+
+/// An `Idempotency-Key` in its scope, and what was sent with it. Both are SHA-256 digests in lower-case hex.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idempotency {
+    /// H(workspace, mode, credential lineage, method, route with parameters, key).
+    pub record: String,
+    /// H(content type, query, canonical body).
+    pub fingerprint: String,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// The first record of every control log; a second one is refused.
+    Initialise {
+        /// The key of the event fingerprints, 16 bytes.
+        fingerprint_key: [u8; 16],
+        /// How many partitions the data has, for ever.
+        partitions: u32,
+        /// What the folds go by.
+        settings: Settings,
+        /// Proves that a node holds the same master key.
+        master_key_check: String,
+    },
+    /// Changes what the folds go by.
+    ChangeSettings {
+        /// The settings from here on.
+        settings: Settings,
+    },
+    /// Creates a workspace.
+    CreateWorkspace {
+        /// Its id.
+        id: WorkspaceId,
+        /// Its name.
+        name: String,
+    },
+    /// Creates an API key.
+    CreateKey {
+        /// The key, as a hash.
+        key: ApiKey,
+    },
+    /// Creates an account with settings of its own.
+    CreateAccount {
+        /// The account.
+        account: AccountId,
+        /// A name for people.
+        name: Option<String>,
+        /// The caller's own notes.
+        metadata: BTreeMap<String, String>,
+    },
+    /// Changes an account; makes the record of one that was only seen.
+    UpdateAccount {
+        /// The account.
+        account: AccountId,
+        /// What changes.
+        patch: AccountPatch,
+    },
+    /// Deletes an account with its quotas and its usage.
+    DeleteAccount {
+        /// The account.
+        account: AccountId,
+    },
+    /// Sets a quota; creates the account's record where there is none.
+    PutQuota {
+        /// The account, or all of them.
+        account: AccountScope,
+        /// The metric.
+        metric: MetricName,
+        /// The quota.
+        quota: Quota,
+    },
+    /// Removes a quota.
+    DeleteQuota {
+        /// The account, or all of them.
+        account: AccountScope,
+        /// The metric.
+        metric: MetricName,
+    },
+    /// Defines a metric.
+    PutMetric {
+        /// The metric.
+        metric: MetricName,
+        /// What is known of it.
+        definition: MetricDefinition,
+    },
+    /// Changes a metric's definition.
+    UpdateMetric {
+        /// The metric.
+        metric: MetricName,
+        /// What changes.
+        patch: MetricPatch,
+    },
+    /// Makes a metric an undeclared one again.
+    DeleteMetric {
+        /// The metric.
+        metric: MetricName,
+    },
+    /// Creates a channel.
+    CreateChannel {
+        /// Its id.
+        id: ChannelId,
+        /// What it is.
+        draft: ChannelDraft,
+    },
+    /// Changes a channel.
+    UpdateChannel {
+        /// Which one.
+        id: ChannelId,
+        /// What changes.
+        patch: ChannelPatch,
+    },
+    /// Deletes a channel; refused while an alert names it.
+    DeleteChannel {
+        /// Which one.
+        id: ChannelId,
+    },
+    /// Creates an alert.
+    CreateAlert {
+        /// Its id.
+        id: AlertId,
+        /// What it is.
+        draft: Box<AlertDraft>,
+    },
+    /// Changes an alert.
+    UpdateAlert {
+        /// Which one.
+        id: AlertId,
+        /// What changes.
+        patch: Box<AlertPatch>,
+    },
+    /// Deletes an alert; a firing resolves once.
+    DeleteAlert {
+        /// Which one.
+        id: AlertId,
+    },
+    /// Pauses an alert.
+    PauseAlert {
+        /// Which one.
+        id: AlertId,
+        /// When the pause ends by itself.
+        until: Option<Timestamp>,
+    },
+    /// Ends a pause.
+    ResumeAlert {
+        /// Which one.
+        id: AlertId,
+    },
+}
+
+/// What the folds go by. Every change is a fact, so a refold sees the same values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How long after its end a window stays open.
+    pub grace: Millis,
+    /// How old an event may be when it is accepted.
+    pub lateness_horizon: Millis,
+    /// How long an event's identity is remembered.
+    pub dedup_horizon: Millis,
+    /// How long a closed window stays correctable.
+    pub correction_horizon: Millis,
+    /// Whether only accounts that someone created are accepted.
+    pub strict_accounts: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        use crate::domain::limits::{CORRECTION_HORIZON, DEDUP_HORIZON, GRACE, LATENESS_HORIZON};
+        Self {
+            grace: GRACE,
+            lateness_horizon: LATENESS_HORIZON,
+            dedup_horizon: DEDUP_HORIZON,
+            correction_horizon: CORRECTION_HORIZON,
+            strict_accounts: false,
+        }
+    }
+}
+
+/// Changes of an account. An absent field stays; `Some(None)` clears.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccountPatch {
+    /// The name for people.
+    pub name: Option<Option<String>>,
+    /// Entries of the caller's notes; `None` removes one.
+    pub metadata: Option<Option<BTreeMap<String, Option<String>>>>,
+}
+
+/// Changes of a metric's definition. An absent field stays; `Some(None)` clears.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetricPatch {
+    /// The unit.
+    pub unit: Option<Option<String>>,
+    /// How values become one.
+    pub aggregate: Option<crate::domain::definition::Fold>,
+    /// The dimensions with series of their own.
+    pub group_by: Option<Vec<String>>,
+}
+
+/// A channel to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelDraft {
+    /// What it is.
+    pub kind: ChannelKind,
+    /// A name for people.
+    pub name: String,
+    /// Whether alerts that name only the type go here.
+    pub default: bool,
+    /// Where and how to deliver, sealed with the master key.
+    pub sealed: String,
+    /// The target with its secret parts left out, for people.
+    pub hint: String,
+}
+
+/// Changes of a channel. An absent field stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelPatch {
+    /// The name for people.
+    pub name: Option<String>,
+    /// Whether alerts that name only the type go here.
+    pub default: Option<bool>,
+    /// The sealed target and its hint.
+    pub target: Option<(String, String)>,
+}
+
+/// An alert to be: validated, its channels resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertDraft {
+    /// The account, or all of them.
+    pub account: AccountScope,
+    /// The metric that unqualified names stand for.
+    pub metric: Option<MetricName>,
+    /// The rule as it was written.
+    pub rule: String,
+    /// The rule in its canonical spelling.
+    pub normalized: String,
+    /// What is odd about the rule.
+    pub warnings: Vec<AlertWarning>,
+    /// The condition that ends a firing.
+    pub recover: Option<String>,
+    /// The version of the rule grammar that accepted the sources.
+    pub grammar: u32,
+    /// `for`.
+    pub hold: Millis,
+    /// How long a firing outlives its condition.
+    pub keep_firing_for: Millis,
+    /// After how long a firing that lasts is sent again.
+    pub repeat_interval: Millis,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What missing data means.
+    pub no_data: NoDataPolicy,
+    /// A name for people.
+    pub name: Option<String>,
+    /// A text that is sent along.
+    pub message: Option<String>,
+    /// Labels for silences and receivers.
+    pub labels: BTreeMap<String, String>,
+    /// The caller's own notes.
+    pub metadata: BTreeMap<String, String>,
+    /// The project that the alert belongs to.
+    pub project: Option<ProjectId>,
+    /// The channels as they were written: a type, an id, or several.
+    pub channel: ChannelChoice,
+    /// What they stand for.
+    pub channels: Vec<ChannelId>,
+}
+
+/// Channels as a person writes them: `"slack"`, `"chn_…"`, or an array of either.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ChannelChoice {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+/// Something odd that does not keep an alert from being created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertWarning {
+    /// What it is, for programs.
+    pub code: String,
+    /// What it is, for people.
+    pub detail: String,
+}
+
+/// Changes of an alert. An absent field stays; `Some(None)` clears.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AlertPatch {
+    /// The account, or all of them.
+    pub account: Option<AccountScope>,
+    /// The metric that unqualified names stand for.
+    pub metric: Option<Option<MetricName>>,
+    /// The rule with its canonical spelling, warnings and grammar.
+    pub rule: Option<RulePatch>,
+    /// The condition that ends a firing.
+    pub recover: Option<Option<String>>,
+    /// `for`.
+    pub hold: Option<Millis>,
+    /// How long a firing outlives its condition.
+    pub keep_firing_for: Option<Millis>,
+    /// After how long a firing that lasts is sent again.
+    pub repeat_interval: Option<Millis>,
+    /// How bad it is.
+    pub severity: Option<Severity>,
+    /// What missing data means.
+    pub no_data: Option<NoDataPolicy>,
+    /// The name for people.
+    pub name: Option<Option<String>>,
+    /// The text that is sent along.
+    pub message: Option<Option<String>>,
+    /// Entries of the labels; `None` removes one.
+    pub labels: Option<Option<BTreeMap<String, Option<String>>>>,
+    /// Entries of the caller's notes; `None` removes one.
+    pub metadata: Option<Option<BTreeMap<String, Option<String>>>>,
+    /// The project that the alert belongs to.
+    pub project: Option<Option<ProjectId>>,
+    /// The channels as written, and what they stand for.
+    pub channel: Option<(ChannelChoice, Vec<ChannelId>)>,
+}
+
+/// A changed rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulePatch {
+    /// The rule as it was written.
+    pub source: String,
+    /// The rule in its canonical spelling.
+    pub normalized: String,
+    /// What is odd about it.
+    pub warnings: Vec<AlertWarning>,
+    /// The version of the rule grammar that accepted it.
+    pub grammar: u32,
+}

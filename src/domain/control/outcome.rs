@@ -1,0 +1,187 @@
+//! What the control fold answers to a command.
+
+use super::resource::{Account, Alert, ApiKey, Channel, MetricRecord, QuotaRecord, Workspace};
+use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
+use crate::domain::id::{AccountId, AccountScope, AlertId, MetricName, Position, SilenceId, Tenant};
+use crate::domain::time::Millis;
+use serde::{Deserialize, Serialize};
+
+/// What one entry of the control log did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// What the caller is told.
+    pub outcome: Outcome,
+    /// Whose outcome this is, where an idempotency record answered.
+    pub replayed_from: Option<String>,
+    /// What the partitions must learn.
+    pub changes: Vec<Change>,
+}
+
+/// What the caller is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It was made or changed; this is how it stands.
+    Created(Resource),
+    /// It was changed, or was so already.
+    Done(Resource),
+    /// It is gone.
+    Deleted,
+    /// Nothing changed.
+    Refused(Refused),
+}
+
+/// One resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resource {
+    /// Nothing to show.
+    None,
+    /// A workspace.
+    Workspace(Workspace),
+    /// An API key.
+    Key(Box<ApiKey>),
+    /// An account.
+    Account(Account),
+    /// A quota.
+    Quota(QuotaRecord),
+    /// A metric.
+    Metric(MetricRecord),
+    /// A channel.
+    Channel(Box<Channel>),
+    /// An alert.
+    Alert(Box<Alert>),
+}
+
+/// Why a command changed nothing. Shape was checked before the log; these depend on the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refused {
+    /// The log was set up before.
+    #[error("already initialised")]
+    AlreadyInitialised,
+    /// There is no such thing.
+    #[error("{kind} {id} does not exist")]
+    NotFound {
+        /// What was looked for.
+        kind: String,
+        /// Its id.
+        id: String,
+    },
+    /// It exists already, or is in use.
+    #[error("{detail}")]
+    Conflict {
+        /// What stands in the way.
+        detail: String,
+    },
+    /// The caller expected another version.
+    #[error("the version is {current}, not {expected}")]
+    VersionMismatch {
+        /// What the caller expects.
+        expected: u64,
+        /// What it is.
+        current: u64,
+    },
+    /// A bound would be passed.
+    #[error("at most {limit} {what}")]
+    LimitReached {
+        /// What is bounded.
+        what: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// A named channel vanished meanwhile.
+    #[error("channel {channel} does not exist")]
+    ChannelNotConfigured {
+        /// The channel.
+        channel: String,
+    },
+    /// The idempotency key was used for something else.
+    #[error("the idempotency key was used for another request, {original_request_id}")]
+    IdempotencyKeyReused {
+        /// That request.
+        original_request_id: String,
+    },
+}
+
+/// One thing that the partitions learn of the control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    /// The folds go by other settings.
+    Settings {
+        /// How long after its end a window stays open.
+        grace: Millis,
+        /// How long an event's identity is remembered.
+        dedup_horizon: Millis,
+        /// How long a closed window stays correctable.
+        correction_horizon: Millis,
+    },
+    /// A metric is defined, or undeclared again.
+    Metric {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// The metric.
+        metric: MetricName,
+        /// What is known of it.
+        definition: Option<MetricDefinition>,
+    },
+    /// A quota is set or removed.
+    Quota {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// The account, or all of them.
+        account: AccountScope,
+        /// The metric.
+        metric: MetricName,
+        /// The quota.
+        quota: Option<Quota>,
+    },
+    /// An alert is made or changed (edits, pauses, resumes).
+    Alert {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// How it stands.
+        definition: Box<AlertDefinition>,
+    },
+    /// An alert is gone.
+    AlertDeleted {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// Which one.
+        alert: AlertId,
+    },
+    /// An account is gone; its epoch is this change's control position.
+    AccountDeleted {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// Which one.
+        account: AccountId,
+    },
+    /// A sandbox starts anew; its epoch is this change's control position.
+    SandboxReset {
+        /// Workspace and mode.
+        tenant: Tenant,
+    },
+    /// A sandbox's clock is put forward.
+    ClockAdvanced {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// By how much.
+        by: Millis,
+    },
+    /// A silence is made or changed.
+    Silence {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// How it stands.
+        silence: Silence,
+    },
+    /// A silence is gone.
+    SilenceDeleted {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// Which one.
+        silence: SilenceId,
+    },
+}
+
+/// A change with the control position that made it.
+pub type PositionedChange = (Position, Change);
