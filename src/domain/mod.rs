@@ -20,6 +20,7 @@ pub mod id;
 pub mod invariant;
 pub mod limits;
 pub mod quantity;
+pub mod routing;
 pub mod time;
 
 pub mod definition;

@@ -1,7 +1,31 @@
-//! The partition engine: dedup verdicts, windows, quota levels, alert states and debts, folded from one log.
+//! The partition engine: windows, quota levels, alert states and debts, folded from one log.
 //!
-//! `apply` is total: what stands in the log is always taken in. It reads no clock; time is what the records say.
+//! [`Partition::apply`] is total: what stands in the log is always taken in. It reads no clock; time is what the records
+//! say. One event's way: [`engine`] counts it into its series ([`window`], [`level`]), [`judge`] evaluates the rules that
+//! read the series on the [`values`] of the moment, [`instance`] decides the step, [`tell`] performs it.
 
 pub mod aggregate;
 pub mod effect;
+pub mod fact;
 pub mod notification;
+
+mod engine;
+mod state;
+
+mod level;
+mod window;
+
+mod instance;
+mod judge;
+mod tell;
+mod values;
+
+mod changes;
+mod deadlines;
+mod debts;
+mod snapshot;
+
+pub use debts::Owed;
+pub use engine::Seen;
+pub use snapshot::{RestoreError, SNAPSHOT_FORMAT};
+pub use state::Partition;

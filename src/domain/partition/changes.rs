@@ -1,0 +1,461 @@
+//! Taking in what changed in the control plane.
+
+use super::effect::{Effects, Reason};
+use super::instance::Instance;
+use super::judge::{Cause, judge};
+use super::state::{Account, Compiled, Due, Horizons, Hush, Partition, TenantState};
+use super::tell::{Site, World};
+use crate::domain::control::outcome::{Change, PositionedChange};
+use crate::domain::definition::{AlertDefinition, Quota};
+use crate::domain::id::{AccountId, AccountScope, AlertId, Epoch, MetricName, Position, Stamp, Tenant};
+use crate::domain::routing::partition_of;
+use crate::domain::time::Timestamp;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Partition {
+    /// Takes in a copy of control changes; what was copied before is passed over.
+    pub(super) fn take_changes(
+        &mut self,
+        (after, through): (Position, Position),
+        changes: &[PositionedChange],
+        stamp: Stamp,
+        effects: &mut Effects,
+    ) {
+        if after > self.control_through {
+            return;
+        }
+        let mut index = 0;
+        for (position, change) in changes {
+            if *position > self.control_through {
+                self.take_change(change, Epoch(position.0), &mut Turn { stamp, index: &mut index, effects });
+            }
+        }
+        self.control_through = self.control_through.max(through);
+    }
+
+    fn take_change(&mut self, change: &Change, epoch: Epoch, turn: &mut Turn<'_>) {
+        match change {
+            Change::Settings { grace, dedup_horizon, correction_horizon } => {
+                self.horizons = Horizons { grace: *grace, dedup: *dedup_horizon, correction: *correction_horizon };
+                self.rebuild_timers();
+            }
+            Change::Metric { tenant, metric, definition } => {
+                let metrics = &mut self.tenant_mut(*tenant).metrics;
+                match definition {
+                    Some(definition) => metrics.insert(metric.clone(), definition.clone()),
+                    None => metrics.remove(metric),
+                };
+            }
+            Change::Quota { tenant, account, metric, quota } => self.change_quota(*tenant, account, (metric, *quota), turn),
+            Change::Alert { tenant, definition } => self.change_alert(*tenant, definition, turn),
+            Change::AlertDeleted { tenant, alert } => self.delete_alert(*tenant, *alert, turn),
+            Change::AccountDeleted { tenant, account } => {
+                if let Some(slot) = self.tenant_mut(*tenant).accounts.get(account).copied() {
+                    self.renew_account(slot, epoch, turn);
+                } else if self.routes_here(*tenant, account) {
+                    // The epoch must be known even where nothing was counted yet.
+                    let slot = self.account_slot(*tenant, account);
+                    self.renew_account(slot, epoch, turn);
+                }
+            }
+            Change::SandboxReset { tenant } => self.reset_tenant(*tenant, epoch, turn),
+            Change::ClockAdvanced { tenant, by } => {
+                let state = self.tenant_mut(*tenant);
+                state.advance = state.advance.plus(*by);
+                self.rebuild_timers();
+                self.run_deadlines(turn, true);
+            }
+            Change::Silence { tenant, silence } => {
+                let key = silence.id;
+                self.tenant_mut(*tenant).silences.insert(key, Hush::new(silence.clone()));
+                self.rebuild_timers();
+                self.after_silence(*tenant, turn);
+            }
+            Change::SilenceDeleted { tenant, silence } => {
+                self.tenant_mut(*tenant).silences.remove(silence);
+                self.after_silence(*tenant, turn);
+            }
+        }
+    }
+
+    pub(super) fn tenant_mut(&mut self, tenant: Tenant) -> &mut TenantState {
+        let (clock, grace) = (self.clock.now(), self.horizons.grace);
+        if !self.tenants.contains_key(&tenant) {
+            let state = TenantState::new(clock, grace);
+            self.timers.extend(super::deadlines::tenant_timers(tenant, &state, grace));
+            self.tenants.insert(tenant, state);
+        }
+        self.tenants.entry(tenant).or_insert_with(|| TenantState::new(clock, grace))
+    }
+
+    /// Returns an account's place, made where it is missing.
+    pub(super) fn account_slot(&mut self, tenant: Tenant, account: &AccountId) -> usize {
+        let slot = self.accounts.len();
+        let state = self.tenant_mut(tenant);
+        if let Some(found) = state.accounts.get(account) {
+            return *found;
+        }
+        let epoch = state.epoch;
+        state.accounts.insert(account.clone(), slot);
+        self.accounts.push(Account { slot, ..Account::new(tenant, account.clone(), epoch) });
+        slot
+    }
+
+    fn routes_here(&self, tenant: Tenant, account: &AccountId) -> bool {
+        partition_of(tenant.workspace, account, self.partition_count) == self.id
+    }
+
+    pub(super) fn tenant_clock(&self, tenant: Tenant) -> Timestamp {
+        let advance = self.tenants.get(&tenant).map(|state| state.advance).unwrap_or_default();
+        self.clock.now().plus(advance)
+    }
+
+    /// Runs `act` on accounts of a tenant, in order of their names.
+    pub(super) fn each_account(
+        &mut self,
+        tenant: Tenant,
+        turn: &mut Turn<'_>,
+        mut act: impl FnMut(&mut World<'_>, &TenantState, &mut Account),
+    ) {
+        let Some(state) = self.tenants.get(&tenant) else { return };
+        let mut world = World {
+            partition: self.id,
+            stamp: turn.stamp,
+            index: turn.index,
+            horizons: self.horizons,
+            effects: turn.effects,
+            debts: &mut self.debts,
+            timers: &mut self.timers,
+            dirty: &mut self.dirty,
+        };
+        for slot in state.accounts.values() {
+            if let Some(account) = self.accounts.get_mut(*slot) {
+                act(&mut world, state, account);
+            }
+        }
+    }
+
+    /// Runs `act` on one account.
+    pub(super) fn on_account<T>(
+        &mut self,
+        slot: usize,
+        turn: &mut Turn<'_>,
+        act: impl FnOnce(&mut World<'_>, &TenantState, &mut Account) -> T,
+    ) -> Option<T> {
+        let account = self.accounts.get_mut(slot)?;
+        let state = self.tenants.get(&account.tenant)?;
+        let mut world = World {
+            partition: self.id,
+            stamp: turn.stamp,
+            index: turn.index,
+            horizons: self.horizons,
+            effects: turn.effects,
+            debts: &mut self.debts,
+            timers: &mut self.timers,
+            dirty: &mut self.dirty,
+        };
+        Some(act(&mut world, state, account))
+    }
+
+    fn change_quota(
+        &mut self,
+        tenant: Tenant,
+        scope: &AccountScope,
+        (metric, quota): (&MetricName, Option<Quota>),
+        turn: &mut Turn<'_>,
+    ) {
+        let at = self.tenant_clock(tenant);
+        let cause = Cause::of(Reason::Redefined, at);
+        match scope {
+            AccountScope::One(account) => {
+                if !self.routes_here(tenant, account) {
+                    return;
+                }
+                let slot = self.account_slot(tenant, account);
+                if let Some(account) = self.accounts.get_mut(slot) {
+                    put(&mut account.quotas, metric, quota);
+                }
+                self.on_account(slot, turn, |world, state, account| requota(world, state, account, metric, cause));
+            }
+            AccountScope::All => {
+                put(&mut self.tenant_mut(tenant).quotas, metric, quota);
+                self.each_account(tenant, turn, |world, state, account| {
+                    if !account.quotas.contains_key(metric) {
+                        requota(world, state, account, metric, cause);
+                    }
+                });
+            }
+        }
+    }
+
+    fn change_alert(&mut self, tenant: Tenant, definition: &AlertDefinition, turn: &mut Turn<'_>) {
+        let at = self.tenant_clock(tenant);
+        if let AccountScope::One(account) = &definition.account
+            && self.routes_here(tenant, account)
+        {
+            self.account_slot(tenant, account);
+        }
+        let paused = definition.pause.is_some_and(|pause| pause.until.is_none_or(|until| until > at));
+        let compiled = Arc::new(Compiled::new(definition.clone(), paused));
+        let old = self.tenant_mut(tenant).alerts.get(&definition.id).cloned();
+        if paused && let Some(old) = &old {
+            // What ends by the pause is told as the alert stood before.
+            let cause = Cause::of(Reason::Paused, at);
+            self.end_all(tenant, old, cause, turn);
+        }
+        self.tenant_mut(tenant).alerts.insert(definition.id, compiled);
+        self.add_pause_timer(tenant, definition);
+        let edited = old.as_ref().is_none_or(|old| {
+            let before = &old.definition;
+            old.paused != paused
+                || before.rule != definition.rule
+                || before.recover != definition.recover
+                || before.metric != definition.metric
+                || before.account != definition.account
+        });
+        let resumed_or_new = old.as_ref().is_none_or(|old| old.paused);
+        let reason = if resumed_or_new { Reason::Condition } else { Reason::Edited };
+        let cause = Cause::of(reason, at);
+        self.each_account(tenant, turn, |world, state, account| {
+            refit(world, state, account, (definition.id, edited), cause);
+        });
+    }
+
+    /// Ends the episodes of all instances of an alert.
+    fn end_all(&mut self, tenant: Tenant, compiled: &Compiled, cause: Cause, turn: &mut Turn<'_>) {
+        self.each_account(tenant, turn, |world, state, account| {
+            for place in 0..account.instances.len() {
+                if account.instances.get(place).is_some_and(|instance| instance.alert == compiled.definition.id) {
+                    let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+                    world.reset(site, account, place, cause.reason);
+                }
+            }
+        });
+    }
+
+    fn delete_alert(&mut self, tenant: Tenant, alert: AlertId, turn: &mut Turn<'_>) {
+        let cause = Cause::of(Reason::Deleted, self.tenant_clock(tenant));
+        let Some(compiled) = self.tenant_mut(tenant).alerts.get(&alert).cloned() else { return };
+        self.end_all(tenant, &compiled, cause, turn);
+        self.tenant_mut(tenant).alerts.remove(&alert);
+        self.each_account(tenant, turn, |world, state, account| {
+            drop_instances(world, account, cause.at, |instance| instance.alert == alert);
+            account.retired.remove(&alert);
+            account.wire(&state.alerts);
+        });
+    }
+
+    /// Starts an account anew: its usage, quotas and episodes end.
+    pub(super) fn renew_account(&mut self, slot: usize, epoch: Epoch, turn: &mut Turn<'_>) {
+        let Some(account) = self.accounts.get(slot) else { return };
+        if epoch <= account.epoch {
+            return;
+        }
+        let cause = Cause::of(Reason::AccountDeleted, self.tenant_clock(account.tenant));
+        self.flush_account(slot, turn.effects);
+        self.on_account(slot, turn, |world, state, account| {
+            for place in 0..account.instances.len() {
+                let alert = account.instances.get(place).and_then(|instance| state.alerts.get(&instance.alert));
+                if let Some(compiled) = alert {
+                    let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+                    world.reset(site, account, place, cause.reason);
+                }
+            }
+            drop_instances(world, account, cause.at, |_| true);
+            account.series.clear();
+            account.quotas.clear();
+            account.seen = false;
+            account.epoch = epoch;
+            let alerts: Vec<AlertId> = state.alerts.keys().copied().collect();
+            for alert in alerts {
+                refit(world, state, account, (alert, false), Cause::of(Reason::Condition, cause.at));
+            }
+        });
+    }
+
+    fn reset_tenant(&mut self, tenant: Tenant, epoch: Epoch, turn: &mut Turn<'_>) {
+        let alerts: Vec<AlertId> = self.tenant_mut(tenant).alerts.keys().copied().collect();
+        for alert in alerts {
+            self.delete_alert(tenant, alert, turn);
+        }
+        let slots: Vec<usize> = self.tenant_mut(tenant).accounts.values().copied().collect();
+        for slot in slots {
+            self.renew_account(slot, epoch, turn);
+        }
+        let state = self.tenant_mut(tenant);
+        state.epoch = epoch;
+        state.advance = Default::default();
+        state.metrics.clear();
+        state.quotas.clear();
+        state.silences.clear();
+        self.rebuild_timers();
+    }
+
+    fn add_pause_timer(&mut self, tenant: Tenant, definition: &AlertDefinition) {
+        let due = Due::PauseEnds(tenant, definition.id);
+        self.timers.retain(|(_, other)| *other != due);
+        let advance = self.tenant_mut(tenant).advance;
+        if let Some(until) = definition.pause.and_then(|pause| pause.until) {
+            self.timers.insert((until.minus(advance), due));
+        }
+    }
+
+    /// Ends a pause whose time has come.
+    pub(super) fn end_pause(&mut self, tenant: Tenant, alert: AlertId, cause: Cause, turn: &mut Turn<'_>) {
+        let Some(compiled) = self.tenant_mut(tenant).alerts.get(&alert).filter(|compiled| compiled.paused) else { return };
+        let resumed = Arc::new(Compiled::new(compiled.definition.clone(), false));
+        self.tenant_mut(tenant).alerts.insert(alert, resumed);
+        self.each_account(tenant, turn, |world, state, account| refit(world, state, account, (alert, true), cause));
+    }
+
+    /// Sends what silences held and hold no longer.
+    pub(super) fn after_silence(&mut self, tenant: Tenant, turn: &mut Turn<'_>) {
+        let cause = Cause::of(Reason::SilenceEnded, self.tenant_clock(tenant));
+        self.tell_held(tenant, cause, turn);
+    }
+
+    pub(super) fn tell_held(&mut self, tenant: Tenant, cause: Cause, turn: &mut Turn<'_>) {
+        self.each_account(tenant, turn, |world, state, account| {
+            for place in 0..account.instances.len() {
+                let Some(instance) = account.instances.get(place) else { continue };
+                if let Some(compiled) = state.alerts.get(&instance.alert) {
+                    let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+                    world.remind(site, account, place, Reason::SilenceEnded);
+                    world.touch(account, place, cause.at);
+                }
+            }
+        });
+    }
+}
+
+/// The record that is being taken in, and what it has caused so far.
+pub(super) struct Turn<'a> {
+    pub(super) stamp: Stamp,
+    pub(super) index: &'a mut u32,
+    pub(super) effects: &'a mut Effects,
+}
+
+impl Cause {
+    pub(super) const fn of(reason: Reason, at: Timestamp) -> Self {
+        Self { reason, at, stale: false, accepted_at: None, open_window: None }
+    }
+}
+
+fn put(quotas: &mut std::collections::BTreeMap<MetricName, Quota>, metric: &MetricName, quota: Option<Quota>) {
+    match quota {
+        Some(quota) => quotas.insert(metric.clone(), quota),
+        None => quotas.remove(metric),
+    };
+}
+
+/// Evaluates what reads a quota that changed, and makes the instances that it brings about.
+fn requota(world: &mut World<'_>, state: &TenantState, account: &mut Account, metric: &MetricName, cause: Cause) {
+    let alerts: Vec<AlertId> = state.alerts.values().filter(|c| c.reads_quota()).map(|c| c.definition.id).collect();
+    for alert in alerts {
+        refit(world, state, account, (alert, false), cause);
+    }
+    for place in 0..account.instances.len() {
+        let reads = account.instances.get(place).is_some_and(|instance| {
+            let compiled = state.alerts.get(&instance.alert);
+            compiled.is_some_and(|c| c.reads_quota() && c.reads(instance.metric.as_ref(), metric))
+        });
+        if reads {
+            judge(world, state, account, place, cause);
+        }
+    }
+}
+
+/// Makes the instances that an alert should have on an account, drops those that it should not, and evaluates the new
+/// ones; all of them where it was `edited`.
+pub(super) fn refit(
+    world: &mut World<'_>,
+    state: &TenantState,
+    account: &mut Account,
+    (alert, edited): (AlertId, bool),
+    cause: Cause,
+) {
+    let Some(compiled) = state.alerts.get(&alert) else { return };
+    let unfit = |account: &Account, instance: &Instance| {
+        instance.alert == alert && !compiled.admits(&account.name, instance.metric.as_ref())
+    };
+    if account.instances.iter().any(|instance| unfit(account, instance)) {
+        for place in 0..account.instances.len() {
+            if account.instances.get(place).is_some_and(|instance| unfit(account, instance)) {
+                let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+                world.reset(site, account, place, cause.reason);
+            }
+        }
+        let name = account.name.clone();
+        drop_instances(world, account, cause.at, |instance| {
+            instance.alert == alert && !compiled.admits(&name, instance.metric.as_ref())
+        });
+    }
+    let mut fresh = BTreeSet::new();
+    for metric in wanted(state, account, compiled) {
+        let key = (alert, metric.clone());
+        if let Err(place) = account.instances.binary_search_by(|i| (i.alert, i.metric.clone()).cmp(&key)) {
+            let mut instance = Instance::new(alert, metric.clone(), cause.at);
+            let retired = account.retired.get(&alert).and_then(|metrics| metrics.get(&metric));
+            instance.sequence = retired.copied().unwrap_or(0);
+            account.instances.insert(place, instance);
+            fresh.insert(metric);
+        }
+    }
+    account.wire(&state.alerts);
+    for place in 0..account.instances.len() {
+        let Some(instance) = account.instances.get(place).filter(|instance| instance.alert == alert) else { continue };
+        if edited || fresh.contains(&instance.metric) {
+            judge(world, state, account, place, cause);
+            world.touch(account, place, cause.at);
+        }
+        // Durations may have changed even where the condition has not.
+        let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+        world.set_timer(site, account, place);
+    }
+}
+
+/// The metrics that an alert has instances on: those that have what its unqualified names need.
+fn wanted(state: &TenantState, account: &Account, compiled: &Compiled) -> BTreeSet<Option<MetricName>> {
+    let mut wanted = BTreeSet::new();
+    let covers = compiled.definition.account.covers(&account.name);
+    let exists = account.seen || !account.quotas.is_empty() || compiled.definition.account != AccountScope::All;
+    if !covers || !exists {
+        return wanted;
+    }
+    if compiled.rule.is_none() {
+        wanted.insert(compiled.definition.metric.clone());
+        return wanted;
+    }
+    if !compiled.reads_own_metric() {
+        wanted.insert(None);
+        return wanted;
+    }
+    if let Some(metric) = &compiled.definition.metric {
+        wanted.insert(Some(metric.clone()));
+        return wanted;
+    }
+    let (needs_quota, needs_data) = compiled.own_needs();
+    let with_data = account.series.iter().map(|series| &series.metric);
+    for metric in with_data.chain(account.quotas.keys()) {
+        let has_quota = account.quotas.contains_key(metric) || state.quotas.contains_key(metric);
+        let has_data = account.series_of(metric).is_some();
+        if (!needs_quota || has_quota) && (!needs_data || has_data) {
+            wanted.insert(Some(metric.clone()));
+        }
+    }
+    wanted
+}
+
+fn drop_instances(world: &mut World<'_>, account: &mut Account, at: Timestamp, gone: impl Fn(&Instance) -> bool) {
+    let (dropped, kept) = std::mem::take(&mut account.instances).into_iter().partition(|instance| gone(instance));
+    account.instances = kept;
+    let dropped: Vec<Instance> = dropped;
+    for instance in dropped {
+        world.remove(account, &instance, at);
+        account.retired.entry(instance.alert).or_default().insert(instance.metric, instance.sequence);
+    }
+    for series in &mut account.series {
+        series.readers.clear();
+    }
+}

@@ -1,0 +1,176 @@
+//! What only time brings about: windows close, periods turn, holds run out, pauses and silences end.
+
+use super::changes::Turn;
+use super::effect::Reason;
+use super::judge::{Cause, judge, judge_close};
+use super::state::{Compiled, Due, Partition, TenantState};
+use super::tell::Site;
+use crate::domain::id::Tenant;
+use crate::domain::limits::STALE_AFTER;
+use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
+
+const HOUR: Millis = Millis::hours(1);
+
+/// The timers of a tenant that has just appeared.
+pub(super) fn tenant_timers(tenant: Tenant, state: &TenantState, grace: Millis) -> Vec<(Timestamp, Due)> {
+    let due = |at: Timestamp| at.minus(state.advance);
+    let mut timers = vec![
+        (due(state.closed.plus(WINDOW).plus(grace)), Due::Close(tenant)),
+        (due(state.turned.window_start(HOUR).plus(HOUR).plus(grace)), Due::Turn(tenant)),
+    ];
+    for compiled in state.alerts.values() {
+        let pause = compiled.definition.pause.filter(|_| compiled.paused).and_then(|pause| pause.until);
+        timers.extend(pause.map(|until| (due(until), Due::PauseEnds(tenant, compiled.definition.id))));
+    }
+    for (id, hush) in &state.silences {
+        timers.push((due(hush.silence.ends_at), Due::SilenceEnds(tenant, *id)));
+    }
+    timers
+}
+
+impl Partition {
+    /// Returns when time alone will change the state, on the fold's clock.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Handles everything that is due by the fold's clock, in order, each at its own time.
+    pub(super) fn run_deadlines(&mut self, turn: &mut Turn<'_>, fresh: bool) {
+        let now = self.clock.now();
+        while let Some((at, due)) = self.timers.first().filter(|(at, _)| *at <= now).cloned() {
+            self.timers.remove(&(at, due.clone()));
+            let stale = !fresh && now.since(at) > STALE_AFTER;
+            self.handle(at, due, stale, turn);
+        }
+    }
+
+    fn handle(&mut self, due_at: Timestamp, due: Due, stale: bool, turn: &mut Turn<'_>) {
+        let (tenant, advance) = match &due {
+            Due::Close(tenant)
+            | Due::Turn(tenant)
+            | Due::Instance(tenant, ..)
+            | Due::PauseEnds(tenant, _)
+            | Due::SilenceEnds(tenant, _) => {
+                (*tenant, self.tenants.get(tenant).map(|state| state.advance).unwrap_or_default())
+            }
+        };
+        let at = due_at.plus(advance);
+        let cause = Cause { stale, ..Cause::of(Reason::Condition, at) };
+        match due {
+            Due::Close(_) => self.close(tenant, cause, turn),
+            Due::Turn(_) => self.turn(tenant, cause, turn),
+            Due::Instance(_, account, alert, metric) => {
+                let slot = self.tenants.get(&tenant).and_then(|state| state.accounts.get(&account)).copied();
+                let Some(slot) = slot else { return };
+                self.on_account(slot, turn, |world, state, account| {
+                    let place = account.instances.iter().position(|i| i.alert == alert && i.metric == metric);
+                    let (Some(place), Some(compiled)) = (place, state.alerts.get(&alert)) else { return };
+                    let Some(instance) = account.instances.get_mut(place) else { return };
+                    instance.timer = None;
+                    let repeats = instance.repeat_at.is_some_and(|repeat| repeat <= at);
+                    judge(world, state, account, place, cause);
+                    if repeats && account.instances.get(place).is_some_and(|i| i.repeat_at.is_some_and(|r| r <= at)) {
+                        let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+                        world.remind(site, account, place, Reason::Repeat);
+                        world.set_timer(site, account, place);
+                    }
+                });
+            }
+            Due::PauseEnds(_, alert) => self.end_pause(tenant, alert, cause, turn),
+            Due::SilenceEnds(_, silence) => {
+                self.tenant_mut(tenant).silences.remove(&silence);
+                self.tell_held(tenant, Cause { reason: Reason::SilenceEnded, ..cause }, turn);
+            }
+        }
+    }
+
+    fn close(&mut self, tenant: Tenant, cause: Cause, turn: &mut Turn<'_>) {
+        let Some(state) = self.tenants.get_mut(&tenant) else { return };
+        state.closed = state.closed.plus(WINDOW);
+        let next = state.closed.plus(WINDOW).plus(self.horizons.grace).minus(state.advance);
+        self.timers.insert((next, Due::Close(tenant)));
+        let judges = state.alerts.values().any(|compiled| compiled.judges_closes());
+        // While catching up, one sweep at the end does for all.
+        let sweeps = next > self.clock.now();
+        if !judges && !sweeps {
+            return;
+        }
+        self.each_account(tenant, turn, |world, state, account| {
+            for place in 0..account.instances.len() {
+                let alert = account.instances.get(place).and_then(|instance| state.alerts.get(&instance.alert));
+                if alert.is_some_and(|compiled| compiled.judges_closes()) {
+                    judge_close(world, state, account, place, cause);
+                }
+            }
+            if sweeps {
+                for series in &mut account.series {
+                    series.windows.evict(cause.at);
+                    for windows in series.groups.values_mut() {
+                        windows.evict(cause.at);
+                    }
+                    series.groups.retain(|_, windows| !windows.is_empty());
+                }
+            }
+        });
+    }
+
+    /// The judged periods become those that hold the hour that has just begun.
+    fn turn(&mut self, tenant: Tenant, cause: Cause, turn: &mut Turn<'_>) {
+        let Some(state) = self.tenants.get_mut(&tenant) else { return };
+        let before = state.turned;
+        let boundary = before.window_start(HOUR).plus(HOUR);
+        let next = boundary.plus(HOUR).plus(self.horizons.grace).minus(state.advance);
+        self.timers.insert((next, Due::Turn(tenant)));
+        let turns = |period: Period| period.bounds(before) != period.bounds(boundary);
+        let ends = |compiled: &Compiled, state: &TenantState, account: &super::state::Account, place: usize| {
+            let own = account.instances.get(place).and_then(|instance| instance.metric.as_ref());
+            let Some(program) = &compiled.rule else { return false };
+            let metrics = program.inputs().iter().filter(|input| input.name.reads_quota());
+            metrics.filter_map(|input| input.metric.as_ref().or(own)).any(|metric| {
+                account.quotas.get(metric).or_else(|| state.quotas.get(metric)).is_some_and(|quota| turns(quota.period))
+            })
+        };
+        // Firings of the old period end while it is still the judged one, so that their evidence speaks of it.
+        let mut ended: Vec<(usize, usize)> = Vec::new();
+        self.each_account(tenant, turn, |world, state, account| {
+            for place in 0..account.instances.len() {
+                let alert = account.instances.get(place).and_then(|instance| state.alerts.get(&instance.alert));
+                let Some(compiled) = alert.filter(|compiled| ends(compiled, state, account, place)) else { continue };
+                ended.push((account.slot, place));
+                if !compiled.paused {
+                    let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+                    world.reset(site, account, place, Reason::PeriodEnded);
+                }
+            }
+        });
+        if let Some(state) = self.tenants.get_mut(&tenant) {
+            state.turned = boundary;
+        }
+        for (slot, place) in ended {
+            self.on_account(slot, turn, |world, state, account| judge(world, state, account, place, cause));
+        }
+        self.debts.prune(self.clock.now());
+    }
+
+    /// Works out anew what time will bring about.
+    pub(super) fn rebuild_timers(&mut self) {
+        self.timers.clear();
+        for (tenant, state) in &self.tenants {
+            self.timers.extend(tenant_timers(*tenant, state, self.horizons.grace));
+            for slot in state.accounts.values() {
+                let Some(account) = self.accounts.get_mut(*slot) else { continue };
+                for place in 0..account.instances.len() {
+                    let Some(instance) = account.instances.get(place) else { continue };
+                    let due = state.alerts.get(&instance.alert).and_then(|c| instance.due(&c.definition));
+                    let due = due.map(|at| at.minus(state.advance));
+                    if let Some(due) = due {
+                        self.timers.insert((due, super::tell::due_key(account, instance)));
+                    }
+                    if let Some(instance) = account.instances.get_mut(place) {
+                        instance.timer = due;
+                    }
+                }
+            }
+        }
+    }
+}

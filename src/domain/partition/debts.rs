@@ -1,0 +1,178 @@
+//! What is still owed to the world: (notification, destination) pairs that have not settled.
+
+use super::effect::{DeliveryRow, DeliveryStatus};
+use super::notification::{Attempted, Debt, Notification, NotificationKind};
+use crate::domain::id::{ChannelId, NotificationId, Stamp};
+use crate::domain::time::{Millis, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long it is remembered that a notification never reached a destination.
+const FAILURES_KEPT: Millis = Millis::days(90);
+
+/// The debts of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Debts {
+    owed: BTreeMap<(NotificationId, ChannelId), Debt>,
+    notifications: BTreeMap<NotificationId, Notification>,
+    /// Who waits for a pair to settle.
+    waiting: BTreeSet<(NotificationId, ChannelId, NotificationId)>,
+    /// Pairs that settled without success: what would end or repeat them is not sent there.
+    failures: BTreeMap<(NotificationId, ChannelId), Timestamp>,
+}
+
+/// A debt with all that sending it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Owed<'a> {
+    /// What is owed.
+    pub notification: &'a Notification,
+    /// To whom.
+    pub channel: ChannelId,
+    /// How far it got.
+    pub debt: &'a Debt,
+    /// Whether another notification must settle there first.
+    pub waits: bool,
+}
+
+impl Debts {
+    /// Takes on a notification; returns the rows of its pairs.
+    ///
+    /// A pair whose predecessor never reached the destination is dropped at once.
+    pub(super) fn owe(&mut self, notification: &Notification, stamp: Stamp) -> Vec<DeliveryRow> {
+        let mut rows = Vec::with_capacity(notification.channels.len());
+        for channel in notification.channels.iter().copied() {
+            // A firing that is told again waits for nobody; only what ends or takes back does.
+            let follows = notification.follows.filter(|_| notification.kind != NotificationKind::Firing);
+            if follows.is_some_and(|first| self.failures.contains_key(&(first, channel))) {
+                self.failures.insert((notification.id, channel), stamp.recorded_at);
+                rows.push(row(notification, channel, DeliveryStatus::Dropped, stamp));
+                continue;
+            }
+            let waits_for = follows.filter(|first| self.owed.contains_key(&(*first, channel)));
+            if let Some(first) = waits_for {
+                self.waiting.insert((first, channel, notification.id));
+            }
+            self.owed.insert((notification.id, channel), Debt { attempts: 0, next_at: None, waits_for });
+            rows.push(row(notification, channel, DeliveryStatus::Pending, stamp));
+        }
+        if rows.iter().any(|row| row.status == DeliveryStatus::Pending) {
+            self.notifications.insert(notification.id, notification.clone());
+        }
+        rows
+    }
+
+    /// Takes in what came of an attempt; anything about a pair that is not owed is ignored.
+    pub(super) fn attempted(&mut self, attempted: &Attempted, stamp: Stamp, rows: &mut Vec<DeliveryRow>) {
+        let pair = (attempted.id, attempted.channel);
+        let Some(debt) = self.owed.get_mut(&pair) else { return };
+        let Some(notification) = self.notifications.get(&attempted.id) else { return };
+        debt.attempts = debt.attempts.max(attempted.attempt);
+        let status = match (attempted.delivered, attempted.next_at) {
+            (true, _) => DeliveryStatus::Succeeded,
+            (false, Some(_)) => DeliveryStatus::Pending,
+            (false, None) => DeliveryStatus::Failed,
+        };
+        debt.next_at = attempted.next_at;
+        rows.push(DeliveryRow {
+            attempts: debt.attempts,
+            outcome: Some(attempted.outcome.clone()),
+            next_at: if status == DeliveryStatus::Pending { attempted.next_at } else { None },
+            ..row(notification, attempted.channel, status, stamp)
+        });
+        match status {
+            DeliveryStatus::Pending => {}
+            DeliveryStatus::Succeeded => {
+                // The reminder left, so the firing is known there even if its first message was not taken.
+                if let Some(first) = notification.follows.filter(|_| notification.kind == NotificationKind::Firing) {
+                    self.failures.remove(&(first, attempted.channel));
+                }
+                self.settle(pair, None, stamp, rows);
+            }
+            DeliveryStatus::Failed | DeliveryStatus::Dropped => {
+                self.settle(pair, Some(stamp.recorded_at), stamp, rows);
+            }
+        }
+    }
+
+    /// Ends a pair: who waits for it goes on, or is dropped where it failed.
+    fn settle(
+        &mut self,
+        first: (NotificationId, ChannelId),
+        first_failed: Option<Timestamp>,
+        stamp: Stamp,
+        rows: &mut Vec<DeliveryRow>,
+    ) {
+        let mut ended = vec![(first, first_failed)];
+        while let Some(((id, channel), failed)) = ended.pop() {
+            self.owed.remove(&(id, channel));
+            if let Some(at) = failed {
+                self.failures.insert((id, channel), at);
+            }
+            let from = (id, channel, NotificationId(0));
+            let to = (id, channel, NotificationId(u128::MAX));
+            let waiting: Vec<_> = self.waiting.range(from..=to).copied().collect();
+            for entry in waiting {
+                self.waiting.remove(&entry);
+                let pair = (entry.2, channel);
+                if failed.is_some() {
+                    if let Some(notification) = self.notifications.get(&pair.0) {
+                        rows.push(row(notification, channel, DeliveryStatus::Dropped, stamp));
+                    }
+                    ended.push((pair, failed));
+                } else if let Some(debt) = self.owed.get_mut(&pair) {
+                    debt.waits_for = None;
+                    if let Some(notification) = self.notifications.get(&pair.0) {
+                        rows.push(row(notification, channel, DeliveryStatus::Pending, stamp));
+                    }
+                }
+            }
+            self.forget_settled(id);
+        }
+    }
+
+    fn forget_settled(&mut self, id: NotificationId) {
+        let from = (id, ChannelId(0));
+        let to = (id, ChannelId(u128::MAX));
+        if self.owed.range(from..=to).next().is_none() {
+            self.notifications.remove(&id);
+        }
+    }
+
+    /// Forgets failures that nothing refers to any more.
+    pub(super) fn prune(&mut self, clock: Timestamp) {
+        let oldest = clock.minus(FAILURES_KEPT);
+        self.failures.retain(|_, at| *at >= oldest);
+    }
+
+    /// Lists what is owed, by notification and destination.
+    pub(super) fn outstanding(&self) -> impl Iterator<Item = Owed<'_>> {
+        self.owed.iter().filter_map(|((id, channel), debt)| {
+            let notification = self.notifications.get(id)?;
+            Some(Owed { notification, channel: *channel, debt, waits: debt.waits_for.is_some() })
+        })
+    }
+
+    pub(super) fn get(&self, id: NotificationId, channel: ChannelId) -> Option<Owed<'_>> {
+        let debt = self.owed.get(&(id, channel))?;
+        let notification = self.notifications.get(&id)?;
+        Some(Owed { notification, channel, debt, waits: debt.waits_for.is_some() })
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.owed.len()
+    }
+}
+
+fn row(notification: &Notification, channel: ChannelId, status: DeliveryStatus, stamp: Stamp) -> DeliveryRow {
+    DeliveryRow {
+        tenant: notification.key.tenant,
+        notification: notification.id,
+        channel,
+        status,
+        attempts: 0,
+        outcome: None,
+        next_at: None,
+        at: stamp.recorded_at,
+        revision: stamp.position,
+    }
+}

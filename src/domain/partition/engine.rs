@@ -1,0 +1,472 @@
+//! Taking in one record after another: the partition's whole behaviour begins here.
+
+use super::changes::Turn;
+use super::effect::{AccountRow, Effects, InstanceRow, QuarantineRow, QuarantineStatus, Reason, WindowRow};
+use super::fact::{Fact, Note};
+use super::judge::{Cause, judge, judge_again, must_judge};
+use super::notification::Attempted;
+use super::state::{DirtyPart, Partition, TenantState};
+use super::values::{View, known};
+use super::window::{Arrival, Part};
+use crate::domain::event::{Frame, FrameEvent};
+use crate::domain::id::{ChannelId, Epoch, NotificationId, PartitionId, Position, QuarantineId, Stamp};
+use crate::domain::limits::GROUPS_PER_SERIES_MAX;
+use crate::domain::time::{Timestamp, WINDOW};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// What the dedup index says of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Its identity is new.
+    First,
+    /// The same event was counted before.
+    Duplicate,
+    /// Another event has its identity.
+    Conflict,
+    /// It is older than what the index remembers, and was not looked up.
+    TooOld,
+}
+
+impl Partition {
+    /// The last record that was taken in.
+    pub const fn position(&self) -> Position {
+        self.clock.position
+    }
+
+    /// The fold's clock.
+    pub fn clock(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The fold's clock behind a record of `recorded_at`.
+    pub fn clock_with(&self, recorded_at: Timestamp) -> Timestamp {
+        super::state::Clock { recorded_max: self.clock.recorded_max.max(recorded_at), ..self.clock }.now()
+    }
+
+    /// Which partition this is.
+    pub const fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// Up to where the control plane is known.
+    pub const fn control_through(&self) -> Position {
+        self.control_through
+    }
+
+    /// How long an event's identity is remembered.
+    pub const fn dedup_horizon(&self) -> crate::domain::time::Millis {
+        self.horizons.dedup
+    }
+
+    /// What is still owed to the world, by notification and destination.
+    pub fn outstanding(&self) -> impl Iterator<Item = super::debts::Owed<'_>> {
+        self.debts.outstanding()
+    }
+
+    /// One debt, where it is still owed.
+    pub fn owed(&self, id: NotificationId, channel: ChannelId) -> Option<super::debts::Owed<'_>> {
+        self.debts.get(id, channel)
+    }
+
+    /// How many (notification, destination) pairs are owed.
+    pub fn owed_count(&self) -> usize {
+        self.debts.count()
+    }
+
+    /// The epochs that the fold uses for a frame's accounts, in their order.
+    pub fn epochs(&self, frame: &Frame) -> Vec<Epoch> {
+        let epoch = |named: &crate::domain::event::FrameAccount| {
+            let Some(tenant) = self.tenants.get(&named.tenant) else { return named.epoch };
+            let own = tenant.accounts.get(&named.account).and_then(|slot| self.accounts.get(*slot));
+            named.epoch.max(own.map_or(tenant.epoch, |account| account.epoch))
+        };
+        frame.accounts.iter().map(epoch).collect()
+    }
+
+    /// The dedup bases of a frame's events, in their order: max(event time, clock), rounded up to 5 minutes. `None` for
+    /// an event that is older than what the index remembers.
+    pub fn bases(&self, frame: &Frame, recorded_at: Timestamp) -> Vec<Option<Timestamp>> {
+        let now = self.clock_with(recorded_at);
+        let advance = |named: &crate::domain::event::FrameAccount| {
+            self.tenants.get(&named.tenant).map(|state| state.advance).unwrap_or_default()
+        };
+        let clocks: Vec<Timestamp> = frame.accounts.iter().map(|named| now.plus(advance(named))).collect();
+        let base = |event: &FrameEvent| {
+            let clock = usize::try_from(event.account).ok().and_then(|at| clocks.get(at)).copied().unwrap_or(now);
+            let too_old = !frame.backfill && event.timestamp <= clock.minus(self.horizons.dedup);
+            (!too_old).then(|| event.timestamp.max(clock).round_up(WINDOW))
+        };
+        frame.events.iter().map(base).collect()
+    }
+
+    /// Takes in one record. Records at or before [`Self::position`] are passed over.
+    ///
+    /// `seen` holds what the dedup index says of each event of a frame, and is empty for other facts.
+    pub fn apply(&mut self, stamp: Stamp, fact: &Fact, seen: &[Seen], effects: &mut Effects) {
+        if stamp.position <= self.clock.position {
+            return;
+        }
+        self.clock.position = stamp.position;
+        self.clock.recorded_max = self.clock.recorded_max.max(stamp.recorded_at);
+        if let Fact::Note(Note::Ticked { intake_through: Some(through) }) = fact {
+            self.clock.intake_through = Some(self.clock.intake_through.map_or(*through, |seen| seen.max(*through)));
+        }
+        let mut index = 0;
+        let mut turn = Turn { stamp, index: &mut index, effects };
+        self.run_deadlines(&mut turn, false);
+        match fact {
+            Fact::UsageRecorded(frame) => self.count_frame(frame, seen, &mut turn),
+            Fact::Note(note) => self.take_note(note, stamp, effects),
+        }
+    }
+
+    fn take_note(&mut self, note: &Note, stamp: Stamp, effects: &mut Effects) {
+        match note {
+            Note::ControlCopied { after, through, changes } => self.take_changes((*after, *through), changes, stamp, effects),
+            Note::Ticked { .. } => {}
+            Note::EventRefused { row } | Note::QuarantineSettled { row } => {
+                effects.quarantine.push(QuarantineRow { revision: stamp.position, ..row.clone() });
+            }
+            Note::NotificationAttempted(attempted) => self.take_attempt(attempted, stamp, effects),
+            Note::EngineVersion { version } => self.engine_version = self.engine_version.max(*version),
+        }
+    }
+
+    fn take_attempt(&mut self, attempted: &Attempted, stamp: Stamp, effects: &mut Effects) {
+        self.debts.attempted(attempted, stamp, &mut effects.deliveries);
+    }
+
+    fn count_frame(&mut self, frame: &Frame, seen: &[Seen], turn: &mut Turn<'_>) {
+        let epochs = self.epochs(frame);
+        let mut places = Places::new(frame);
+        for (number, event) in frame.events.iter().enumerate() {
+            match seen.get(number).copied().unwrap_or(Seen::First) {
+                Seen::First => self.count_event(frame, event, &epochs, &mut places, turn),
+                Seen::Duplicate => {
+                    turn.effects.counts.duplicates = turn.effects.counts.duplicates.saturating_add(1);
+                }
+                Seen::Conflict => {
+                    turn.effects.counts.conflicts = turn.effects.counts.conflicts.saturating_add(1);
+                    let why = ("event_conflict", "another event with this id was counted before");
+                    self.set_aside(frame, number, why, turn);
+                }
+                Seen::TooOld => {
+                    let why = ("timestamp_too_old", "the event is older than the span in which ids are remembered");
+                    self.set_aside(frame, number, why, turn);
+                }
+            }
+        }
+    }
+
+    /// Puts an event into the quarantine; the entry's id is a hash of where the event stands.
+    fn set_aside(&self, frame: &Frame, number: usize, (code, detail): (&str, &str), turn: &mut Turn<'_>) {
+        let Some(event) = frame.events.get(number) else { return };
+        let Some(named) = usize::try_from(event.account).ok().and_then(|at| frame.accounts.get(at)) else { return };
+        let origin = format!("{}:{}:{number}", self.id.0, turn.stamp.position);
+        let digest = Sha256::digest(origin.as_bytes());
+        let mut first = [0_u8; 16];
+        first.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
+        turn.effects.quarantine.push(QuarantineRow {
+            tenant: named.tenant,
+            id: QuarantineId(u128::from_be_bytes(first)),
+            code: code.to_owned(),
+            detail: detail.to_owned(),
+            account: Some(named.account.clone()),
+            body: frame.to_json(event),
+            at: turn.stamp.recorded_at,
+            status: QuarantineStatus::Open,
+            revision: turn.stamp.position,
+        });
+    }
+
+    fn count_event(
+        &mut self,
+        frame: &Frame,
+        event: &FrameEvent,
+        epochs: &[Epoch],
+        places: &mut Places,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some((account_slot, series)) = self.place(frame, event, epochs, places, turn) else { return };
+        let Some(account) = self.accounts.get_mut(account_slot) else { return };
+        let Some(tenant) = self.tenants.get(&account.tenant) else { return };
+        let clock = self.clock.now().plus(tenant.advance);
+        let arrival = Arrival {
+            at: event.timestamp,
+            value: event.value,
+            position: turn.stamp.position,
+            clock,
+            grace: self.horizons.grace,
+            correction_horizon: self.horizons.correction,
+        };
+        let start = arrival.window();
+        let late = arrival.is_late();
+        turn.effects.counts.events = turn.effects.counts.events.saturating_add(1);
+        turn.effects.counts.late = turn.effects.counts.late.saturating_add(u64::from(late));
+        let Some(counted_in) = account.series.get_mut(series) else { return };
+        counted_in.levels.count(event.value, event.timestamp, clock);
+        let counted = counted_in.windows.count(&arrival);
+        if let (Some(part), Some(series)) = (&counted.evicted, account.series.get(series)) {
+            turn.effects.windows.push(window_row(account.series_key(series, None), part));
+        }
+        if counted.newly_dirty {
+            self.dirty.parts.push(DirtyPart { account: account_slot, series, group: None, start });
+        }
+        let definition = account.series.get(series).and_then(|series| tenant.metrics.get(&series.metric));
+        if definition.is_some_and(|definition| !definition.group_by.is_empty()) {
+            self.count_group(frame, event, (account_slot, series), &arrival, turn);
+        }
+        if !frame.backfill {
+            let cause = Cause {
+                accepted_at: Some(event.accepted_at),
+                open_window: Some(start),
+                ..Cause::of(if late { Reason::Late } else { Reason::Condition }, clock)
+            };
+            self.judge_readers((account_slot, series), start, cause, turn);
+        }
+    }
+
+    /// Finds or makes the account and the series of an event; renews the account where the event knows of a deletion
+    /// that the fold has not seen yet.
+    fn place(
+        &mut self,
+        frame: &Frame,
+        event: &FrameEvent,
+        epochs: &[Epoch],
+        places: &mut Places,
+        turn: &mut Turn<'_>,
+    ) -> Option<(usize, usize)> {
+        let account_index = usize::try_from(event.account).ok()?;
+        let metric_index = usize::try_from(event.metric).ok()?;
+        if let Some(found) = places.get(account_index, metric_index) {
+            return Some(found);
+        }
+        let named = frame.accounts.get(account_index)?;
+        let metric = frame.metrics.get(metric_index)?;
+        let slot = self.account_slot(named.tenant, &named.account);
+        let epoch = epochs.get(account_index).copied().unwrap_or(named.epoch);
+        self.renew_account(slot, epoch, turn);
+        let account = self.accounts.get_mut(slot)?;
+        let (series, made) = account.series_place(metric);
+        if !account.seen {
+            account.seen = true;
+            turn.effects.accounts.push(AccountRow {
+                tenant: account.tenant,
+                epoch: account.epoch,
+                account: account.name.clone(),
+                first_seen_at: turn.stamp.recorded_at,
+                revision: turn.stamp.position,
+            });
+        }
+        if made {
+            self.fit_alerts(slot, turn);
+        }
+        places.set(account_index, metric_index, (slot, series));
+        Some((slot, series))
+    }
+
+    /// Makes the alert instances that a new series brings about.
+    fn fit_alerts(&mut self, slot: usize, turn: &mut Turn<'_>) {
+        let Some(tenant) = self.accounts.get(slot).map(|account| account.tenant) else { return };
+        let cause = Cause::of(Reason::Condition, self.tenant_clock(tenant));
+        self.on_account(slot, turn, |world, state, account| {
+            for alert in state.alerts.keys() {
+                super::changes::refit(world, state, account, (*alert, false), cause);
+            }
+        });
+    }
+
+    fn count_group(
+        &mut self,
+        frame: &Frame,
+        event: &FrameEvent,
+        (account_slot, series): (usize, usize),
+        arrival: &Arrival,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(account) = self.accounts.get_mut(account_slot) else { return };
+        let Some(tenant) = self.tenants.get(&account.tenant) else { return };
+        let Some(definition) = account.series.get(series).and_then(|s| tenant.metrics.get(&s.metric)) else { return };
+        let group: Arc<str> = frame.group_of(event, &definition.group_by).into();
+        let Some(counted_in) = account.series.get_mut(series) else { return };
+        if !counted_in.groups.contains_key(&group) && counted_in.groups.len() >= GROUPS_PER_SERIES_MAX {
+            turn.effects.counts.ungrouped = turn.effects.counts.ungrouped.saturating_add(1);
+            return;
+        }
+        let counted = counted_in.groups.entry(group.clone()).or_default().count(arrival);
+        if let (Some(part), Some(series)) = (&counted.evicted, account.series.get(series)) {
+            turn.effects.windows.push(window_row(account.series_key(series, Some(&group)), part));
+        }
+        if counted.newly_dirty {
+            let start = arrival.window();
+            self.dirty.parts.push(DirtyPart { account: account_slot, series, group: Some(group), start });
+        }
+    }
+
+    /// Evaluates the instances that read a series, as far as an event in the window `start` may change their verdict.
+    fn judge_readers(&mut self, (slot, series): (usize, usize), start: Timestamp, cause: Cause, turn: &mut Turn<'_>) {
+        let Some(account) = self.accounts.get(slot) else { return };
+        let reader_count = account.series.get(series).map_or(0, |series| series.readers.len());
+        if reader_count == 0 {
+            return;
+        }
+        self.on_account(slot, turn, |world, state: &TenantState, account| {
+            let closed = start < state.closed;
+            for reader in 0..reader_count {
+                let Some(place) = account.series.get(series).and_then(|series| series.readers.get(reader)) else { break };
+                let place = *place;
+                if closed {
+                    if start == state.newest_closed() || reads_quota(state, account, place) {
+                        judge(world, state, account, place, cause);
+                    }
+                    if start == state.newest_closed() {
+                        note_newest(state, account, place, start, cause.at);
+                    } else {
+                        judge_again(world, state, account, place, (start, cause));
+                    }
+                } else if must_judge(state, account, place, series, start) {
+                    judge(world, state, account, place, cause);
+                } else {
+                    world.touch(account, place, cause.at);
+                }
+            }
+        });
+    }
+
+    /// Hands over the rows of everything that the records since the last call changed.
+    pub fn flush(&mut self, effects: &mut Effects) {
+        for dirty in std::mem::take(&mut self.dirty.parts) {
+            let Some(account) = self.accounts.get_mut(dirty.account) else { continue };
+            let Some(series) = account.series.get_mut(dirty.series) else { continue };
+            let windows = match &dirty.group {
+                None => Some(&mut series.windows),
+                Some(group) => series.groups.get_mut(group),
+            };
+            let part = windows.and_then(|windows| windows.take_dirty(dirty.start)).cloned();
+            if let (Some(part), Some(series)) = (part, account.series.get(dirty.series)) {
+                effects.windows.push(window_row(account.series_key(series, dirty.group.as_deref()), &part));
+            }
+        }
+        for slot in std::mem::take(&mut self.dirty.accounts) {
+            self.flush_instances(slot, effects);
+        }
+    }
+
+    /// Hands over what is dirty of one account, before its series go.
+    pub(super) fn flush_account(&mut self, slot: usize, effects: &mut Effects) {
+        let (own, others) = std::mem::take(&mut self.dirty.parts).into_iter().partition(|part| part.account == slot);
+        self.dirty.parts = own;
+        let kept_accounts = std::mem::take(&mut self.dirty.accounts);
+        self.flush(effects);
+        self.dirty.parts = others;
+        self.flush_instances(slot, effects);
+        self.dirty.accounts = kept_accounts.into_iter().filter(|kept| *kept != slot).collect();
+    }
+
+    fn flush_instances(&mut self, slot: usize, effects: &mut Effects) {
+        let Some(account) = self.accounts.get_mut(slot) else { return };
+        let Some(state) = self.tenants.get(&account.tenant) else { return };
+        account.dirty = false;
+        for place in 0..account.instances.len() {
+            let Some(instance) = account.instances.get_mut(place).filter(|instance| instance.dirty) else { continue };
+            instance.dirty = false;
+            let at = instance.evaluated_at;
+            let Some(instance) = account.instances.get(place) else { continue };
+            let own = instance.metric.as_ref();
+            let compiled = state.alerts.get(&instance.alert);
+            let first = compiled.and_then(|compiled| compiled.rule.as_ref()).and_then(|program| program.inputs().first());
+            let view = View { tenant: state, account, own, window: instance.early.unwrap_or(state.newest_closed()), at };
+            let value = first.and_then(|input| known(&view.value(input)));
+            let silenced = compiled.is_some_and(|compiled| state.is_silenced(compiled, &account.name, own, at));
+            effects.instances.push(InstanceRow {
+                key: super::effect::InstanceKey {
+                    tenant: account.tenant,
+                    alert: instance.alert,
+                    account: account.name.clone(),
+                    metric: instance.metric.clone(),
+                },
+                epoch: account.epoch,
+                state: Some(instance.state),
+                since: instance.since,
+                silenced,
+                value,
+                evaluated_at: at,
+                revision: instance.touched,
+            });
+            if let Some(instance) = account.instances.get_mut(place) {
+                instance.value = value;
+            }
+        }
+    }
+}
+
+/// A late event in the newest closed window changes what that window is remembered to have decided.
+fn note_newest(
+    state: &TenantState,
+    account: &mut super::state::Account,
+    place: usize,
+    start: Timestamp,
+    at: Timestamp,
+) {
+    let Some(instance) = account.instances.get(place) else { return };
+    let Some(program) = state.alerts.get(&instance.alert).and_then(|compiled| compiled.rule.as_ref()) else { return };
+    let verdict = View { tenant: state, account, own: instance.metric.as_ref(), window: start, at }.verdict(program);
+    let Some(instance) = account.instances.get_mut(place) else { return };
+    let told = instance.fired_in.take_if(|(window, _)| *window == start).map(|(_, told)| told);
+    if let Some(decided) = instance.decided.iter_mut().find(|decided| decided.start == start) {
+        decided.verdict = verdict;
+        decided.told = told.or(decided.told.take());
+    }
+}
+
+fn reads_quota(state: &TenantState, account: &super::state::Account, place: usize) -> bool {
+    let alert = account.instances.get(place).and_then(|instance| state.alerts.get(&instance.alert));
+    alert.is_some_and(|compiled| compiled.reads_quota())
+}
+
+fn window_row(series: super::effect::SeriesKey, part: &Part) -> WindowRow {
+    WindowRow {
+        series,
+        start: part.start,
+        part: part.name,
+        aggregate: part.aggregate,
+        late_events: part.late_events,
+        revision: part.revision,
+    }
+}
+
+/// Where a frame's (account, metric) pairs stand, worked out once for each pair.
+struct Places {
+    metric_count: usize,
+    found: Vec<Option<(u32, u32)>>,
+}
+
+impl Places {
+    fn new(frame: &Frame) -> Self {
+        let metric_count = frame.metrics.len();
+        let pair_count = frame.accounts.len().saturating_mul(metric_count);
+        // A frame that names very many of both is looked up event by event.
+        let remembered = if pair_count <= 1 << 20 { pair_count } else { 0 };
+        Self { metric_count, found: vec![None; remembered] }
+    }
+
+    fn at(&self, account: usize, metric: usize) -> usize {
+        account.saturating_mul(self.metric_count).saturating_add(metric)
+    }
+
+    fn get(&self, account: usize, metric: usize) -> Option<(usize, usize)> {
+        let (slot, series) = self.found.get(self.at(account, metric)).copied().flatten()?;
+        Some((usize::try_from(slot).ok()?, usize::try_from(series).ok()?))
+    }
+
+    fn set(&mut self, account: usize, metric: usize, (slot, series): (usize, usize)) {
+        let at = self.at(account, metric);
+        if let (Some(place), Ok(slot), Ok(series)) =
+            (self.found.get_mut(at), u32::try_from(slot), u32::try_from(series))
+        {
+            *place = Some((slot, series));
+        }
+    }
+}
+

@@ -1,0 +1,115 @@
+//! The facts of a partition's log and their encoding.
+//!
+//! Frames of events are binary (see [`frame`](crate::domain::event)); every other fact is a JSON object that opens with
+//! `{"v":1,`. A record's first byte tells which.
+
+use super::effect::QuarantineRow;
+use super::notification::Attempted;
+use crate::domain::control::outcome::PositionedChange;
+use crate::domain::event::{Frame, FrameError};
+use crate::domain::id::Position;
+use crate::domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The version that this release writes; it reads all up to it.
+pub const FACT_VERSION: u32 = 1;
+
+/// One record of a partition's log.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// Valid events.
+    UsageRecorded(Frame),
+    /// Anything else.
+    Note(Note),
+}
+
+/// A fact that is no frame of events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+pub enum Note {
+    /// What the partition must know of the control plane.
+    ControlCopied {
+        /// Everything up to here was copied before.
+        after: Position,
+        /// Everything up to here is copied with this.
+        through: Position,
+        /// The changes between, in order.
+        changes: Vec<PositionedChange>,
+    },
+    /// Time passed.
+    Ticked {
+        /// The intake holds nothing older that is not in the log; absent where there is no intake.
+        intake_through: Option<Timestamp>,
+    },
+    /// An event of the intake could not be taken.
+    EventRefused {
+        /// The entry for the quarantine; its revision and time are the record's.
+        row: QuarantineRow,
+    },
+    /// A quarantined event was sent in again, or given up.
+    QuarantineSettled {
+        /// The entry as it stands from here on.
+        row: QuarantineRow,
+    },
+    /// An attempt to deliver was made.
+    NotificationAttempted(Attempted),
+    /// From here on the fold behaves as this version says.
+    EngineVersion {
+        /// The version.
+        version: u32,
+    },
+}
+
+/// Why a record is not a fact that this release reads.
+#[derive(Debug, thiserror::Error)]
+pub enum FactError {
+    /// A frame is damaged.
+    #[error("damaged frame")]
+    Frame(#[from] FrameError),
+    /// A JSON fact is damaged.
+    #[error("damaged fact")]
+    Json(#[from] serde_json::Error),
+    /// A later release wrote it.
+    #[error("fact of version {found}, this release reads up to {FACT_VERSION}")]
+    TooNew {
+        /// The version found.
+        found: u32,
+    },
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    v: u32,
+    #[serde(flatten)]
+    note: &'a Note,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
+impl Note {
+    /// Returns the record's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        // Plain structs with text keys always have a JSON form.
+        serde_json::to_vec(&Written { v: FACT_VERSION, note: self }).unwrap_or_default()
+    }
+}
+
+impl Fact {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// Where the bytes are damaged or of a later version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FactError> {
+        if bytes.first() != Some(&b'{') {
+            return Ok(Self::UsageRecorded(Frame::decode(bytes)?));
+        }
+        let Version { v } = serde_json::from_slice(bytes)?;
+        if v > FACT_VERSION {
+            return Err(FactError::TooNew { found: v });
+        }
+        Ok(Self::Note(serde_json::from_slice(bytes)?))
+    }
+}

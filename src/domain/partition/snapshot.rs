@@ -1,0 +1,180 @@
+//! The engine's state as bytes: what a snapshot holds and what a digest is taken of.
+//!
+//! The bytes are canonical: two folds of the same log have the same ones, however their records were batched and
+//! wherever they were restarted.
+
+use super::debts::Debts;
+use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Partition, TenantState};
+use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
+use crate::domain::id::{Epoch, MetricName, PartitionId, Position, Tenant};
+use crate::domain::time::{Millis, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The format that this release writes.
+pub const SNAPSHOT_FORMAT: u32 = 1;
+
+/// Why bytes are not a state.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// A later release wrote them.
+    #[error("snapshot format {found}, this release reads up to {SNAPSHOT_FORMAT}")]
+    TooNew {
+        /// The format found.
+        found: u32,
+    },
+    /// They are damaged.
+    #[error("damaged snapshot")]
+    Damaged(#[from] postcard::Error),
+    /// They belong to another partition.
+    #[error("a snapshot of partition {found}, wanted {wanted}")]
+    OtherPartition {
+        /// Whose they are.
+        found: u32,
+        /// Whose they should be.
+        wanted: u32,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    id: PartitionId,
+    partition_count: u32,
+    clock: Clock,
+    horizons: Horizons,
+    control_through: Position,
+    engine_version: u32,
+    tenants: Vec<SavedTenant>,
+    debts: Debts,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedTenant {
+    tenant: Tenant,
+    epoch: Epoch,
+    advance: Millis,
+    metrics: BTreeMap<MetricName, MetricDefinition>,
+    quotas: BTreeMap<MetricName, Quota>,
+    alerts: Vec<(AlertDefinition, bool)>,
+    silences: Vec<Silence>,
+    closed: Timestamp,
+    turned: Timestamp,
+    account_count: u64,
+}
+
+impl Partition {
+    /// Writes the state. Call it only when [`Partition::flush`] has handed everything over.
+    ///
+    /// # Errors
+    /// Where the state cannot be written in the format, which no state that was folded can cause.
+    pub fn snapshot(&self) -> Result<Vec<u8>, RestoreError> {
+        let saved = Saved {
+            id: self.id,
+            partition_count: self.partition_count,
+            clock: self.clock,
+            horizons: self.horizons,
+            control_through: self.control_through,
+            engine_version: self.engine_version,
+            tenants: self.tenants.iter().map(|(tenant, state)| saved_tenant(*tenant, state)).collect(),
+            debts: self.debts.clone(),
+        };
+        let mut bytes = postcard::to_allocvec(&saved)?;
+        for state in self.tenants.values() {
+            let clock = self.clock.now().plus(state.advance);
+            for slot in state.accounts.values() {
+                if let Some(account) = self.accounts.get(*slot) {
+                    bytes = postcard::to_extend(&account.canonical(clock), bytes)?;
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a state that [`Partition::snapshot`] wrote.
+    ///
+    /// # Errors
+    /// Where the bytes are damaged, of a later format or of another partition.
+    pub fn restore(id: PartitionId, format: u32, bytes: &[u8]) -> Result<Self, RestoreError> {
+        if format > SNAPSHOT_FORMAT {
+            return Err(RestoreError::TooNew { found: format });
+        }
+        let (saved, mut rest): (Saved, &[u8]) = postcard::take_from_bytes(bytes)?;
+        if saved.id != id {
+            return Err(RestoreError::OtherPartition { found: saved.id.0, wanted: id.0 });
+        }
+        let mut accounts: Vec<Account> = Vec::new();
+        let mut tenants = BTreeMap::new();
+        for saved_tenant in saved.tenants {
+            let tenant = saved_tenant.tenant;
+            let account_count = saved_tenant.account_count;
+            let mut state = restored_tenant(saved_tenant);
+            for _ in 0..account_count {
+                let (mut account, left): (Account, &[u8]) = postcard::take_from_bytes(rest)?;
+                rest = left;
+                account.slot = accounts.len();
+                account.wire(&state.alerts);
+                state.accounts.insert(account.name.clone(), account.slot);
+                accounts.push(account);
+            }
+            tenants.insert(tenant, state);
+        }
+        let mut partition = Self {
+            id,
+            partition_count: saved.partition_count,
+            clock: saved.clock,
+            horizons: saved.horizons,
+            control_through: saved.control_through,
+            engine_version: saved.engine_version,
+            tenants,
+            accounts,
+            timers: BTreeSet::new(),
+            debts: saved.debts,
+            dirty: Dirty::default(),
+        };
+        partition.rebuild_timers();
+        Ok(partition)
+    }
+
+    /// Returns the SHA-256 of the state, in lower-case hex.
+    ///
+    /// # Errors
+    /// As [`Partition::snapshot`].
+    pub fn digest(&self) -> Result<String, RestoreError> {
+        let digest = Sha256::digest(self.snapshot()?);
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+fn saved_tenant(tenant: Tenant, state: &TenantState) -> SavedTenant {
+    SavedTenant {
+        tenant,
+        epoch: state.epoch,
+        advance: state.advance,
+        metrics: state.metrics.clone(),
+        quotas: state.quotas.clone(),
+        alerts: state.alerts.values().map(|compiled| (compiled.definition.clone(), compiled.paused)).collect(),
+        silences: state.silences.values().map(|hush| hush.silence.clone()).collect(),
+        closed: state.closed,
+        turned: state.turned,
+        account_count: u64::try_from(state.accounts.len()).unwrap_or(u64::MAX),
+    }
+}
+
+fn restored_tenant(saved: SavedTenant) -> TenantState {
+    let compiled = |(definition, paused): (AlertDefinition, bool)| {
+        (definition.id, Arc::new(Compiled::new(definition, paused)))
+    };
+    TenantState {
+        epoch: saved.epoch,
+        advance: saved.advance,
+        metrics: saved.metrics,
+        quotas: saved.quotas,
+        alerts: saved.alerts.into_iter().map(compiled).collect(),
+        silences: saved.silences.into_iter().map(|silence| (silence.id, Hush::new(silence))).collect(),
+        closed: saved.closed,
+        turned: saved.turned,
+        accounts: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,378 @@
+//! The state of a partition: tenants, accounts, series, instances, timers and debts.
+
+use super::debts::Debts;
+use super::effect::SeriesKey;
+use super::instance::Instance;
+use super::level::Levels;
+use super::window::Windows;
+use crate::domain::definition::{AlertDefinition, MatchOp, MetricDefinition, Quota, Silence};
+use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Position, SilenceId, Tenant};
+use crate::domain::rule::RuleProgram;
+use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// One partition's self-contained state machine over its own log.
+#[derive(Debug)]
+pub struct Partition {
+    pub(super) id: PartitionId,
+    pub(super) partition_count: u32,
+    pub(super) clock: Clock,
+    pub(super) horizons: Horizons,
+    pub(super) control_through: Position,
+    pub(super) engine_version: u32,
+    pub(super) tenants: BTreeMap<Tenant, TenantState>,
+    pub(super) accounts: Vec<Account>,
+    pub(super) timers: BTreeSet<(Timestamp, Due)>,
+    pub(super) debts: Debts,
+    pub(super) dirty: Dirty,
+}
+
+/// How far the fold has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Clock {
+    pub(super) position: Position,
+    pub(super) recorded_max: Timestamp,
+    pub(super) intake_through: Option<Timestamp>,
+}
+
+impl Clock {
+    /// The fold's clock: what is recorded, held back by what the intake still holds.
+    pub(super) fn now(&self) -> Timestamp {
+        self.intake_through.map_or(self.recorded_max, |through| through.min(self.recorded_max))
+    }
+}
+
+/// The settings that the fold goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Horizons {
+    pub(super) grace: Millis,
+    pub(super) dedup: Millis,
+    pub(super) correction: Millis,
+}
+
+/// What only time brings about. The order is that of handling at the same instant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    Close(Tenant),
+    Turn(Tenant),
+    Instance(Tenant, AccountId, AlertId, Option<MetricName>),
+    PauseEnds(Tenant, AlertId),
+    SilenceEnds(Tenant, SilenceId),
+}
+
+/// What is to be stored at the end of the batch.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    pub(super) parts: Vec<DirtyPart>,
+    pub(super) accounts: Vec<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct DirtyPart {
+    pub(super) account: usize,
+    pub(super) series: usize,
+    pub(super) group: Option<Arc<str>>,
+    pub(super) start: Timestamp,
+}
+
+#[derive(Debug)]
+pub(super) struct TenantState {
+    pub(super) epoch: Epoch,
+    pub(super) advance: Millis,
+    pub(super) metrics: BTreeMap<MetricName, MetricDefinition>,
+    pub(super) quotas: BTreeMap<MetricName, Quota>,
+    pub(super) alerts: BTreeMap<AlertId, Arc<Compiled>>,
+    pub(super) silences: BTreeMap<SilenceId, Hush>,
+    /// The end of the newest closed window.
+    pub(super) closed: Timestamp,
+    /// The judged periods are those that hold this instant.
+    pub(super) turned: Timestamp,
+    pub(super) accounts: BTreeMap<AccountId, usize>,
+}
+
+impl TenantState {
+    pub(super) fn new(clock: Timestamp, grace: Millis) -> Self {
+        let settled = clock.minus(grace);
+        Self {
+            epoch: Epoch(0),
+            advance: Millis::ZERO,
+            metrics: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            alerts: BTreeMap::new(),
+            silences: BTreeMap::new(),
+            closed: settled.window_start(WINDOW),
+            turned: settled.window_start(Millis::hours(1)),
+            accounts: BTreeMap::new(),
+        }
+    }
+
+    /// The bounds of the period that is judged.
+    pub(super) const fn judged(&self, period: Period) -> (Timestamp, Timestamp) {
+        period.bounds(self.turned)
+    }
+
+    /// The start of the newest closed window.
+    pub(super) const fn newest_closed(&self) -> Timestamp {
+        self.closed.minus(WINDOW)
+    }
+
+    pub(super) fn is_silenced(&self, compiled: &Compiled, account: &AccountId, metric: Option<&MetricName>, at: Timestamp) -> bool {
+        self.silences.values().any(|hush| hush.holds(compiled, account, metric, at))
+    }
+}
+
+/// An alert that is ready to be evaluated.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) definition: AlertDefinition,
+    /// Absent where this release cannot read the rule; such an alert stays inconclusive.
+    pub(super) rule: Option<RuleProgram>,
+    pub(super) recover: Option<RuleProgram>,
+    pub(super) paused: bool,
+}
+
+impl Compiled {
+    pub(super) fn new(definition: AlertDefinition, paused: bool) -> Self {
+        Self {
+            rule: RuleProgram::compile(&definition.rule).ok(),
+            recover: definition.recover.as_deref().and_then(|source| RuleProgram::compile(source).ok()),
+            paused,
+            definition,
+        }
+    }
+
+    fn programs(&self) -> impl Iterator<Item = &RuleProgram> {
+        self.rule.iter().chain(self.recover.iter())
+    }
+
+    pub(super) fn reads_quota(&self) -> bool {
+        self.rule.as_ref().is_some_and(RuleProgram::reads_quota)
+    }
+
+    pub(super) fn reads_window(&self) -> bool {
+        self.programs().any(RuleProgram::reads_window)
+    }
+
+    /// Whether the alert is evaluated at every window close.
+    pub(super) fn judges_closes(&self) -> bool {
+        self.programs().any(|program| program.reads_window() || program.reads_time())
+    }
+
+    pub(super) fn reads_own_metric(&self) -> bool {
+        self.programs().any(RuleProgram::reads_own_metric)
+    }
+
+    /// Whether some unqualified name needs a quota, and whether one needs data.
+    pub(super) fn own_needs(&self) -> (bool, bool) {
+        let own = |quota: bool| {
+            self.programs().flat_map(|program| program.inputs()).any(|input| {
+                input.metric.is_none() && if quota { input.name.reads_quota() } else { input.name.reads_window() }
+            })
+        };
+        (own(true), own(false))
+    }
+
+    pub(super) fn fires_early(&self) -> bool {
+        self.rule.as_ref().is_some_and(RuleProgram::fires_early)
+    }
+
+    /// Tells whether an instance on `own` reads a metric.
+    pub(super) fn reads(&self, own: Option<&MetricName>, metric: &MetricName) -> bool {
+        self.programs()
+            .flat_map(|program| program.inputs())
+            .any(|input| input.metric.as_ref().or(own).is_some_and(|read| read == metric))
+    }
+
+    /// Tells whether an instance may stand on a metric at all.
+    pub(super) fn admits(&self, account: &AccountId, metric: Option<&MetricName>) -> bool {
+        let metric_fits = match (self.reads_own_metric(), metric) {
+            (true, Some(metric)) => self.definition.metric.as_ref().is_none_or(|fixed| fixed == metric),
+            (false, None) => true,
+            (true, None) | (false, Some(_)) => false,
+        };
+        metric_fits && self.definition.account.covers(account)
+    }
+}
+
+/// A silence that is ready to be matched.
+#[derive(Debug)]
+pub(super) struct Hush {
+    pub(super) silence: Silence,
+    expressions: Vec<Option<regex::Regex>>,
+}
+
+impl Hush {
+    pub(super) fn new(silence: Silence) -> Self {
+        let expression = |value: &str| {
+            regex::RegexBuilder::new(&format!("^(?:{value})$")).size_limit(64 * 1024).build().ok()
+        };
+        let expressions = silence.matchers.iter().map(|matcher| expression(&matcher.value)).collect();
+        Self { silence, expressions }
+    }
+
+    fn holds(&self, compiled: &Compiled, account: &AccountId, metric: Option<&MetricName>, at: Timestamp) -> bool {
+        let runs = self.silence.starts_at <= at && at < self.silence.ends_at;
+        runs && !self.silence.matchers.is_empty()
+            && self.silence.matchers.iter().zip(&self.expressions).all(|(matcher, expression)| {
+                let definition = &compiled.definition;
+                let alert = definition.id.to_string();
+                let text = match matcher.name.as_str() {
+                    "alert_id" => alert.as_str(),
+                    "account_id" => account.as_str(),
+                    "metric" => metric.map_or("", MetricName::as_str),
+                    "severity" => definition.severity.name(),
+                    "name" => definition.name.as_deref().unwrap_or(""),
+                    label => definition.labels.get(label).map_or("", String::as_str),
+                };
+                let matched = expression.as_ref().is_some_and(|expression| expression.is_match(text));
+                match matcher.op {
+                    MatchOp::Equal => text == matcher.value,
+                    MatchOp::NotEqual => text != matcher.value,
+                    MatchOp::Matches => matched,
+                    MatchOp::MatchesNot => !matched,
+                }
+            })
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Account {
+    pub(super) tenant: Tenant,
+    pub(super) name: AccountId,
+    pub(super) epoch: Epoch,
+    /// Whether an event of this epoch was counted.
+    pub(super) seen: bool,
+    pub(super) quotas: BTreeMap<MetricName, Quota>,
+    pub(super) series: Vec<Series>,
+    /// By alert and metric.
+    pub(super) instances: Vec<Instance>,
+    /// How far instances counted that are gone, so that no id is ever used twice.
+    pub(super) retired: BTreeMap<AlertId, BTreeMap<Option<MetricName>, u64>>,
+    /// The account's place in the partition.
+    #[serde(skip)]
+    pub(super) slot: usize,
+    #[serde(skip)]
+    pub(super) dirty: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Series {
+    pub(super) metric: MetricName,
+    pub(super) levels: Levels,
+    pub(super) windows: Windows,
+    pub(super) groups: BTreeMap<Arc<str>, Windows>,
+    /// The instances that read this series, by their place in the account.
+    #[serde(skip)]
+    pub(super) readers: Vec<usize>,
+}
+
+impl Account {
+    pub(super) const fn new(tenant: Tenant, name: AccountId, epoch: Epoch) -> Self {
+        Self {
+            tenant,
+            name,
+            epoch,
+            seen: false,
+            quotas: BTreeMap::new(),
+            series: Vec::new(),
+            instances: Vec::new(),
+            retired: BTreeMap::new(),
+            slot: 0,
+            dirty: false,
+        }
+    }
+
+    pub(super) fn series_of(&self, metric: &MetricName) -> Option<&Series> {
+        self.series.iter().find(|series| series.metric == *metric)
+    }
+
+    pub(super) fn series_key(&self, series: &Series, group: Option<&str>) -> SeriesKey {
+        SeriesKey {
+            tenant: self.tenant,
+            epoch: self.epoch,
+            account: self.name.clone(),
+            metric: series.metric.clone(),
+            group: group.unwrap_or("").to_owned(),
+        }
+    }
+
+    /// Returns the place of a series, made where it is missing; tells whether it was made.
+    pub(super) fn series_place(&mut self, metric: &MetricName) -> (usize, bool) {
+        if let Some(place) = self.series.iter().position(|series| series.metric == *metric) {
+            return (place, false);
+        }
+        self.series.push(Series {
+            metric: metric.clone(),
+            levels: Levels::default(),
+            windows: Windows::default(),
+            groups: BTreeMap::new(),
+            readers: Vec::new(),
+        });
+        (self.series.len().saturating_sub(1), true)
+    }
+
+    /// Works out anew which instances read which series.
+    pub(super) fn wire(&mut self, alerts: &BTreeMap<AlertId, Arc<Compiled>>) {
+        for series in &mut self.series {
+            series.readers.clear();
+            for (place, instance) in self.instances.iter().enumerate() {
+                let reads = alerts.get(&instance.alert).is_some_and(|compiled| {
+                    compiled.reads(instance.metric.as_ref(), &series.metric)
+                });
+                if reads {
+                    series.readers.push(place);
+                }
+            }
+        }
+    }
+
+    /// Returns what a snapshot keeps: no trace of what the clock has passed, nor of the order of arrival.
+    pub(super) fn canonical(&self, clock: Timestamp) -> Self {
+        let mut series: Vec<Series> = self
+            .series
+            .iter()
+            .map(|series| Series {
+                metric: series.metric.clone(),
+                levels: series.levels.canonical(clock),
+                windows: series.windows.canonical(clock),
+                groups: series
+                    .groups
+                    .iter()
+                    .map(|(group, windows)| (group.clone(), windows.canonical(clock)))
+                    .filter(|(_, windows)| !windows.is_empty())
+                    .collect(),
+                readers: Vec::new(),
+            })
+            .collect();
+        series.sort_by(|a, b| a.metric.cmp(&b.metric));
+        Self { series, ..self.clone() }
+    }
+}
+
+impl Default for Horizons {
+    fn default() -> Self {
+        use crate::domain::limits::{CORRECTION_HORIZON, DEDUP_HORIZON, GRACE};
+        Self { grace: GRACE, dedup: DEDUP_HORIZON, correction: CORRECTION_HORIZON }
+    }
+}
+
+impl Partition {
+    /// Makes the state before the first record.
+    pub fn new(id: PartitionId, partition_count: u32) -> Self {
+        Self {
+            id,
+            partition_count,
+            clock: Clock { position: Position::START, recorded_max: Timestamp::MIN, intake_through: None },
+            horizons: Horizons::default(),
+            control_through: Position::START,
+            engine_version: 1,
+            tenants: BTreeMap::new(),
+            accounts: Vec::new(),
+            timers: BTreeSet::new(),
+            debts: Debts::default(),
+            dirty: Dirty::default(),
+        }
+    }
+}

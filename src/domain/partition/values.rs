@@ -1,0 +1,159 @@
+//! What a rule's inputs stand at: levels of the judged periods and the window that is looked at.
+
+use super::effect::{Evidence, QuotaEvidence, WindowEvidence};
+use super::state::{Account, Compiled, TenantState};
+use super::window::Part;
+use crate::domain::definition::Quota;
+use crate::domain::id::{MetricName, Position};
+use crate::domain::quantity::Quantity;
+use crate::domain::rule::{Input, Name, RuleProgram, Value, Verdict};
+use crate::domain::time::{Timestamp, WINDOW};
+
+/// From where a rule is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a> {
+    pub(super) tenant: &'a TenantState,
+    pub(super) account: &'a Account,
+    /// The metric that unqualified names stand for.
+    pub(super) own: Option<&'a MetricName>,
+    /// The start of the window that window names read.
+    pub(super) window: Timestamp,
+    /// The evaluation's own time.
+    pub(super) at: Timestamp,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn verdict(&self, program: &RuleProgram) -> Verdict {
+        program.evaluate(&self.values(program))
+    }
+
+    pub(super) fn values(&self, program: &RuleProgram) -> Vec<Value> {
+        program.inputs().iter().map(|input| self.value(input)).collect()
+    }
+
+    pub(super) fn value(&self, input: &Input) -> Value {
+        let Some(metric) = input.metric.as_ref().or(self.own) else { return Value::NoData };
+        if input.name.reads_quota() { self.level(input.name, metric) } else { self.windowed(input.name, metric) }
+    }
+
+    pub(super) fn quota(&self, metric: &MetricName) -> Option<&'a Quota> {
+        self.account.quotas.get(metric).or_else(|| self.tenant.quotas.get(metric))
+    }
+
+    fn used(&self, metric: &MetricName, quota: &Quota) -> Quantity {
+        let (start, _) = self.tenant.judged(quota.period);
+        let series = self.account.series_of(metric);
+        series.map_or(Quantity::ZERO, |series| series.levels.used(quota.period, start).value(quota.aggregate))
+    }
+
+    fn level(&self, name: Name, metric: &MetricName) -> Value {
+        let Some(quota) = self.quota(metric) else { return Value::NoQuota };
+        let used = || self.used(metric, quota);
+        match name {
+            Name::Used => Value::Known(used()),
+            Name::Limit => Value::Known(quota.limit),
+            Name::Remaining => Value::Known(quota.limit.minus(used())),
+            // A limit of zero has no percentage: a division by zero, so the rule is inconclusive.
+            Name::QuotaPercent => used().percent_of(quota.limit).map_or(Value::NoQuota, Value::Known),
+            Name::PeriodElapsedPercent => {
+                let (start, end) = self.tenant.judged(quota.period);
+                let elapsed = Quantity::whole(self.at.max(start).min(end).since(start).0);
+                elapsed.percent_of(Quantity::whole(end.since(start).0)).map_or(Value::NoQuota, Value::Known)
+            }
+            Name::Sum | Name::Count | Name::Min | Name::Max | Name::Avg | Name::Last | Name::Rate => Value::NoData,
+        }
+    }
+
+    fn part(&self, metric: &MetricName) -> Option<&'a Part> {
+        self.account.series_of(metric)?.windows.get(self.window, self.at)
+    }
+
+    fn windowed(&self, name: Name, metric: &MetricName) -> Value {
+        let aggregate = self.part(metric).map(|part| part.aggregate).unwrap_or_default();
+        let present = |value: Quantity| if aggregate.is_empty() { Value::NoData } else { Value::Known(value) };
+        match name {
+            Name::Sum => Value::Known(aggregate.sum),
+            Name::Count => Value::Known(Quantity::whole(i64::try_from(aggregate.count).unwrap_or(i64::MAX))),
+            Name::Rate => aggregate.sum.divided_by(300).map_or(Value::NoData, Value::Known),
+            Name::Min => present(aggregate.min),
+            Name::Max => present(aggregate.max),
+            Name::Last => present(aggregate.last),
+            Name::Avg => aggregate.mean().map_or(Value::NoData, Value::Known),
+            Name::QuotaPercent | Name::Used | Name::Limit | Name::Remaining | Name::PeriodElapsedPercent => {
+                Value::NoQuota
+            }
+        }
+    }
+
+    /// Tells whether all windows that the rule reads hold non-negative values only.
+    pub(super) fn only_non_negative(&self, program: &RuleProgram) -> bool {
+        program.inputs().iter().all(|input| {
+            let metric = input.metric.as_ref().or(self.own);
+            metric.and_then(|metric| self.part(metric)).is_none_or(|part| !part.has_negative)
+        })
+    }
+
+    /// The periods and limits that the rule reads: what "once per period and limit" compares.
+    pub(super) fn quota_key(&self, program: &RuleProgram) -> Vec<(Timestamp, Quantity)> {
+        let mut key: Vec<_> = self
+            .quota_metrics(program)
+            .filter_map(|metric| self.quota(metric))
+            .map(|quota| (self.tenant.judged(quota.period).0, quota.limit))
+            .collect();
+        key.dedup();
+        key
+    }
+
+    fn quota_metrics<'p>(&'p self, program: &'p RuleProgram) -> impl Iterator<Item = &'p MetricName> {
+        let quota_inputs = program.inputs().iter().filter(|input| input.name.reads_quota());
+        quota_inputs.filter_map(|input| input.metric.as_ref().or(self.own))
+    }
+
+    /// Collects what a decision rested on.
+    pub(super) fn evidence(&self, compiled: &Compiled) -> Evidence {
+        let mut evidence = Evidence {
+            alert_version: compiled.definition.version,
+            rule: compiled.definition.rule.clone(),
+            trace: Default::default(),
+            value_name: None,
+            value: None,
+            window: None,
+            quota: None,
+        };
+        let Some(program) = &compiled.rule else { return evidence };
+        let values = self.values(program);
+        evidence.trace = program.explain(&values);
+        evidence.value_name = program.inputs().first().map(|input| match &input.metric {
+            Some(metric) => format!("{}(\"{metric}\")", input.name.text()),
+            None => input.name.text().to_owned(),
+        });
+        evidence.value = values.first().and_then(known);
+        evidence.window = program.reads_window().then(|| self.window_evidence(program));
+        evidence.quota = self.quota_metrics(program).next().and_then(|metric| self.quota_evidence(metric));
+        evidence
+    }
+
+    fn window_evidence(&self, program: &RuleProgram) -> WindowEvidence {
+        let window_inputs = program.inputs().iter().filter(|input| input.name.reads_window());
+        let parts = window_inputs.filter_map(|input| self.part(input.metric.as_ref().or(self.own)?));
+        WindowEvidence {
+            start: self.window,
+            end: self.window.plus(WINDOW),
+            revision: parts.map(|part| part.revision).max().unwrap_or(Position::START),
+            closed: self.window < self.tenant.closed,
+        }
+    }
+
+    fn quota_evidence(&self, metric: &MetricName) -> Option<QuotaEvidence> {
+        let quota = self.quota(metric)?;
+        let (start, end) = self.tenant.judged(quota.period);
+        Some(QuotaEvidence { limit: quota.limit, used: self.used(metric, quota), period: quota.period, start, end })
+    }
+}
+
+pub(super) const fn known(value: &Value) -> Option<Quantity> {
+    match value {
+        Value::Known(quantity) => Some(*quantity),
+        Value::NoData | Value::NoQuota => None,
+    }
+}

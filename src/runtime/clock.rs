@@ -1,0 +1,47 @@
+//! The one place that reads a clock, and that draws identifiers.
+
+use crate::domain::time::Timestamp;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Returns the present instant.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Measures how long something took.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts to measure.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Returns the time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Returns random bytes from the operating system.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    loop {
+        // The call fails only where the kernel has no random source yet; there is nothing better to do than to wait.
+        if getrandom::fill(&mut bytes).is_ok() {
+            return bytes;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Draws a ULID: 48 bits of time, 80 random ones.
+pub fn ulid() -> u128 {
+    let random = random::<16>();
+    let ms = u64::try_from(now().0).unwrap_or(0);
+    ulid::Ulid::from_parts(ms, u128::from_le_bytes(random)).0
+}

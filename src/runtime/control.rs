@@ -1,0 +1,187 @@
+//! The control plane on this node: appends commands, folds the log, answers with the outcome of its own commands.
+
+use super::clock;
+use crate::domain::control::Control;
+use crate::domain::control::command::{Command, Entry, Idempotency};
+use crate::domain::control::outcome::{Applied, PositionedChange};
+use crate::domain::id::{KeyId, Log, Position, Stamp, Tenant};
+use crate::journal::{AppendError, Journal, ReadError};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+
+/// How many outcomes are kept for those who wait for them.
+const OUTCOMES_KEPT: usize = 4_096;
+
+/// A handle on the control plane.
+#[derive(Clone, Debug)]
+pub struct ControlPlane {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    journal: Journal,
+    state: RwLock<Control>,
+    folded: Mutex<Folded>,
+    position: watch::Sender<Position>,
+}
+
+#[derive(Debug, Default)]
+struct Folded {
+    outcomes: BTreeMap<Position, Applied>,
+    /// Every change that some partition may still have to learn.
+    changes: Vec<PositionedChange>,
+}
+
+/// Who asks, and how the request may be repeated.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// The workspace and mode.
+    pub tenant: Tenant,
+    /// The key; absent for the command line.
+    pub actor: Option<KeyId>,
+    /// The request.
+    pub request_id: String,
+    /// The version that the caller expects.
+    pub if_match: Option<u64>,
+    /// Makes a repetition answer as the first time.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// Why a command has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The journal did not take it.
+    #[error("append the command")]
+    Append(#[from] AppendError),
+    /// The log could not be read back.
+    #[error("fold the control log")]
+    Fold(#[from] FoldError),
+    /// Its outcome was not kept for long enough.
+    #[error("the outcome of control record {0} is no longer known")]
+    Forgotten(Position),
+}
+
+/// Why the control log cannot be folded.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// It cannot be read.
+    #[error("read the control log")]
+    Read(#[from] ReadError),
+    /// A record is not a command of this release.
+    #[error("control record {position}")]
+    Entry {
+        /// The record.
+        position: Position,
+        /// What is wrong with it.
+        source: crate::domain::control::EntryError,
+    },
+}
+
+impl ControlPlane {
+    /// Folds the control log to its present end.
+    ///
+    /// # Errors
+    /// Where the log is damaged or of a later release.
+    pub fn open(journal: Journal) -> Result<Self, FoldError> {
+        let (position, _) = watch::channel(Position::START);
+        let inner = Inner {
+            journal,
+            state: RwLock::new(Control::default()),
+            folded: Mutex::new(Folded::default()),
+            position,
+        };
+        let plane = Self { inner: Arc::new(inner) };
+        plane.catch_up()?;
+        Ok(plane)
+    }
+
+    /// The folded state. Hold it briefly.
+    pub fn state(&self) -> RwLockReadGuard<'_, Control> {
+        self.inner.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Up to where the log is folded.
+    pub fn position(&self) -> Position {
+        *self.inner.position.borrow()
+    }
+
+    /// Tells of every advance of [`Self::position`].
+    pub fn watch(&self) -> watch::Receiver<Position> {
+        self.inner.position.subscribe()
+    }
+
+    /// Returns the changes behind a position, in order, with the position up to which they reach.
+    pub fn changes_after(&self, after: Position) -> (Position, Vec<PositionedChange>) {
+        let folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = folded.changes.partition_point(|(position, _)| *position <= after);
+        let changes = folded.changes.get(from..).unwrap_or_default().to_vec();
+        drop(folded);
+        (self.position(), changes)
+    }
+
+    /// Forgets the changes that every partition has.
+    pub fn forget_changes(&self, through: Position) {
+        let mut folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = folded.changes.partition_point(|(position, _)| *position <= through);
+        folded.changes.drain(..known);
+    }
+
+    /// Appends a command and returns its outcome, which every later read of this node sees.
+    ///
+    /// # Errors
+    /// Where the journal did not take it: an error that may be retried, under the same idempotency key.
+    pub async fn submit(&self, asking: Asking, command: Command) -> Result<(Stamp, Applied), SubmitError> {
+        let entry = Entry {
+            tenant: asking.tenant,
+            actor: asking.actor,
+            request_id: asking.request_id,
+            if_match: asking.if_match,
+            idempotency: asking.idempotency,
+            command,
+        };
+        let stamps = self.inner.journal.append(vec![(Log::Control, Bytes::from(entry.encode()))]).await?;
+        let stamp = stamps.into_iter().next().unwrap_or(Stamp { position: Position::START, recorded_at: clock::now() });
+        let plane = self.clone();
+        let folded = tokio::task::spawn_blocking(move || plane.catch_up()).await;
+        if let Ok(folded) = folded {
+            folded?;
+        }
+        let applied = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner).outcomes.get(&stamp.position).cloned();
+        applied.map(|applied| (stamp, applied)).ok_or(SubmitError::Forgotten(stamp.position))
+    }
+
+    /// Folds what the log holds and the state does not; many callers at once are fine.
+    ///
+    /// # Errors
+    /// Where the log is damaged or of a later release.
+    pub fn catch_up(&self) -> Result<(), FoldError> {
+        // One folds at a time; who waited finds nothing left to do.
+        let mut folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let after = self.position();
+            if self.inner.journal.end(Log::Control) <= after {
+                return Ok(());
+            }
+            let limits = (crate::domain::limits::READ_RECORDS_MAX, crate::domain::limits::READ_BYTES_MAX);
+            let records = self.inner.journal.read(Log::Control, after, limits.0, limits.1)?;
+            let Some(last) = records.last().map(|record| record.position) else { return Ok(()) };
+            let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
+            for record in records {
+                let entry = Entry::decode(&record.payload)
+                    .map_err(|source| FoldError::Entry { position: record.position, source })?;
+                let stamp = Stamp { position: record.position, recorded_at: record.recorded_at };
+                let applied = state.apply(stamp, &entry);
+                folded.changes.extend(applied.changes.iter().map(|change| (record.position, change.clone())));
+                folded.outcomes.insert(record.position, applied);
+                if folded.outcomes.len() > OUTCOMES_KEPT {
+                    folded.outcomes.pop_first();
+                }
+            }
+            drop(state);
+            self.inner.position.send_replace(last);
+        }
+    }
+}

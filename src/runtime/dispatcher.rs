@@ -1,0 +1,357 @@
+//! Sends what is owed: one loop, one queue, bounded attempts under way; every attempt becomes a fact.
+
+use super::clock;
+use super::control::ControlPlane;
+use crate::domain::control::resource::{Channel, ChannelKind};
+use crate::domain::id::{ChannelId, Log, NotificationId, PartitionId, Tenant};
+use crate::domain::partition::Owed;
+use crate::domain::partition::fact::Note;
+use crate::domain::partition::notification::{Attempted, Notification};
+use crate::domain::time::{Millis, Timestamp};
+use crate::journal::Journal;
+use crate::notifier::backoff::{self, Try};
+use crate::notifier::{Attempt, Destination, DestinationKind, Notifier, Outgoing, Queue, Work};
+use crate::store::Store;
+use crate::vault::Vault;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// What the processors tell the dispatcher.
+#[derive(Debug)]
+pub enum Dispatch {
+    /// A (notification, destination) pair is due.
+    Owed {
+        /// Whose debt it is.
+        partition: PartitionId,
+        /// What is owed.
+        notification: Arc<Notification>,
+        /// To whom.
+        channel: ChannelId,
+        /// Attempts so far.
+        attempts: u32,
+        /// When the next attempt is due; at once where absent.
+        next_at: Option<Timestamp>,
+    },
+    /// A pair needs no more attempts.
+    Settled {
+        /// The notification.
+        id: NotificationId,
+        /// The destination.
+        channel: ChannelId,
+    },
+}
+
+impl Dispatch {
+    /// Tells of a debt.
+    pub fn owed(partition: PartitionId, owed: &Owed<'_>) -> Self {
+        Self::Owed {
+            partition,
+            notification: Arc::new(owed.notification.clone()),
+            channel: owed.channel,
+            attempts: owed.debt.attempts,
+            next_at: owed.debt.next_at,
+        }
+    }
+}
+
+/// What sending takes.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// Where outcomes are recorded.
+    pub journal: Journal,
+    /// Where channels are looked up.
+    pub control: ControlPlane,
+    /// Where the threads of earlier messages are looked up.
+    pub store: Store,
+    /// What sends.
+    pub notifier: Notifier,
+    /// What opens the channels' targets.
+    pub vault: Arc<Vault>,
+}
+
+#[derive(Clone, Debug)]
+struct Debt {
+    partition: PartitionId,
+    notification: Arc<Notification>,
+    attempts: u32,
+}
+
+/// What a finished attempt tells the loop.
+#[derive(Debug)]
+struct Finished {
+    work: Work,
+    /// When the destination may be tried again.
+    penalty_until: Option<Timestamp>,
+    /// The outcome is a fact; where not, the pairs are tried again.
+    recorded: bool,
+}
+
+/// Counts for the metrics.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Messages that receivers took.
+    pub delivered: AtomicU64,
+    /// Attempts that failed.
+    pub failed: AtomicU64,
+    /// Pairs that wait or are under way.
+    pub pending: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Dispatcher {
+    means: Means,
+    queue: Queue,
+    debts: BTreeMap<(ChannelId, NotificationId), Debt>,
+    finished: mpsc::UnboundedSender<Finished>,
+    tally: Arc<Tally>,
+}
+
+/// Runs the loop until `stop` says so, then waits for the attempts under way.
+pub async fn run(
+    means: Means,
+    mut inbox: mpsc::UnboundedReceiver<Dispatch>,
+    mut stop: watch::Receiver<bool>,
+    tally: Arc<Tally>,
+) {
+    let (finished, mut finishing) = mpsc::unbounded_channel();
+    let mut dispatcher =
+        Dispatcher { means, queue: Queue::default(), debts: BTreeMap::new(), finished, tally: Arc::clone(&tally) };
+    let mut under_way = 0_usize;
+    loop {
+        let stopping = *stop.borrow();
+        if stopping && under_way == 0 {
+            return;
+        }
+        let now = clock::now();
+        if !stopping {
+            while let Some(work) = dispatcher.queue.next(now) {
+                under_way += 1;
+                dispatcher.start(work);
+            }
+        }
+        tally.pending.store(dispatcher.debts.len() as u64, Ordering::Relaxed);
+        let wake = dispatcher.queue.next_wakeup().map_or(Duration::from_secs(3_600), |at| {
+            Duration::from_millis(u64::try_from(at.since(now).0).unwrap_or(0).max(1))
+        });
+        tokio::select! {
+            message = inbox.recv(), if !stopping => match message {
+                Some(message) => {
+                    dispatcher.learn(message);
+                    while let Ok(message) = inbox.try_recv() {
+                        dispatcher.learn(message);
+                    }
+                }
+                None => return,
+            },
+            Some(done) = finishing.recv() => {
+                under_way -= 1;
+                dispatcher.finish(done);
+            }
+            () = tokio::time::sleep(wake), if !stopping => {}
+            changed = stop.changed(), if !stopping => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Dispatcher {
+    fn learn(&mut self, message: Dispatch) {
+        match message {
+            Dispatch::Owed { partition, notification, channel, attempts, next_at } => {
+                let kind = self.kind_of(notification.key.tenant, channel);
+                let id = notification.id;
+                self.debts.insert((channel, id), Debt { partition, notification, attempts });
+                self.queue.add(channel, kind, id, next_at.unwrap_or(Timestamp::MIN));
+            }
+            Dispatch::Settled { id, channel } => {
+                self.debts.remove(&(channel, id));
+                self.queue.remove(channel, id);
+            }
+        }
+    }
+
+    fn kind_of(&self, tenant: Tenant, channel: ChannelId) -> DestinationKind {
+        let state = self.means.control.state();
+        match state.channel(tenant, channel).map(|channel| channel.kind) {
+            Some(ChannelKind::Slack) => DestinationKind::Slack,
+            Some(ChannelKind::Webhook) | None => DestinationKind::Webhook,
+        }
+    }
+
+    fn start(&self, work: Work) {
+        let debts: Vec<Debt> =
+            work.ids.iter().filter_map(|id| self.debts.get(&(work.channel, *id)).cloned()).collect();
+        let (means, finished, tally) = (self.means.clone(), self.finished.clone(), Arc::clone(&self.tally));
+        tokio::spawn(async move {
+            let done = perform(means, work, debts, &tally).await;
+            // The loop waits for every attempt under way, so it is there to hear of this one.
+            if finished.send(done).is_err() {
+                tracing::debug!("the dispatcher has stopped");
+            }
+        });
+    }
+
+    fn finish(&mut self, done: Finished) {
+        // A recorded outcome comes back from the fold as the next due time; an unrecorded one is tried again soon.
+        let retry_at = (!done.recorded).then(|| clock::now().plus(Millis::seconds(1)));
+        self.queue.done(done.work.channel, &done.work.ids, retry_at, done.penalty_until);
+    }
+}
+
+async fn perform(means: Means, work: Work, debts: Vec<Debt>, tally: &Tally) -> Finished {
+    let Some(first) = debts.first() else {
+        return Finished { work, penalty_until: None, recorded: true };
+    };
+    let tenant = first.notification.key.tenant;
+    let attempt = match destination(&means, tenant, work.channel) {
+        Ok(destination) => send(&means, &destination, &debts, work.channel).await,
+        Err(gone) => Attempt::refused(gone),
+    };
+    let now = clock::now();
+    let counter = if attempt.result.is_ok() { &tally.delivered } else { &tally.failed };
+    counter.fetch_add(debts.len() as u64, Ordering::Relaxed);
+    let mut penalty_until = None;
+    let facts: Vec<(Log, Bytes)> = debts
+        .iter()
+        .map(|debt| {
+            let fact = outcome(debt, work.channel, &attempt, now);
+            penalty_until = penalty_until.max(backoff::penalty(&attempt, now));
+            (Log::Partition(debt.partition), Bytes::from(Note::NotificationAttempted(fact).encode()))
+        })
+        .collect();
+    let recorded = match means.journal.append(facts).await {
+        Ok(_) => true,
+        Err(error) => {
+            let cause = crate::telemetry::chain(&error);
+            tracing::warn!(channel = %work.channel, error = %cause, "an attempt could not be recorded; it will be repeated");
+            false
+        }
+    };
+    Finished { work, penalty_until, recorded }
+}
+
+async fn send(means: &Means, destination: &Destination, debts: &[Debt], channel: ChannelId) -> Attempt {
+    let now = clock::now();
+    if let [only] = debts {
+        let thread = thread_of(means, destination, &only.notification, channel).await;
+        return means.notifier.send(destination, Outgoing::One(&only.notification, thread.as_deref()), now).await;
+    }
+    let notifications: Vec<Notification> = debts.iter().map(|debt| debt.notification.as_ref().clone()).collect();
+    means.notifier.send(destination, Outgoing::Digest(&notifications), now).await
+}
+
+/// Finds the thread that a message about an earlier one belongs to.
+async fn thread_of(
+    means: &Means,
+    destination: &Destination,
+    notification: &Notification,
+    channel: ChannelId,
+) -> Option<String> {
+    if !destination.has_threads() {
+        return None;
+    }
+    let first = notification.follows?;
+    let rows = means.store.deliveries_of(notification.key.tenant, first).await.ok()?;
+    let outcome = rows.into_iter().find(|row| row.channel == channel)?.outcome?;
+    Some(outcome.split_once(THREAD_MARK)?.1.to_owned())
+}
+
+/// Stands between an outcome and the thread that the message opened.
+const THREAD_MARK: &str = "; thread ";
+
+fn outcome(debt: &Debt, channel: ChannelId, attempt: &Attempt, now: Timestamp) -> Attempted {
+    let number = debt.attempts.saturating_add(1);
+    let id = debt.notification.id;
+    match &attempt.result {
+        Ok(sent) => {
+            let thread = sent.thread.as_ref().map(|thread| format!("{THREAD_MARK}{thread}")).unwrap_or_default();
+            Attempted {
+                id,
+                channel,
+                attempt: number,
+                delivered: true,
+                outcome: format!("{}{thread}", sent.status),
+                next_at: None,
+            }
+        }
+        Err(failure) => {
+            let next_at = backoff::next_attempt(&Try { id, channel, attempt: number, failure }, now);
+            tracing::info!(
+                notification = %id, channel = %channel, attempt = number, outcome = %failure.text(),
+                next_at = next_at.map(|at| at.to_string()), "a delivery failed"
+            );
+            Attempted { id, channel, attempt: number, delivered: false, outcome: failure.text(), next_at }
+        }
+    }
+}
+
+/// What a sealed channel target holds.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Target {
+    /// A signed webhook.
+    Webhook {
+        /// Where to.
+        url: String,
+        /// What signs, the newest first.
+        secrets: Vec<String>,
+    },
+    /// Slack's incoming webhook.
+    SlackWebhook {
+        /// Where to.
+        url: String,
+    },
+    /// Slack's Web API.
+    SlackBot {
+        /// The bot's token.
+        token: String,
+        /// The channel's id or name.
+        channel: String,
+        /// Another base than Slack's own.
+        api: Option<String>,
+    },
+}
+
+impl Target {
+    /// Seals the target for the control log.
+    pub fn seal(&self, vault: &Vault, channel: ChannelId) -> String {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        vault.seal(&context(channel), &json)
+    }
+
+    /// Opens a channel's target.
+    ///
+    /// # Errors
+    /// Where the master key is another one, or the text is damaged.
+    pub fn open(vault: &Vault, channel: &Channel) -> Result<Self, String> {
+        let opened = vault.open(&context(channel.id), &channel.sealed).map_err(|error| error.to_string())?;
+        serde_json::from_slice(opened.as_ref()).map_err(|error| error.to_string())
+    }
+}
+
+fn context(channel: ChannelId) -> String {
+    format!("channel:{channel}")
+}
+
+fn destination(means: &Means, tenant: Tenant, channel: ChannelId) -> Result<Destination, String> {
+    let state = means.control.state();
+    let found = state.channel(tenant, channel).ok_or_else(|| "the channel was deleted".to_owned())?.clone();
+    drop(state);
+    Ok(match Target::open(&means.vault, &found)? {
+        Target::Webhook { url, secrets } => {
+            Destination::Webhook { url: url.into(), secrets: secrets.into_iter().map(Into::into).collect() }
+        }
+        Target::SlackWebhook { url } => Destination::SlackWebhook { url: url.into() },
+        Target::SlackBot { token, channel, api } => {
+            let api = api.and_then(|base| base.parse().ok());
+            Destination::SlackBot { token: token.into(), channel, api }
+        }
+    })
+}

@@ -1,0 +1,214 @@
+//! The one way in for events, whoever sends them: decide → group by partition → append → acknowledge.
+
+use super::clock;
+use super::control::ControlPlane;
+use crate::domain::event::{Acceptance, FrameBuilder, Refusal, RefusalCode, UsageEvent, decide, derived_id};
+use crate::domain::id::{AccountId, Epoch, Log, PartitionId, Position, Stamp, Tenant};
+use crate::domain::limits::{AHEAD_MAX, FRAME_BYTES_MAX, FRAME_EVENTS_MAX};
+use crate::domain::routing::partition_of;
+use crate::domain::time::Timestamp;
+use crate::journal::{AppendError, Journal};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+/// A handle on the way in.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    journal: Journal,
+    control: ControlPlane,
+}
+
+/// Who sends events, and how they are identified.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// The workspace and mode.
+    pub tenant: Tenant,
+    /// Where ids of events without one come from.
+    pub ids: IdSource,
+    /// Whether events of any age count, and fire nothing.
+    pub backfill: bool,
+}
+
+/// What an event without an id is identified by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdSource {
+    /// A fresh one each time: a retry counts again.
+    Fresh,
+    /// H(lineage, key, index, bytes): a retry with the same key counts once.
+    Derived {
+        /// The credential's lineage, or the file's digest.
+        lineage: String,
+        /// The idempotency key.
+        key: String,
+    },
+}
+
+/// Frames that are ready to be appended.
+#[derive(Debug)]
+pub struct Prepared {
+    frames: Vec<(Log, Bytes)>,
+    /// How many events they hold.
+    pub accepted: usize,
+    /// The ids of the accepted events, with their index, where they were asked for.
+    pub ids: Vec<(usize, String)>,
+}
+
+/// Builds frames of one sender's events.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    sender: &'a Sender,
+    control: &'a ControlPlane,
+    accepted_at: Timestamp,
+    partition_count: u32,
+    accounts: HashMap<String, Option<Routed>>,
+    open: BTreeMap<PartitionId, FrameBuilder>,
+    full: Vec<(Log, Bytes)>,
+    accepted: usize,
+    ids: Vec<(usize, String)>,
+    keeps_ids: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Routed {
+    partition: PartitionId,
+    epoch: Epoch,
+}
+
+impl Ingest {
+    /// Makes the way in to a journal.
+    pub const fn new(journal: Journal, control: ControlPlane) -> Self {
+        Self { journal, control }
+    }
+
+    /// Begins a batch that is accepted now.
+    pub fn batch<'a>(&'a self, sender: &'a Sender) -> Batch<'a> {
+        Batch {
+            sender,
+            control: &self.control,
+            accepted_at: clock::now(),
+            partition_count: self.journal.partitions(),
+            accounts: HashMap::new(),
+            open: BTreeMap::new(),
+            full: Vec::new(),
+            accepted: 0,
+            ids: Vec::new(),
+            keeps_ids: false,
+        }
+    }
+
+    /// Appends frames; returns when they are durable.
+    ///
+    /// # Errors
+    /// Where the journal did not take all of them. Any subset may be in; ids make a retry safe.
+    pub async fn append(&self, prepared: Prepared) -> Result<Vec<(Log, Position)>, AppendError> {
+        let logs: Vec<Log> = prepared.frames.iter().map(|(log, _)| *log).collect();
+        let stamps = self.journal.append(prepared.frames).await?;
+        Ok(newest(logs, stamps))
+    }
+
+    /// As [`Self::append`], for threads that may block.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_blocking(&self, prepared: Prepared) -> Result<Vec<(Log, Position)>, AppendError> {
+        let logs: Vec<Log> = prepared.frames.iter().map(|(log, _)| *log).collect();
+        let stamps = self.journal.append_blocking(prepared.frames)?;
+        Ok(newest(logs, stamps))
+    }
+}
+
+fn newest(logs: Vec<Log>, stamps: Vec<Stamp>) -> Vec<(Log, Position)> {
+    let mut newest = BTreeMap::new();
+    for (log, stamp) in logs.into_iter().zip(stamps) {
+        let position = newest.entry(log).or_insert(stamp.position);
+        *position = stamp.position.max(*position);
+    }
+    newest.into_iter().collect()
+}
+
+impl Batch<'_> {
+    /// Keeps the ids of accepted events for the answer.
+    #[must_use]
+    pub fn keeping_ids(mut self) -> Self {
+        self.keeps_ids = true;
+        self
+    }
+
+    /// Decides on one event, and takes it in where it is accepted.
+    ///
+    /// `index` and `bytes` identify an event that has no id of its own.
+    ///
+    /// # Errors
+    /// Where the event is refused; nothing else of the batch is lost with it.
+    pub fn push(&mut self, index: usize, bytes: &[u8], event: &UsageEvent<'_>) -> Result<(), Refusal> {
+        let settings = self.settings();
+        let acceptance = Acceptance {
+            accepted_at: self.accepted_at,
+            lateness_horizon: settings.lateness_horizon,
+            ahead_max: AHEAD_MAX,
+            backfill: self.sender.backfill,
+        };
+        let timestamp = decide(event, &acceptance)?;
+        let routed = self.route(&event.account_id, settings.strict_accounts).ok_or_else(|| Refusal {
+            code: RefusalCode::UnknownAccount,
+            detail: format!("account {} does not exist, and strict_accounts is on: create it first", event.account_id),
+            pointer: Some("/account_id".to_owned()),
+        })?;
+        let made;
+        let id = match (&event.id, &self.sender.ids) {
+            (Some(id), _) => id.as_ref(),
+            (None, IdSource::Derived { lineage, key }) => {
+                made = derived_id(lineage, key, index, bytes);
+                &made
+            }
+            (None, IdSource::Fresh) => {
+                made = format!("evt_{}", ulid::Ulid(clock::ulid()));
+                &made
+            }
+        };
+        let frame = self.open.entry(routed.partition).or_insert_with(|| FrameBuilder::new(self.sender.backfill));
+        frame.push(self.sender.tenant, routed.epoch, event, id, timestamp, self.accepted_at);
+        self.accepted += 1;
+        if self.keeps_ids {
+            self.ids.push((index, id.to_owned()));
+        }
+        if frame.len() >= FRAME_EVENTS_MAX || frame.bytes() >= FRAME_BYTES_MAX {
+            let full = std::mem::replace(frame, FrameBuilder::new(self.sender.backfill));
+            self.full.push((Log::Partition(routed.partition), Bytes::from(full.finish())));
+        }
+        Ok(())
+    }
+
+    /// Closes the frames.
+    pub fn finish(mut self) -> Prepared {
+        for (partition, frame) in self.open {
+            if frame.len() > 0 {
+                self.full.push((Log::Partition(partition), Bytes::from(frame.finish())));
+            }
+        }
+        Prepared { frames: self.full, accepted: self.accepted, ids: self.ids }
+    }
+
+    fn settings(&self) -> crate::domain::control::command::Settings {
+        self.control.state().settings()
+    }
+
+    /// Looks an account up once for the batch; `None` where only known accounts are accepted and it is not one.
+    fn route(&mut self, account: &str, strict: bool) -> Option<Routed> {
+        if let Some(found) = self.accounts.get(account) {
+            return *found;
+        }
+        let tenant = self.sender.tenant;
+        let routed = AccountId::new(account).ok().and_then(|id| {
+            let state = self.control.state();
+            let known = !strict || state.account(tenant, &id).is_some();
+            known.then(|| Routed {
+                partition: partition_of(tenant.workspace, &id, self.partition_count),
+                epoch: state.epoch_of(tenant, &id),
+            })
+        });
+        self.accounts.insert(account.to_owned(), routed);
+        routed
+    }
+}

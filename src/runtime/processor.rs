@@ -1,0 +1,341 @@
+//! One partition's loop: read what is waiting, ask the dedup index, apply, hand the effects on.
+
+use super::dispatcher::Dispatch;
+use super::writer::Writer;
+use crate::dedup::Index;
+use crate::domain::event::fingerprints;
+use crate::domain::id::{Log, PartitionId, Position, Stamp};
+use crate::domain::limits::{READ_BYTES_MAX, READ_RECORDS_MAX};
+use crate::domain::partition::effect::{Counts, DeliveryStatus, Effects};
+use crate::domain::partition::fact::{Fact, FactError};
+use crate::domain::partition::{Partition, RestoreError, SNAPSHOT_FORMAT, Seen};
+use crate::domain::time::Timestamp;
+use crate::journal::{Journal, ReadError, Record};
+use crate::snapshot::Snapshot;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use tokio::sync::mpsc;
+
+/// A partition's fold with its dedup index: the one step that live, replay and verify share.
+#[derive(Debug)]
+pub struct Fold {
+    /// The engine.
+    pub partition: Partition,
+    index: Index,
+    key: [u8; 16],
+    seen: Vec<Seen>,
+}
+
+/// Why a log cannot be folded.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// It cannot be read.
+    #[error("read the log")]
+    Read(#[from] ReadError),
+    /// A record is no fact that this release reads.
+    #[error("record {position} of partition {}", partition.0)]
+    Fact {
+        /// Whose log it is.
+        partition: PartitionId,
+        /// The record.
+        position: Position,
+        /// What is wrong with it.
+        source: FactError,
+    },
+}
+
+impl Fold {
+    /// Makes the state before the first record.
+    pub fn new(id: PartitionId, partition_count: u32, key: [u8; 16]) -> Self {
+        let partition = Partition::new(id, partition_count);
+        let index = Index::new(partition.dedup_horizon());
+        Self { partition, index, key, seen: Vec::new() }
+    }
+
+    /// Reads a state back from a snapshot.
+    ///
+    /// # Errors
+    /// Where the snapshot is damaged or of a later release.
+    pub fn restore(id: PartitionId, key: [u8; 16], snapshot: &Snapshot) -> Result<Self, FoldRestoreError> {
+        let partition = Partition::restore(id, snapshot.format, snapshot.part("engine"))?;
+        let index = Index::restore(partition.dedup_horizon(), snapshot.part("dedup"))?;
+        Ok(Self { partition, index, key, seen: Vec::new() })
+    }
+
+    /// Writes the state.
+    ///
+    /// # Errors
+    /// As [`Partition::snapshot`].
+    pub fn snapshot(&self) -> Result<Snapshot, RestoreError> {
+        Ok(Snapshot {
+            position: self.partition.position(),
+            format: SNAPSHOT_FORMAT,
+            parts: vec![("engine".into(), self.partition.snapshot()?), ("dedup".into(), self.index.snapshot())],
+        })
+    }
+
+    /// How many identities the dedup index remembers.
+    pub fn remembered(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Takes in records, in order, and hands over their effects.
+    ///
+    /// # Errors
+    /// Where a record is no fact that this release reads; what stood before it is taken in.
+    pub fn take(&mut self, records: &[Record], effects: &mut Effects) -> Result<(), FoldError> {
+        let mut outcome = Ok(());
+        for record in records {
+            match Fact::decode(&record.payload) {
+                Ok(fact) => {
+                    let stamp = Stamp { position: record.position, recorded_at: record.recorded_at };
+                    self.take_fact(stamp, &fact, effects);
+                }
+                Err(source) => {
+                    let partition = self.partition.id();
+                    outcome = Err(FoldError::Fact { partition, position: record.position, source });
+                    break;
+                }
+            }
+        }
+        self.partition.flush(effects);
+        outcome
+    }
+
+    /// Takes in one fact. Call [`Partition::flush`] behind the last of a batch.
+    pub fn take_fact(&mut self, stamp: Stamp, fact: &Fact, effects: &mut Effects) {
+        if stamp.position <= self.partition.position() {
+            return;
+        }
+        self.seen.clear();
+        if let Fact::UsageRecorded(frame) = fact {
+            let identities = fingerprints(frame, &self.key, &self.partition.epochs(frame));
+            let bases = self.partition.bases(frame, stamp.recorded_at);
+            let clock = self.partition.clock_with(stamp.recorded_at);
+            self.index.set_horizon(self.partition.dedup_horizon());
+            self.index.classify(&identities, &bases, clock, &mut self.seen);
+        }
+        self.partition.apply(stamp, fact, &self.seen, effects);
+    }
+}
+
+/// Why a snapshot is not a state.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldRestoreError {
+    /// The engine's part.
+    #[error("restore the engine")]
+    Engine(#[from] RestoreError),
+    /// The dedup index's part.
+    #[error("restore the dedup index")]
+    Dedup(#[from] crate::dedup::RestoreError),
+}
+
+/// What others may know of a partition at any time.
+#[derive(Debug)]
+pub struct Gauges {
+    /// The last record that was folded.
+    pub position: AtomicU64,
+    /// The fold's clock.
+    pub clock: AtomicI64,
+    /// When time alone will change the state.
+    pub next_deadline: AtomicI64,
+    /// How many notifications are owed.
+    pub owed: AtomicU64,
+    /// How many identities are remembered.
+    pub remembered: AtomicU64,
+    /// Up to where the control plane is known.
+    pub control_through: AtomicU64,
+    /// Whether the fold has stopped for good.
+    pub failed: AtomicBool,
+}
+
+impl Gauges {
+    fn of(fold: &Fold) -> Self {
+        let gauges = Self {
+            position: AtomicU64::new(0),
+            clock: AtomicI64::new(0),
+            next_deadline: AtomicI64::new(i64::MAX),
+            owed: AtomicU64::new(0),
+            remembered: AtomicU64::new(0),
+            control_through: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+        };
+        gauges.set(fold);
+        gauges
+    }
+
+    fn set(&self, fold: &Fold) {
+        let partition = &fold.partition;
+        self.clock.store(partition.clock().0, Ordering::Relaxed);
+        self.next_deadline.store(partition.next_deadline().unwrap_or(Timestamp::MAX).0, Ordering::Relaxed);
+        self.owed.store(partition.owed_count() as u64, Ordering::Relaxed);
+        self.remembered.store(fold.remembered() as u64, Ordering::Relaxed);
+        self.control_through.store(partition.control_through().0, Ordering::Relaxed);
+        self.position.store(partition.position().0, Ordering::Release);
+    }
+}
+
+/// What a processor is asked from outside.
+#[derive(Debug)]
+pub enum Ask {
+    /// Write the state, once it is flushed.
+    Snapshot(tokio::sync::oneshot::Sender<Result<Snapshot, RestoreError>>),
+    /// Stop.
+    Stop,
+}
+
+/// A running processor.
+#[derive(Debug)]
+pub struct Processor {
+    /// Which partition it folds.
+    pub partition: PartitionId,
+    /// How far it is.
+    pub gauges: Arc<Gauges>,
+    asks: mpsc::UnboundedSender<Ask>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What a processor works with.
+#[derive(Debug)]
+pub struct Wiring {
+    /// Where facts come from.
+    pub journal: Journal,
+    /// Where rows go.
+    pub writer: Writer,
+    /// Where notifications go; nowhere for an import.
+    pub dispatch: Option<mpsc::UnboundedSender<Dispatch>>,
+    /// Told of every batch's counts.
+    pub counted: fn(&Counts),
+}
+
+impl Processor {
+    /// Starts to fold a partition's log from where the state stands.
+    ///
+    /// # Errors
+    /// Where the operating system gives no thread.
+    pub fn start(fold: Fold, wiring: Wiring, runtime: tokio::runtime::Handle) -> std::io::Result<Self> {
+        let partition = fold.partition.id();
+        let gauges = Arc::new(Gauges::of(&fold));
+        let (asks, asked) = mpsc::unbounded_channel();
+        let told = Arc::clone(&gauges);
+        let thread = std::thread::Builder::new().name(format!("fold-p{}", partition.0)).spawn(move || {
+            if let Err(error) = run(fold, &wiring, asked, &told, &runtime) {
+                told.failed.store(true, Ordering::Release);
+                let cause = crate::telemetry::chain(&error);
+                tracing::error!(partition = partition.0, error = %cause, "the fold stopped: repair the journal, then restart");
+            }
+        })?;
+        Ok(Self { partition, gauges, asks, thread: Some(thread) })
+    }
+
+    /// Asks for the state at the next record boundary; `None` when the processor has stopped.
+    pub async fn snapshot(&self) -> Option<Result<Snapshot, RestoreError>> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.asks.send(Ask::Snapshot(answer)).ok()?;
+        answered.await.ok()
+    }
+
+    /// Stops the loop and waits for it; blocks.
+    pub fn stop(&mut self) {
+        // A processor that has stopped by itself needs no telling.
+        if self.asks.send(Ask::Stop).is_err() {
+            tracing::debug!(partition = self.partition.0, "the processor had stopped already");
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(partition = self.partition.0, "the processor panicked");
+        }
+    }
+}
+
+fn run(
+    mut fold: Fold,
+    wiring: &Wiring,
+    mut asks: mpsc::UnboundedReceiver<Ask>,
+    gauges: &Gauges,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(), FoldError> {
+    let log = Log::Partition(fold.partition.id());
+    // Nothing is sent before everything that the log held at the start is folded: it may settle what is owed.
+    let start_end = wiring.journal.end(log);
+    let mut announced = false;
+    loop {
+        while let Ok(ask) = asks.try_recv() {
+            if !answer(ask, &fold) {
+                return Ok(());
+            }
+        }
+        if !announced && fold.partition.position() >= start_end {
+            announced = true;
+            announce_all(&fold, wiring);
+        }
+        let position = fold.partition.position();
+        if wiring.journal.end(log) <= position {
+            let stop = runtime.block_on(async {
+                tokio::select! {
+                    () = wiring.journal.wait_beyond(log, position) => false,
+                    ask = asks.recv() => ask.is_none_or(|ask| !answer(ask, &fold)),
+                }
+            });
+            if stop {
+                return Ok(());
+            }
+            continue;
+        }
+        let records = wiring.journal.read(log, position, READ_RECORDS_MAX, READ_BYTES_MAX)?;
+        let mut effects = Effects::default();
+        let taken = fold.take(&records, &mut effects);
+        (wiring.counted)(&effects.counts);
+        if announced {
+            announce(&fold, wiring, &effects);
+        }
+        let progress = crate::store::Progress { position: fold.partition.position(), clock: fold.partition.clock() };
+        wiring.writer.push(effects, progress);
+        gauges.set(&fold);
+        taken?;
+    }
+}
+
+/// Answers; tells whether to go on.
+fn answer(ask: Ask, fold: &Fold) -> bool {
+    match ask {
+        Ask::Snapshot(answer) => {
+            if answer.send(fold.snapshot()).is_err() {
+                tracing::debug!("nobody waits for the snapshot any more");
+            }
+            true
+        }
+        Ask::Stop => false,
+    }
+}
+
+fn announce_all(fold: &Fold, wiring: &Wiring) {
+    let Some(dispatch) = &wiring.dispatch else { return };
+    for owed in fold.partition.outstanding().filter(|owed| !owed.waits) {
+        let message = Dispatch::owed(fold.partition.id(), &owed);
+        // The dispatcher outlives the processors, except in a shutdown.
+        if dispatch.send(message).is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the dispatcher what became due, and what settled.
+fn announce(fold: &Fold, wiring: &Wiring, effects: &Effects) {
+    let Some(dispatch) = &wiring.dispatch else { return };
+    for row in &effects.deliveries {
+        let message = match row.status {
+            DeliveryStatus::Pending => match fold.partition.owed(row.notification, row.channel) {
+                Some(owed) if !owed.waits => Dispatch::owed(fold.partition.id(), &owed),
+                Some(_) | None => continue,
+            },
+            DeliveryStatus::Succeeded | DeliveryStatus::Failed | DeliveryStatus::Dropped => {
+                Dispatch::Settled { id: row.notification, channel: row.channel }
+            }
+        };
+        if dispatch.send(message).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Hands a partition's effects to the store. The fold goes on while the store is away, up to a bound.
+
+use crate::domain::limits::STORE_BACKLOG_BYTES_MAX;
+use crate::domain::partition::effect::Effects;
+use crate::domain::id::PartitionId;
+use crate::store::{Progress, Store};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a failed write waits at first and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MOST: Duration = Duration::from_secs(10);
+
+/// The writer of one partition.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    partition: PartitionId,
+    store: Store,
+    backlog_bytes_max: usize,
+    backlog: Mutex<Backlog>,
+    changed: Condvar,
+    degraded: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    effects: Effects,
+    progress: Option<Progress>,
+    bytes: usize,
+    writing: bool,
+    stopped: bool,
+}
+
+impl Writer {
+    /// Starts the writer of a partition.
+    ///
+    /// # Errors
+    /// Where the operating system gives no thread.
+    pub fn start(partition: PartitionId, partition_count: u32, store: Store) -> std::io::Result<Self> {
+        let share = usize::try_from(partition_count.max(1)).unwrap_or(1);
+        let shared = Arc::new(Shared {
+            partition,
+            store,
+            backlog_bytes_max: STORE_BACKLOG_BYTES_MAX / share,
+            backlog: Mutex::new(Backlog::default()),
+            changed: Condvar::new(),
+            degraded: AtomicBool::new(false),
+        });
+        let writer = Self { shared: Arc::clone(&shared) };
+        std::thread::Builder::new().name(format!("store-p{}", partition.0)).spawn(move || shared.run())?;
+        Ok(writer)
+    }
+
+    /// Hands over the effects up to a position; blocks while too much waits for the store.
+    pub fn push(&self, effects: Effects, progress: Progress) {
+        let bytes = weight(&effects);
+        let mut backlog = self.shared.lock();
+        while backlog.bytes > self.shared.backlog_bytes_max && !backlog.stopped {
+            backlog = self.shared.changed.wait(backlog).unwrap_or_else(PoisonError::into_inner);
+        }
+        backlog.bytes += bytes;
+        backlog.progress = Some(progress);
+        append(&mut backlog.effects, effects);
+        drop(backlog);
+        self.shared.changed.notify_all();
+    }
+
+    /// Tells whether the last write failed.
+    pub fn is_degraded(&self) -> bool {
+        self.shared.degraded.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything that was handed over is stored, for at most `patience`; tells whether it is.
+    pub fn drain(&self, patience: Duration) -> bool {
+        let backlog = self.shared.lock();
+        let waiting = |backlog: &mut Backlog| backlog.progress.is_some() || backlog.writing;
+        let (backlog, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(backlog, patience, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        backlog.progress.is_none() && !backlog.writing
+    }
+
+    /// Stops the writer behind the write that is under way.
+    pub fn stop(&self) {
+        self.shared.lock().stopped = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        while let Some((effects, progress)) = self.next() {
+            let mut pause = RETRY_FIRST;
+            while let Err(error) = self.store.write_blocking(self.partition, &effects, progress) {
+                self.degraded.store(true, Ordering::Relaxed);
+                let cause = crate::telemetry::chain(&error);
+                tracing::warn!(partition = self.partition.0, error = %cause, "the store is away; the fold goes on");
+                let backlog = self.lock();
+                let (backlog, _) = self.changed.wait_timeout(backlog, pause).unwrap_or_else(PoisonError::into_inner);
+                if backlog.stopped {
+                    return;
+                }
+                pause = (pause * 2).min(RETRY_MOST);
+            }
+            self.degraded.store(false, Ordering::Relaxed);
+            self.lock().writing = false;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Takes everything that waits; `None` when the writer is to stop.
+    fn next(&self) -> Option<(Effects, Progress)> {
+        let mut backlog = self.lock();
+        loop {
+            if backlog.stopped {
+                return None;
+            }
+            if let Some(progress) = backlog.progress.take() {
+                backlog.bytes = 0;
+                backlog.writing = true;
+                let effects = std::mem::take(&mut backlog.effects);
+                self.changed.notify_all();
+                return Some((coalesce(effects), progress));
+            }
+            backlog = self.changed.wait(backlog).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn append(all: &mut Effects, mut later: Effects) {
+    all.windows.append(&mut later.windows);
+    all.accounts.append(&mut later.accounts);
+    all.instances.append(&mut later.instances);
+    all.transitions.append(&mut later.transitions);
+    all.notifications.append(&mut later.notifications);
+    all.deliveries.append(&mut later.deliveries);
+    all.quarantine.append(&mut later.quarantine);
+}
+
+/// Keeps the last row of each key: the ones before it would be overwritten.
+fn coalesce(mut effects: Effects) -> Effects {
+    let mut kept = hashbrown::HashSet::new();
+    let mut windows = std::mem::take(&mut effects.windows);
+    windows.reverse();
+    windows.retain(|row| kept.insert((row.series.clone(), row.start, row.part)));
+    effects.windows = windows;
+    let mut kept = hashbrown::HashSet::new();
+    let mut instances = std::mem::take(&mut effects.instances);
+    instances.reverse();
+    instances.retain(|row| kept.insert(row.key.clone()));
+    instances.reverse();
+    effects.instances = instances;
+    effects
+}
+
+/// About how many bytes effects take while they wait.
+fn weight(effects: &Effects) -> usize {
+    effects.windows.len() * 256
+        + effects.accounts.len() * 128
+        + effects.instances.len() * 256
+        + effects.transitions.len() * 1_024
+        + effects.notifications.len() * 2_048
+        + effects.deliveries.len() * 256
+        + effects.quarantine.iter().map(|row| row.body.len() + 256).sum::<usize>()
+}
