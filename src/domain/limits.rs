@@ -71,6 +71,8 @@ pub const ACTIVE_KEYS_MAX: usize = 100;
 pub const ACCOUNTS_MAX: usize = 1_000_000;
 /// Metric definitions of one tenant.
 pub const METRICS_MAX: usize = 10_000;
+/// Quotas of one account, and of `*`.
+pub const QUOTAS_PER_ACCOUNT_MAX: usize = 1_000;
 /// Entries of a `metadata` or `labels` map.
 pub const METADATA_ENTRIES_MAX: usize = 20;
 /// Characters of a `metadata` name.

@@ -9,6 +9,17 @@ use crate::domain::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Keeps `Some(None)`, "clear it", apart from `None`, "leave it", which JSON's `null` alone would merge.
+mod clearable {
+    use serde::{Deserialize, Deserializer};
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Option<T>>, D::Error> {
+        Option::deserialize(deserializer).map(Some)
+    }
+}
+
 /// One record of the control log: a command with who sent it and how it may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -66,6 +77,11 @@ pub enum Command {
     CreateKey {
         /// The key, as a hash.
         key: ApiKey,
+    },
+    /// Revokes an API key for ever.
+    RevokeKey {
+        /// Which one.
+        id: KeyId,
     },
     /// Creates an account with settings of its own.
     CreateAccount {
@@ -208,8 +224,10 @@ impl Default for Settings {
 #[serde(default)]
 pub struct AccountPatch {
     /// The name for people.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub name: Option<Option<String>>,
     /// Entries of the caller's notes; `None` removes one.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Option<BTreeMap<String, Option<String>>>>,
 }
 
@@ -218,6 +236,7 @@ pub struct AccountPatch {
 #[serde(default)]
 pub struct MetricPatch {
     /// The unit.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub unit: Option<Option<String>>,
     /// How values become one.
     pub aggregate: Option<crate::domain::definition::Fold>,
@@ -321,10 +340,12 @@ pub struct AlertPatch {
     /// The account, or all of them.
     pub account: Option<AccountScope>,
     /// The metric that unqualified names stand for.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub metric: Option<Option<MetricName>>,
     /// The rule with its canonical spelling, warnings and grammar.
     pub rule: Option<RulePatch>,
     /// The condition that ends a firing.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub recover: Option<Option<String>>,
     /// `for`.
     pub hold: Option<Millis>,
@@ -337,14 +358,19 @@ pub struct AlertPatch {
     /// What missing data means.
     pub no_data: Option<NoDataPolicy>,
     /// The name for people.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub name: Option<Option<String>>,
     /// The text that is sent along.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub message: Option<Option<String>>,
     /// Entries of the labels; `None` removes one.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub labels: Option<Option<BTreeMap<String, Option<String>>>>,
     /// Entries of the caller's notes; `None` removes one.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Option<BTreeMap<String, Option<String>>>>,
     /// The project that the alert belongs to.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub project: Option<Option<ProjectId>>,
     /// The channels as written, and what they stand for.
     pub channel: Option<(ChannelChoice, Vec<ChannelId>)>,

@@ -1,5 +1,26 @@
 //! The control plane: commands in, outcomes out, folded alike on every node.
+//!
+//! [`fold::Control`] is the state. It refuses for what the state is, never for what a command looks like: that was
+//! checked before the command was logged.
 
 pub mod command;
+pub mod entry;
 pub mod outcome;
 pub mod resource;
+pub mod scope;
+
+pub mod fold;
+
+mod accounts;
+mod alerts;
+mod channels;
+pub mod idempotency;
+mod keys;
+mod metrics;
+mod patch;
+mod quotas;
+mod registry;
+mod verdict;
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! What the control fold keeps: workspaces, keys, accounts, quotas, metrics, channels and alerts.
 
+pub use super::scope::{Role, Scope};
+
 use super::command::{AlertWarning, ChannelChoice};
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota};
 use crate::domain::id::{AccountId, AccountScope, ChannelId, KeyId, MetricName, Mode, ProjectId, WorkspaceId};
@@ -18,6 +20,19 @@ pub struct Life {
     pub updated_at: Timestamp,
 }
 
+impl Life {
+    /// Begins a life at version 1.
+    pub const fn begun(at: Timestamp) -> Self {
+        Self { version: 1, created_at: at, updated_at: at }
+    }
+
+    /// Counts a change.
+    pub const fn touch(&mut self, at: Timestamp) {
+        self.version = self.version.saturating_add(1);
+        self.updated_at = at;
+    }
+}
+
 /// A workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workspace {
@@ -27,44 +42,6 @@ pub struct Workspace {
     pub name: String,
     /// Its life.
     pub life: Life,
-}
-
-/// What a credential may do. The text is the API's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Scope {
-    /// Send events.
-    #[serde(rename = "write:events")]
-    WriteEvents,
-    /// See the quarantine.
-    #[serde(rename = "read:events")]
-    ReadEvents,
-    /// See usage.
-    #[serde(rename = "read:usage")]
-    ReadUsage,
-    /// See accounts, quotas and metrics.
-    #[serde(rename = "read:accounts")]
-    ReadAccounts,
-    /// Change accounts, quotas and metrics.
-    #[serde(rename = "write:accounts")]
-    WriteAccounts,
-    /// See alerts.
-    #[serde(rename = "read:alerts")]
-    ReadAlerts,
-    /// Change alerts.
-    #[serde(rename = "write:alerts")]
-    WriteAlerts,
-    /// See channels.
-    #[serde(rename = "read:channels")]
-    ReadChannels,
-    /// Change channels.
-    #[serde(rename = "write:channels")]
-    WriteChannels,
-    /// Read `/metrics` on the public listener.
-    #[serde(rename = "read:metrics")]
-    ReadMetrics,
-    /// Everything in the workspace.
-    #[serde(rename = "admin:workspace")]
-    AdminWorkspace,
 }
 
 /// An API key, as a hash.
@@ -92,6 +69,26 @@ pub struct ApiKey {
     pub hint: String,
     /// When it stops to work.
     pub expires_at: Option<Timestamp>,
+}
+
+/// An API key with what happened to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// The key as it was made; only its record changes.
+    pub key: ApiKey,
+    /// The key that made it; absent for the command line.
+    pub created_by: Option<KeyId>,
+    /// When it was revoked, on the log's clock.
+    pub revoked_at: Option<Timestamp>,
+    /// Its life.
+    pub life: Life,
+}
+
+impl KeyRecord {
+    /// Tells whether the key works at an instant: neither revoked nor expired.
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.key.expires_at.is_none_or(|end| now < end)
+    }
 }
 
 /// An account that people set something on.

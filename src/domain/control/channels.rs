@@ -1,0 +1,96 @@
+//! Where notifications go. Targets are sealed; nothing here can open them.
+
+use super::alerts::Alerts;
+use super::command::{ChannelDraft, ChannelPatch};
+use super::outcome::{Refused, Resource};
+use super::patch::set;
+use super::resource::{Channel, ChannelKind, Life};
+use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
+use crate::domain::id::{AlertId, ChannelId};
+use crate::domain::limits::CHANNELS_MAX;
+use crate::domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How many alerts a refusal to delete names.
+const ALERTS_NAMED: usize = 3;
+
+/// The channels of one tenant; at most one of a kind is the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Channels {
+    pub(super) records: BTreeMap<ChannelId, Channel>,
+}
+
+impl Channels {
+    /// Returns where alerts go that name only a kind: the default of that kind, else the first created.
+    pub(super) fn default_of(&self, kind: ChannelKind) -> Option<&Channel> {
+        let of_kind = self.records.values().filter(|channel| channel.kind == kind);
+        of_kind.min_by_key(|channel| (!channel.default, channel.life.created_at, channel.id))
+    }
+
+    /// Refuses the first channel that does not exist.
+    pub(super) fn check_all(&self, channels: &[ChannelId]) -> Result<(), Refused> {
+        match channels.iter().find(|id| !self.records.contains_key(id)) {
+            Some(missing) => Err(Refused::ChannelNotConfigured { channel: missing.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn create(&mut self, context: Context, id: ChannelId, draft: &ChannelDraft) -> Verdict {
+        if self.records.contains_key(&id) {
+            return Err(exists_already("channel", id));
+        }
+        room_for_one(self.records.len(), CHANNELS_MAX, "channels")?;
+        let ChannelDraft { kind, name, default, sealed, hint } = draft.clone();
+        let channel = Channel { id, kind, name, default, sealed, hint, life: Life::begun(context.now) };
+        self.insert(channel.clone(), context.now);
+        Ok(Accepted::created(Resource::Channel(Box::new(channel))))
+    }
+
+    pub(super) fn update(&mut self, context: Context, id: ChannelId, patch: &ChannelPatch) -> Verdict {
+        let known = self.records.get(&id).ok_or_else(|| not_found("channel", id))?;
+        context.expect_version(known.life.version)?;
+        let mut channel = known.clone();
+        set(&mut channel.name, &patch.name);
+        set(&mut channel.default, &patch.default);
+        if let Some((sealed, hint)) = &patch.target {
+            channel.sealed.clone_from(sealed);
+            channel.hint.clone_from(hint);
+        }
+        channel.life.touch(context.now);
+        self.insert(channel.clone(), context.now);
+        Ok(Accepted::done(Resource::Channel(Box::new(channel))))
+    }
+
+    pub(super) fn delete(&mut self, context: Context, alerts: &Alerts, id: ChannelId) -> Verdict {
+        let known = self.records.get(&id).ok_or_else(|| not_found("channel", id))?;
+        context.expect_version(known.life.version)?;
+        let users: Vec<AlertId> = alerts.naming(id).collect();
+        if !users.is_empty() {
+            return Err(Refused::Conflict { detail: in_use(id, &users) });
+        }
+        self.records.remove(&id);
+        Ok(Accepted::deleted())
+    }
+
+    fn insert(&mut self, channel: Channel, now: Timestamp) {
+        if channel.default {
+            let others = self.records.values_mut().filter(|other| other.id != channel.id);
+            for other in others.filter(|other| other.kind == channel.kind && other.default) {
+                other.default = false;
+                other.life.touch(now);
+            }
+        }
+        self.records.insert(channel.id, channel);
+    }
+}
+
+fn in_use(channel: ChannelId, users: &[AlertId]) -> String {
+    let named: Vec<String> = users.iter().take(ALERTS_NAMED).map(AlertId::to_string).collect();
+    let more = match users.len().saturating_sub(ALERTS_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("channel {channel} is used by {}{more}", named.join(", "))
+}

@@ -1,0 +1,81 @@
+//! What was answered to which idempotency key. Records age by the control log's clock alone, so every node forgets the
+//! same ones at the same entry.
+
+use super::command::Idempotency;
+use super::outcome::{Outcome, Refused};
+use crate::domain::limits::IDEMPOTENCY_HORIZON;
+use crate::domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The first answer to an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Original {
+    /// What was sent with the key, as a digest.
+    pub fingerprint: String,
+    /// The request that was answered.
+    pub request_id: String,
+    /// The answer.
+    pub outcome: Outcome,
+    /// When the log took the request in.
+    pub recorded_at: Timestamp,
+}
+
+impl Original {
+    /// Tells whether the answer still stands: for [`IDEMPOTENCY_HORIZON`], its end excluded.
+    pub const fn stands_at(&self, now: Timestamp) -> bool {
+        now.0 < self.recorded_at.plus(IDEMPOTENCY_HORIZON).0
+    }
+}
+
+/// Every answer that still stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ledger {
+    by_record: BTreeMap<String, Original>,
+    /// The records in the order of their age, oldest first; each once.
+    by_age: VecDeque<String>,
+}
+
+impl Ledger {
+    pub(super) fn original(&self, record: &str, now: Timestamp) -> Option<&Original> {
+        self.by_record.get(record).filter(|original| original.stands_at(now))
+    }
+
+    /// Drops what is too old. `now` never goes back from call to call.
+    pub(super) fn forget(&mut self, now: Timestamp) {
+        while let Some(oldest) = self.by_age.front() {
+            if self.original(oldest, now).is_some() {
+                return;
+            }
+            self.by_record.remove(oldest);
+            self.by_age.pop_front();
+        }
+    }
+
+    /// Remembers an answer, at the `now` of the last [`Self::forget`]. The record is not in the ledger.
+    pub(super) fn keep(&mut self, idempotency: &Idempotency, original: Original) {
+        let taken = self.by_record.insert(idempotency.record.clone(), original).is_some();
+        crate::check!(!taken, "control.idempotency_record_is_kept_once");
+        if !taken {
+            self.by_age.push_back(idempotency.record.clone());
+        }
+    }
+}
+
+/// Tells whether a repetition is answered with this outcome.
+///
+/// A version mismatch is not kept: the caller reads again and repeats with another `If-Match`, which the fingerprint does
+/// not hold, and must then get through.
+pub(super) const fn is_kept(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Created(_) | Outcome::Done(_) | Outcome::Deleted => true,
+        Outcome::Refused(refused) => match refused {
+            Refused::VersionMismatch { .. } | Refused::IdempotencyKeyReused { .. } => false,
+            Refused::AlreadyInitialised
+            | Refused::NotFound { .. }
+            | Refused::Conflict { .. }
+            | Refused::LimitReached { .. }
+            | Refused::ChannelNotConfigured { .. } => true,
+        },
+    }
+}

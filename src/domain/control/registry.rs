@@ -1,0 +1,167 @@
+//! Everything that an accepted command can change, and nothing that a refused one does.
+
+use super::accounts::Accounts;
+use super::alerts::Alerts;
+use super::channels::Channels;
+use super::command::{Command, Settings};
+use super::keys::Keys;
+use super::metrics::Metrics;
+use super::outcome::{Change, Refused, Resource};
+use super::quotas::Quotas;
+use super::resource::{ApiKey, Life, Workspace};
+use super::verdict::{Accepted, Context, Verdict, exists_already, not_found};
+use crate::domain::definition::Pause;
+use crate::domain::id::{Tenant, WorkspaceId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What the first record fixed for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Foundation {
+    pub(super) fingerprint_key: [u8; 16],
+    pub(super) partitions: u32,
+    pub(super) master_key_check: String,
+}
+
+/// What one tenant has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct World {
+    pub(super) accounts: Accounts,
+    pub(super) quotas: Quotas,
+    pub(super) metrics: Metrics,
+    pub(super) channels: Channels,
+    pub(super) alerts: Alerts,
+}
+
+/// What everyone has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Registry {
+    pub(super) foundation: Option<Foundation>,
+    pub(super) settings: Settings,
+    pub(super) workspaces: BTreeMap<WorkspaceId, Workspace>,
+    pub(super) keys: Keys,
+    #[serde(with = "pairs")]
+    pub(super) worlds: BTreeMap<Tenant, World>,
+}
+
+impl Registry {
+    pub(super) fn apply(&mut self, context: Context, command: &Command) -> Verdict {
+        match command {
+            Command::Initialise { fingerprint_key, partitions, settings, master_key_check } => {
+                let foundation = Foundation {
+                    fingerprint_key: *fingerprint_key,
+                    partitions: *partitions,
+                    master_key_check: master_key_check.clone(),
+                };
+                self.initialise(foundation, *settings)
+            }
+            Command::ChangeSettings { settings } => Ok(self.change_settings(*settings)),
+            Command::CreateWorkspace { id, name } => self.create_workspace(context, *id, name),
+            Command::CreateKey { key } => self.create_key(context, key),
+            Command::RevokeKey { id } => self.keys.revoke(context, *id),
+            Command::CreateAccount { .. }
+            | Command::UpdateAccount { .. }
+            | Command::DeleteAccount { .. }
+            | Command::PutQuota { .. }
+            | Command::DeleteQuota { .. }
+            | Command::PutMetric { .. }
+            | Command::UpdateMetric { .. }
+            | Command::DeleteMetric { .. }
+            | Command::CreateChannel { .. }
+            | Command::UpdateChannel { .. }
+            | Command::DeleteChannel { .. }
+            | Command::CreateAlert { .. }
+            | Command::UpdateAlert { .. }
+            | Command::DeleteAlert { .. }
+            | Command::PauseAlert { .. }
+            | Command::ResumeAlert { .. } => self.apply_in_world(context, command),
+        }
+    }
+
+    fn initialise(&mut self, foundation: Foundation, settings: Settings) -> Verdict {
+        if self.foundation.is_some() {
+            return Err(Refused::AlreadyInitialised);
+        }
+        self.foundation = Some(foundation);
+        Ok(self.change_settings(settings))
+    }
+
+    fn change_settings(&mut self, settings: Settings) -> Accepted {
+        self.settings = settings;
+        let Settings { grace, lateness_horizon: _, dedup_horizon, correction_horizon, strict_accounts: _ } = settings;
+        Accepted::done(Resource::None).telling(Change::Settings { grace, dedup_horizon, correction_horizon })
+    }
+
+    fn create_workspace(&mut self, context: Context, id: WorkspaceId, name: &str) -> Verdict {
+        if self.workspaces.contains_key(&id) {
+            return Err(exists_already("workspace", id));
+        }
+        let workspace = Workspace { id, name: name.to_owned(), life: Life::begun(context.now) };
+        self.workspaces.insert(id, workspace.clone());
+        Ok(Accepted::created(Resource::Workspace(workspace)))
+    }
+
+    fn create_key(&mut self, context: Context, key: &ApiKey) -> Verdict {
+        if !self.workspaces.contains_key(&key.workspace) {
+            return Err(not_found("workspace", key.workspace));
+        }
+        self.keys.create(context, key)
+    }
+
+    /// A tenant's world begins with the first command that is accepted in it.
+    fn apply_in_world(&mut self, context: Context, command: &Command) -> Verdict {
+        if let Some(world) = self.worlds.get_mut(&context.tenant) {
+            return world.apply(context, command);
+        }
+        let mut world = World::default();
+        let accepted = world.apply(context, command)?;
+        self.worlds.insert(context.tenant, world);
+        Ok(accepted)
+    }
+}
+
+impl World {
+    fn apply(&mut self, context: Context, command: &Command) -> Verdict {
+        let Self { accounts, quotas, metrics, channels, alerts } = self;
+        match command {
+            Command::CreateAccount { account, name, metadata } => accounts.create(context, account, name, metadata),
+            Command::UpdateAccount { account, patch } => accounts.update(context, account, patch),
+            Command::DeleteAccount { account } => accounts.delete(context, quotas, account),
+            Command::PutQuota { account, metric, quota } => quotas.put(context, accounts, (account, metric), *quota),
+            Command::DeleteQuota { account, metric } => quotas.delete(context, account, metric),
+            Command::PutMetric { metric, definition } => metrics.put(context, metric, definition),
+            Command::UpdateMetric { metric, patch } => metrics.update(context, metric, patch),
+            Command::DeleteMetric { metric } => metrics.delete(context, metric),
+            Command::CreateChannel { id, draft } => channels.create(context, *id, draft),
+            Command::UpdateChannel { id, patch } => channels.update(context, *id, patch),
+            Command::DeleteChannel { id } => channels.delete(context, alerts, *id),
+            Command::CreateAlert { id, draft } => alerts.create(context, channels, *id, draft),
+            Command::UpdateAlert { id, patch } => alerts.update(context, channels, *id, patch),
+            Command::DeleteAlert { id } => alerts.delete(context, *id),
+            Command::PauseAlert { id, until } => alerts.set_pause(context, *id, Some(Pause { until: *until })),
+            Command::ResumeAlert { id } => alerts.set_pause(context, *id, None),
+            Command::Initialise { .. }
+            | Command::ChangeSettings { .. }
+            | Command::CreateWorkspace { .. }
+            | Command::CreateKey { .. }
+            | Command::RevokeKey { .. } => {
+                crate::check!(false, "control.world_sees_its_own_commands");
+                Ok(Accepted::done(Resource::None))
+            }
+        }
+    }
+}
+
+/// A map whose keys are no texts, as a list of pairs: JSON has no other way.
+mod pairs {
+    use super::{BTreeMap, Tenant, World};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Tenant, World>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Tenant, World>, D::Error> {
+        Ok(Vec::deserialize(deserializer)?.into_iter().collect())
+    }
+}
