@@ -56,6 +56,14 @@ pub const CORRECTION_HORIZON: Millis = Millis::hours(1);
 pub const AHEAD_MAX: Millis = Millis::minutes(5);
 /// A deadline handled later than this is stale: stored, not sent singly.
 pub const STALE_AFTER: Millis = Millis::minutes(15);
+/// How long a partition that takes nothing in waits to record that time passed; bounds the age of `as_of`.
+pub const TICK_EVERY: Millis = Millis::seconds(30);
+/// The least time between two ticks of one partition.
+pub const TICK_SPACING: Millis = Millis::milliseconds(100);
+/// How often snapshots are taken of partitions that moved.
+pub const SNAPSHOT_EVERY: Millis = Millis::minutes(1);
+/// Snapshots that are kept of a partition.
+pub const SNAPSHOTS_KEPT: usize = 3;
 /// The default repeat interval of alerts that read no quota.
 pub const REPEAT_INTERVAL: Millis = Millis::hours(4);
 

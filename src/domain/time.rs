@@ -20,6 +20,11 @@ impl Millis {
     /// No time at all.
     pub const ZERO: Self = Self(0);
 
+    /// Returns a span of `n` milliseconds.
+    pub const fn milliseconds(n: i64) -> Self {
+        Self(n)
+    }
+
     /// Returns a span of `n` seconds.
     pub const fn seconds(n: i64) -> Self {
         Self(n.saturating_mul(1_000))

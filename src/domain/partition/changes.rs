@@ -47,7 +47,9 @@ impl Partition {
                     None => metrics.remove(metric),
                 };
             }
-            Change::Quota { tenant, account, metric, quota } => self.change_quota(*tenant, account, (metric, *quota), turn),
+            Change::Quota { tenant, account, metric, quota } => {
+                self.change_quota(*tenant, account, (metric, *quota), turn)
+            }
             Change::Alert { tenant, definition } => self.change_alert(*tenant, definition, turn),
             Change::AlertDeleted { tenant, alert } => self.delete_alert(*tenant, *alert, turn),
             Change::AccountDeleted { tenant, account } => {
@@ -303,7 +305,9 @@ impl Partition {
 
     /// Ends a pause whose time has come.
     pub(super) fn end_pause(&mut self, tenant: Tenant, alert: AlertId, cause: Cause, turn: &mut Turn<'_>) {
-        let Some(compiled) = self.tenant_mut(tenant).alerts.get(&alert).filter(|compiled| compiled.paused) else { return };
+        let Some(compiled) = self.tenant_mut(tenant).alerts.get(&alert).filter(|compiled| compiled.paused) else {
+            return;
+        };
         let resumed = Arc::new(Compiled::new(compiled.definition.clone(), false));
         self.tenant_mut(tenant).alerts.insert(alert, resumed);
         self.each_account(tenant, turn, |world, state, account| refit(world, state, account, (alert, true), cause));

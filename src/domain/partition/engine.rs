@@ -123,7 +123,9 @@ impl Partition {
 
     fn take_note(&mut self, note: &Note, stamp: Stamp, effects: &mut Effects) {
         match note {
-            Note::ControlCopied { after, through, changes } => self.take_changes((*after, *through), changes, stamp, effects),
+            Note::ControlCopied { after, through, changes } => {
+                self.take_changes((*after, *through), changes, stamp, effects)
+            }
             Note::Ticked { .. } => {}
             Note::EventRefused { row } | Note::QuarantineSettled { row } => {
                 effects.quarantine.push(QuarantineRow { revision: stamp.position, ..row.clone() });
@@ -314,7 +316,9 @@ impl Partition {
         self.on_account(slot, turn, |world, state: &TenantState, account| {
             let closed = start < state.closed;
             for reader in 0..reader_count {
-                let Some(place) = account.series.get(series).and_then(|series| series.readers.get(reader)) else { break };
+                let Some(place) = account.series.get(series).and_then(|series| series.readers.get(reader)) else {
+                    break;
+                };
                 let place = *place;
                 if closed {
                     if start == state.newest_closed() || reads_quota(state, account, place) {
@@ -375,8 +379,10 @@ impl Partition {
             let Some(instance) = account.instances.get(place) else { continue };
             let own = instance.metric.as_ref();
             let compiled = state.alerts.get(&instance.alert);
-            let first = compiled.and_then(|compiled| compiled.rule.as_ref()).and_then(|program| program.inputs().first());
-            let view = View { tenant: state, account, own, window: instance.early.unwrap_or(state.newest_closed()), at };
+            let first =
+                compiled.and_then(|compiled| compiled.rule.as_ref()).and_then(|program| program.inputs().first());
+            let view =
+                View { tenant: state, account, own, window: instance.early.unwrap_or(state.newest_closed()), at };
             let value = first.and_then(|input| known(&view.value(input)));
             let silenced = compiled.is_some_and(|compiled| state.is_silenced(compiled, &account.name, own, at));
             effects.instances.push(InstanceRow {
@@ -469,4 +475,3 @@ impl Places {
         }
     }
 }
-

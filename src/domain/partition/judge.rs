@@ -48,7 +48,9 @@ pub(super) fn judge(world: &mut World<'_>, tenant: &TenantState, account: &mut A
     let site = Site { tenant, compiled, window: finding.window, cause };
     // A changed quota starts "once per period and limit" anew, also for a firing that lasts.
     let step = match step {
-        Step::Stay if cause.reason == Reason::Redefined && finding.verdict == Verdict::True => Step::Remind(Reason::Redefined),
+        Step::Stay if cause.reason == Reason::Redefined && finding.verdict == Verdict::True => {
+            Step::Remind(Reason::Redefined)
+        }
         step => step,
     };
     world.perform(site, account, place, step);
@@ -81,11 +83,17 @@ fn find(tenant: &TenantState, account: &Account, compiled: &Compiled, instance: 
             return Finding { window, verdict: Verdict::True, recovered: None };
         }
     }
-    let recovered = (verdict != Verdict::True).then(|| compiled.recover.as_ref().map(|recover| closed.verdict(recover)));
+    let recovered =
+        (verdict != Verdict::True).then(|| compiled.recover.as_ref().map(|recover| closed.verdict(recover)));
     Finding { window: closed.window, verdict, recovered: recovered.flatten() }
 }
 
-fn open_windows(account: &Account, program: &RuleProgram, own: Option<&MetricName>, closed: Timestamp) -> Vec<Timestamp> {
+fn open_windows(
+    account: &Account,
+    program: &RuleProgram,
+    own: Option<&MetricName>,
+    closed: Timestamp,
+) -> Vec<Timestamp> {
     let metrics = program.inputs().iter().filter_map(|input| input.metric.as_ref().or(own));
     let series = metrics.filter_map(|metric| account.series_of(metric));
     let mut starts: Vec<Timestamp> = series.flat_map(|series| series.windows.starts_from(closed)).collect();
@@ -95,7 +103,13 @@ fn open_windows(account: &Account, program: &RuleProgram, own: Option<&MetricNam
 }
 
 /// Judges a window that has just closed, and remembers the verdict for as long as the window may be corrected.
-pub(super) fn judge_close(world: &mut World<'_>, tenant: &TenantState, account: &mut Account, place: usize, cause: Cause) {
+pub(super) fn judge_close(
+    world: &mut World<'_>,
+    tenant: &TenantState,
+    account: &mut Account,
+    place: usize,
+    cause: Cause,
+) {
     let Some(instance) = account.instances.get(place) else { return };
     let Some(compiled) = tenant.alerts.get(&instance.alert).filter(|compiled| !compiled.paused) else { return };
     let start = tenant.newest_closed();
@@ -175,7 +189,8 @@ fn gate(tenant: &TenantState, account: &Account, place: usize, compiled: &Compil
     let Some(threshold) = program.threshold().filter(|_| settled) else { return Gate::Open };
     let Some(input) = program.inputs().get(threshold.slot) else { return Gate::Open };
     let Some(metric) = input.metric.as_ref().or(instance.metric.as_ref()) else { return Gate::Open };
-    let view = View { tenant, account, own: instance.metric.as_ref(), window: tenant.newest_closed(), at: tenant.closed };
+    let view =
+        View { tenant, account, own: instance.metric.as_ref(), window: tenant.newest_closed(), at: tenant.closed };
     let Some(quota) = view.quota(metric) else { return Gate::Open };
     level_gate(input.name, threshold, quota, verdict).unwrap_or(Gate::Open)
 }
@@ -210,7 +225,13 @@ fn level_gate(name: Name, threshold: Threshold, quota: &Quota, verdict: Verdict)
 }
 
 /// Tells whether an event in the open window `start` must lead to an evaluation.
-pub(super) fn must_judge(tenant: &TenantState, account: &Account, place: usize, series: usize, start: Timestamp) -> bool {
+pub(super) fn must_judge(
+    tenant: &TenantState,
+    account: &Account,
+    place: usize,
+    series: usize,
+    start: Timestamp,
+) -> bool {
     let Some(instance) = account.instances.get(place) else { return false };
     let Some(series) = account.series.get(series) else { return false };
     match instance.gate {

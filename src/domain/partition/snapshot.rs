@@ -163,9 +163,8 @@ fn saved_tenant(tenant: Tenant, state: &TenantState) -> SavedTenant {
 }
 
 fn restored_tenant(saved: SavedTenant) -> TenantState {
-    let compiled = |(definition, paused): (AlertDefinition, bool)| {
-        (definition.id, Arc::new(Compiled::new(definition, paused)))
-    };
+    let compiled =
+        |(definition, paused): (AlertDefinition, bool)| (definition.id, Arc::new(Compiled::new(definition, paused)));
     TenantState {
         epoch: saved.epoch,
         advance: saved.advance,

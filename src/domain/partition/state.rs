@@ -118,7 +118,13 @@ impl TenantState {
         self.closed.minus(WINDOW)
     }
 
-    pub(super) fn is_silenced(&self, compiled: &Compiled, account: &AccountId, metric: Option<&MetricName>, at: Timestamp) -> bool {
+    pub(super) fn is_silenced(
+        &self,
+        compiled: &Compiled,
+        account: &AccountId,
+        metric: Option<&MetricName>,
+        at: Timestamp,
+    ) -> bool {
         self.silences.values().any(|hush| hush.holds(compiled, account, metric, at))
     }
 }
@@ -205,9 +211,8 @@ pub(super) struct Hush {
 
 impl Hush {
     pub(super) fn new(silence: Silence) -> Self {
-        let expression = |value: &str| {
-            regex::RegexBuilder::new(&format!("^(?:{value})$")).size_limit(64 * 1024).build().ok()
-        };
+        let expression =
+            |value: &str| regex::RegexBuilder::new(&format!("^(?:{value})$")).size_limit(64 * 1024).build().ok();
         let expressions = silence.matchers.iter().map(|matcher| expression(&matcher.value)).collect();
         Self { silence, expressions }
     }
@@ -318,9 +323,9 @@ impl Account {
         for series in &mut self.series {
             series.readers.clear();
             for (place, instance) in self.instances.iter().enumerate() {
-                let reads = alerts.get(&instance.alert).is_some_and(|compiled| {
-                    compiled.reads(instance.metric.as_ref(), &series.metric)
-                });
+                let reads = alerts
+                    .get(&instance.alert)
+                    .is_some_and(|compiled| compiled.reads(instance.metric.as_ref(), &series.metric));
                 if reads {
                     series.readers.push(place);
                 }

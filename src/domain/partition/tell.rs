@@ -141,14 +141,23 @@ impl World<'_> {
         instance.told = Some(told);
     }
 
-    fn resolve(&mut self, site: Site<'_>, account: &mut Account, place: usize, (to, reason): (State, Reason), fired_meanwhile: u32) {
+    fn resolve(
+        &mut self,
+        site: Site<'_>,
+        account: &mut Account,
+        place: usize,
+        (to, reason): (State, Reason),
+        fired_meanwhile: u32,
+    ) {
         let Some(instance) = account.instances.get_mut(place) else { return };
         let told = instance.told.take();
         instance.false_since = None;
         instance.held = false;
         instance.repeat_at = None;
         instance.early = None;
-        if site.cause.stale && let Some(told) = told {
+        if site.cause.stale
+            && let Some(told) = told
+        {
             instance.missed.get_or_insert_default().ended = Some(told);
             self.transit(site, account, place, (to, reason), None);
             return;
@@ -226,8 +235,13 @@ impl World<'_> {
                 return;
             }
             let channels = site.compiled.definition.channels.clone();
-            let message =
-                Message { kind: NotificationKind::Firing, reason, follows: None, fired_meanwhile: missed.fired, channels };
+            let message = Message {
+                kind: NotificationKind::Firing,
+                reason,
+                follows: None,
+                fired_meanwhile: missed.fired,
+                channels,
+            };
             let told = self.transit(site, account, place, (State::Firing, reason), Some(message));
             self.note_told(site, account, place, told, key);
             return;

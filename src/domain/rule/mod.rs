@@ -1,13 +1,21 @@
-//! To be written: rule.
-use serde::{Deserialize, Serialize};
-/// x
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trace(pub Vec<TraceStep>);
-/// x
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TraceStep {
-    /// x
-    pub expression: String,
-    /// x
-    pub value: String,
-}
+//! The rule language: `quota_percent > 85 && sum("api.calls") > 100`.
+//!
+//! A source is scanned into tokens ([`token`]), parsed and type-checked into a small tree of our own ([`parse`], [`ir`]),
+//! looked over for what makes no sense ([`warn`](mod@warn)) and evaluated exactly in fixed point with three-valued logic
+//! ([`evaluate`]). Nothing here reads anything but the source and the values it is given.
+
+mod error;
+mod evaluate;
+mod ir;
+mod parse;
+mod print;
+mod program;
+mod token;
+mod warn;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{RuleError, RuleErrorCode};
+pub use ir::{Comparison, Input, Name};
+pub use program::{GRAMMAR, RuleProgram, Threshold, Trace, TraceStep, Value, Verdict, Warning};

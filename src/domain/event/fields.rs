@@ -1,0 +1,195 @@
+//! Reading the fields of a JSON object one by one, without deciding their types beforehand.
+
+use super::DimensionValue;
+use super::refusal::{Refusal, RefusalCode, pointer_token};
+use crate::domain::limits::{DIMENSION_NAME_BYTES_MAX, DIMENSION_VALUE_CHARS_MAX, DIMENSIONS_MAX, EVENT_ID_BYTES_MAX};
+use crate::domain::quantity::Quantity;
+use crate::domain::time::Timestamp;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// A JSON object as names with their unread values, in the order they were written.
+pub(super) struct Fields<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(8);
+                while let Some((Key(name), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                    fields.push((name, value));
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Reader).map(Self)
+    }
+}
+
+/// A name that borrows where it has no escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(Reader)
+    }
+}
+
+/// Reads an object's fields; anything else is refused.
+pub(super) fn object(bytes: &[u8]) -> Result<Fields<'_>, Refusal> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        if error.is_data() {
+            Refusal::new(RefusalCode::InvalidEvent, format!("expected a JSON object: {error}"))
+        } else {
+            Refusal::json(&error)
+        }
+    })
+}
+
+/// Reads a text; anything else is refused.
+pub(super) fn text<'a>(raw: &'a RawValue, pointer: &str) -> Result<Cow<'a, str>, Refusal> {
+    let written = raw.get();
+    let Some(inner) = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Err(Refusal::at(
+            RefusalCode::InvalidEvent,
+            pointer,
+            format!("expected a string, found {}", kind(written)),
+        ));
+    };
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Ok(Cow::Borrowed(inner));
+    }
+    let unescaped = serde_json::from_str::<String>(written);
+    unescaped
+        .map(Cow::Owned)
+        .map_err(|error| Refusal::at(RefusalCode::InvalidEvent, pointer, format!("not a valid string: {error}")))
+}
+
+/// Reads a text, or nothing where it is `null`.
+pub(super) fn optional_text<'a>(raw: &'a RawValue, pointer: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+    if raw.get() == "null" { Ok(None) } else { text(raw, pointer).map(Some) }
+}
+
+/// Reads an id or a source.
+pub(super) fn identifier<'a>(raw: &'a RawValue, pointer: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+    match optional_text(raw, pointer)? {
+        Some(id) if id.is_empty() || id.len() > EVENT_ID_BYTES_MAX => {
+            let detail = format!("{} bytes, expected 1 to {EVENT_ID_BYTES_MAX}", id.len());
+            Err(Refusal::at(RefusalCode::InvalidEvent, pointer, detail))
+        }
+        id => Ok(id),
+    }
+}
+
+/// Reads a number, or a decimal text, exactly.
+pub(super) fn quantity(raw: &RawValue, pointer: &str) -> Result<Quantity, Refusal> {
+    let written = raw.get();
+    let digits = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(written);
+    Quantity::parse(digits).map_err(|fault| {
+        let shown: String = written.chars().take(40).collect();
+        let detail = format!("{shown} is {fault}; expected a number of at most 9 decimal places and at most 10^15");
+        Refusal::at(RefusalCode::InvalidEvent, pointer, detail)
+    })
+}
+
+/// Reads an instant.
+pub(super) fn instant(text: &str, pointer: &str) -> Result<Timestamp, Refusal> {
+    Timestamp::parse(text).ok_or_else(|| {
+        let shown: String = text.chars().take(40).collect();
+        Refusal::at(
+            RefusalCode::InvalidEvent,
+            pointer,
+            format!("{shown:?} is no RFC 3339 time such as 2026-11-24T08:00:00.000Z"),
+        )
+    })
+}
+
+/// Reads one dimension.
+pub(super) fn dimension<'a>(name: &str, raw: &'a RawValue, parent: &str) -> Result<DimensionValue<'a>, Refusal> {
+    let pointer = || format!("{parent}/{}", pointer_token(name));
+    if name.is_empty() || name.len() > DIMENSION_NAME_BYTES_MAX {
+        let detail = format!("a dimension's name has 1 to {DIMENSION_NAME_BYTES_MAX} bytes, this one {}", name.len());
+        return Err(Refusal::at(RefusalCode::InvalidEvent, &pointer(), detail));
+    }
+    match raw.get() {
+        "true" => Ok(DimensionValue::Flag(true)),
+        "false" => Ok(DimensionValue::Flag(false)),
+        written if written.starts_with('"') => {
+            let value = text(raw, &pointer())?;
+            if value.len() > DIMENSION_VALUE_CHARS_MAX && value.chars().count() > DIMENSION_VALUE_CHARS_MAX {
+                let detail = format!("more than {DIMENSION_VALUE_CHARS_MAX} characters");
+                return Err(Refusal::at(RefusalCode::InvalidEvent, &pointer(), detail));
+            }
+            Ok(DimensionValue::Text(value))
+        }
+        written if written.starts_with(['{', '[', 'n']) => {
+            let detail = format!("expected a string, a number or a boolean, found {}", kind(written));
+            Err(Refusal::at(RefusalCode::InvalidEvent, &pointer(), detail))
+        }
+        _ => quantity(raw, &pointer()).map(DimensionValue::Number),
+    }
+}
+
+/// Puts dimensions in order, and refuses too many and the same name twice.
+pub(super) fn settle_dimensions(
+    dimensions: &mut [(Cow<'_, str>, DimensionValue<'_>)],
+    parent: &str,
+) -> Result<(), Refusal> {
+    if dimensions.len() > DIMENSIONS_MAX {
+        let detail = format!("{} dimensions, at most {DIMENSIONS_MAX} are taken", dimensions.len());
+        return Err(Refusal::at(RefusalCode::TooManyDimensions, parent, detail));
+    }
+    dimensions.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let twice = dimensions.windows(2).find_map(|pair| match pair {
+        [(a, _), (b, _)] if a == b => Some(a),
+        _ => None,
+    });
+    match twice {
+        Some(name) => Err(duplicate(&format!("{parent}/{}", pointer_token(name)))),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn duplicate(pointer: &str) -> Refusal {
+    Refusal::at(RefusalCode::InvalidEvent, pointer, "the field stands twice")
+}
+
+fn kind(written: &str) -> &'static str {
+    match written.as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}

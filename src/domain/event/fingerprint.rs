@@ -1,0 +1,68 @@
+//! The identity of events, for telling the first from its copies.
+
+use super::frame::{Frame, FrameEvent};
+use super::frame_write::canonical_dimensions;
+use crate::domain::id::Epoch;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::hash::Hasher;
+
+/// What an event is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// A keyed hash of (workspace, mode, epoch, account, source, id), each with its length.
+    pub identity: u128,
+    /// A hash of what it says: metric, value, dimensions, project, and the time where the sender gave it.
+    pub payload: u32,
+}
+
+/// Returns the fingerprints of a frame's events, in order.
+///
+/// `epochs` are those that the fold uses for the frame's accounts. An event's fingerprint does not depend on the others
+/// in its frame.
+pub fn fingerprints(frame: &Frame, key: &[u8; 16], epochs: &[Epoch]) -> Vec<Fingerprint> {
+    let accounts: Vec<SipHasher13> = frame
+        .accounts
+        .iter()
+        .zip(epochs)
+        .map(|(named, epoch)| {
+            let mut hasher = SipHasher13::new_with_key(key);
+            hasher.write(&named.tenant.workspace.0.to_le_bytes());
+            hasher.write(named.tenant.mode.name().as_bytes());
+            hasher.write(&epoch.0.to_le_bytes());
+            sized(&mut hasher, named.account.as_str().as_bytes());
+            hasher
+        })
+        .collect();
+    let metrics: Vec<u64> = frame.metrics.iter().map(|metric| hash(key, metric.as_str().as_bytes())).collect();
+    let dimensions: Vec<u64> = frame.dimension_sets.iter().map(|set| hash(key, &canonical_dimensions(set))).collect();
+    let of = |event: &FrameEvent| {
+        let mut identity = match super::frame::place(&accounts, event.account) {
+            Some(prefix) => *prefix,
+            None => SipHasher13::new_with_key(key),
+        };
+        sized(&mut identity, frame.source(event).unwrap_or("").as_bytes());
+        sized(&mut identity, frame.id(event).as_bytes());
+        let mut payload = SipHasher13::new_with_key(key);
+        payload.write_u64(super::frame::place(&metrics, event.metric).copied().unwrap_or(0));
+        payload.write(&event.value.0.to_le_bytes());
+        payload.write_u64(super::frame::optional(&dimensions, event.dimensions).copied().unwrap_or(0));
+        payload.write(&frame.project(event).map_or(0, |project| project.0).to_le_bytes());
+        if event.timestamp_given {
+            payload.write(&event.timestamp.0.to_le_bytes());
+        }
+        let [p0, p1, p2, p3, ..] = payload.finish().to_le_bytes();
+        Fingerprint { identity: identity.finish128().as_u128(), payload: u32::from_le_bytes([p0, p1, p2, p3]) }
+    };
+    frame.events.iter().map(of).collect()
+}
+
+fn sized(hasher: &mut SipHasher13, bytes: &[u8]) {
+    hasher.write(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
+    hasher.write(bytes);
+}
+
+fn hash(key: &[u8; 16], bytes: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(key);
+    hasher.write(bytes);
+    hasher.finish()
+}

@@ -1,0 +1,272 @@
+//! Writing frames.
+//!
+//! A frame is `HWF`, the version, flags, the codec, two zero bytes, the body's length before compression and a CRC-32
+//! over all but itself, then the body: tables, then events as variable-length integers. Integers in the head are
+//! little-endian. LZ4 was chosen over zstd for its speed; the dictionary coding has taken most redundancy already.
+
+use super::frame::{FrameAccount, OwnedValue};
+use super::{DimensionValue, UsageEvent};
+use crate::domain::id::{AccountId, Epoch, MetricName, Mode, ProjectId, Tenant};
+use crate::domain::quantity::Quantity;
+use crate::domain::time::Timestamp;
+use hashbrown::HashMap;
+
+pub(super) const MAGIC: &[u8; 3] = b"HWF";
+pub(super) const FRAME_VERSION: u8 = 1;
+pub(super) const FLAG_BACKFILL: u8 = 1;
+pub(super) const CODEC_LZ4: u8 = 1;
+pub(super) const HEAD_BYTES: usize = 16;
+
+/// Gathers accepted events into a frame.
+#[derive(Debug)]
+pub struct FrameBuilder {
+    backfill: bool,
+    accounts: HashMap<FrameAccount, u64>,
+    metrics: HashMap<MetricName, u64>,
+    sources: HashMap<Box<str>, u64>,
+    projects: HashMap<ProjectId, u64>,
+    dimension_sets: HashMap<Vec<u8>, u64>,
+    tables: [Vec<u8>; 5],
+    events: Vec<u8>,
+    event_count: usize,
+    accepted_before: Timestamp,
+}
+
+const ACCOUNTS: usize = 0;
+const METRICS: usize = 1;
+const SOURCES: usize = 2;
+const PROJECTS: usize = 3;
+const DIMENSIONS: usize = 4;
+
+impl FrameBuilder {
+    /// Begins a frame.
+    pub fn new(backfill: bool) -> Self {
+        Self {
+            backfill,
+            accounts: HashMap::new(),
+            metrics: HashMap::new(),
+            sources: HashMap::new(),
+            projects: HashMap::new(),
+            dimension_sets: HashMap::new(),
+            tables: Default::default(),
+            events: Vec::new(),
+            event_count: 0,
+            accepted_before: Timestamp(0),
+        }
+    }
+
+    /// Adds an event that was parsed and decided on. One whose names are not valid is left out, which parsing excludes.
+    #[expect(clippy::too_many_arguments, reason = "an event with all that acceptance adds to it")]
+    pub fn push(
+        &mut self,
+        tenant: Tenant,
+        epoch: Epoch,
+        event: &UsageEvent<'_>,
+        id: &str,
+        timestamp: Timestamp,
+        accepted_at: Timestamp,
+    ) {
+        let (Some(account), Some(metric)) =
+            (self.account(tenant, epoch, &event.account_id), self.metric(&event.metric))
+        else {
+            return;
+        };
+        let source = event.source.as_deref().map_or(0, |source| self.source(source));
+        let project = event.project_id.map_or(0, |project| self.project(project));
+        let dimensions = if event.dimensions.is_empty() { 0 } else { self.dimensions(&event.dimensions) };
+        let out = &mut self.events;
+        varint(out, u128::from(account));
+        varint(out, u128::from(metric));
+        let given = u64::from(event.timestamp.is_some());
+        varint(out, u128::from(dimensions.wrapping_shl(1) | given));
+        varint(out, u128::from(source));
+        varint(out, u128::from(project));
+        signed(out, i128::from(accepted_at.since(self.accepted_before).0));
+        signed(out, i128::from(timestamp.since(accepted_at).0));
+        amount(out, event.value);
+        text(out, id);
+        self.accepted_before = accepted_at;
+        self.event_count = self.event_count.saturating_add(1);
+    }
+
+    /// How many events it holds.
+    pub const fn len(&self) -> usize {
+        self.event_count
+    }
+
+    /// Tells whether it holds no event.
+    pub const fn is_empty(&self) -> bool {
+        self.event_count == 0
+    }
+
+    /// About how many bytes it has before compression.
+    pub fn bytes(&self) -> usize {
+        self.tables.iter().fold(self.events.len(), |sum, table| sum.saturating_add(table.len()))
+    }
+
+    /// Encodes the frame.
+    pub fn finish(self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.bytes().saturating_add(64));
+        let counts = [
+            self.accounts.len(),
+            self.metrics.len(),
+            self.sources.len(),
+            self.projects.len(),
+            self.dimension_sets.len(),
+        ];
+        for (table, count) in self.tables.iter().zip(counts) {
+            length(&mut body, count);
+            body.extend_from_slice(table);
+        }
+        length(&mut body, self.event_count);
+        body.extend_from_slice(&self.events);
+        seal(&body, if self.backfill { FLAG_BACKFILL } else { 0 })
+    }
+
+    fn account(&mut self, tenant: Tenant, epoch: Epoch, account: &str) -> Option<u64> {
+        let key = FrameAccount { tenant, epoch, account: AccountId::new(account).ok()? };
+        let next = place(self.accounts.len());
+        Some(*self.accounts.entry(key).or_insert_with_key(|key| {
+            if let Some(table) = self.tables.get_mut(ACCOUNTS) {
+                table.extend_from_slice(&key.tenant.workspace.0.to_le_bytes());
+                table.push(u8::from(key.tenant.mode == Mode::Sandbox));
+                varint(table, u128::from(key.epoch.0));
+                text(table, key.account.as_str());
+            }
+            next
+        }))
+    }
+
+    fn metric(&mut self, metric: &str) -> Option<u64> {
+        if let Some(known) = self.metrics.get(metric) {
+            return Some(*known);
+        }
+        let name = MetricName::new(metric).ok()?;
+        let next = place(self.metrics.len());
+        text(self.tables.get_mut(METRICS)?, metric);
+        self.metrics.insert(name, next);
+        Some(next)
+    }
+
+    fn source(&mut self, source: &str) -> u64 {
+        if let Some(known) = self.sources.get(source) {
+            return *known;
+        }
+        let next = place(self.sources.len()).saturating_add(1);
+        if let Some(table) = self.tables.get_mut(SOURCES) {
+            text(table, source);
+        }
+        self.sources.insert(source.into(), next);
+        next
+    }
+
+    fn project(&mut self, project: ProjectId) -> u64 {
+        let next = place(self.projects.len()).saturating_add(1);
+        *self.projects.entry(project).or_insert_with(|| {
+            if let Some(table) = self.tables.get_mut(PROJECTS) {
+                table.extend_from_slice(&project.0.to_le_bytes());
+            }
+            next
+        })
+    }
+
+    fn dimensions(&mut self, dimensions: &[(std::borrow::Cow<'_, str>, DimensionValue<'_>)]) -> u64 {
+        let mut encoded = Vec::with_capacity(64);
+        length(&mut encoded, dimensions.len());
+        for (name, value) in dimensions {
+            text(&mut encoded, name);
+            match value {
+                DimensionValue::Text(content) => {
+                    encoded.push(0);
+                    text(&mut encoded, content);
+                }
+                DimensionValue::Number(number) => {
+                    encoded.push(1);
+                    amount(&mut encoded, *number);
+                }
+                DimensionValue::Flag(flag) => encoded.push(if *flag { 3 } else { 2 }),
+            }
+        }
+        if let Some(known) = self.dimension_sets.get(&encoded) {
+            return *known;
+        }
+        let next = place(self.dimension_sets.len()).saturating_add(1);
+        if let Some(table) = self.tables.get_mut(DIMENSIONS) {
+            table.extend_from_slice(&encoded);
+        }
+        self.dimension_sets.insert(encoded, next);
+        next
+    }
+}
+
+/// Puts the head before the compressed body.
+fn seal(body: &[u8], flags: u8) -> Vec<u8> {
+    let packed = lz4_flex::block::compress(body);
+    let mut frame = Vec::with_capacity(HEAD_BYTES.saturating_add(packed.len()));
+    frame.extend_from_slice(MAGIC);
+    frame.extend_from_slice(&[FRAME_VERSION, flags, CODEC_LZ4, 0, 0]);
+    frame.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+    let crc = checksum(&frame, &packed);
+    frame.extend_from_slice(&crc.to_le_bytes());
+    frame.extend_from_slice(&packed);
+    frame
+}
+
+pub(super) fn checksum(head: &[u8], packed: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(head);
+    crc.update(packed);
+    crc.finalize()
+}
+
+fn place(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn length(out: &mut Vec<u8>, count: usize) {
+    varint(out, u128::from(place(count)));
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u128) {
+    while value >= 0x80 {
+        out.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
+        value >>= 7;
+    }
+    out.push(u8::try_from(value).unwrap_or(0));
+}
+
+fn signed(out: &mut Vec<u8>, value: i128) {
+    varint(out, (value.wrapping_shl(1) ^ (value >> 127)).cast_unsigned());
+}
+
+/// Whole amounts are written without their nine zeros.
+fn amount(out: &mut Vec<u8>, value: Quantity) {
+    let (whole, rest) = (value.0.div_euclid(Quantity::ONE.0), value.0.rem_euclid(Quantity::ONE.0));
+    let (number, fraction) = if rest == 0 { (whole, 0) } else { (value.0, 1) };
+    signed(out, number.wrapping_shl(1) | fraction);
+}
+
+fn text(out: &mut Vec<u8>, content: &str) {
+    length(out, content.len());
+    out.extend_from_slice(content.as_bytes());
+}
+
+/// The canonical bytes of a set of dimensions, for hashing.
+pub(super) fn canonical_dimensions(dimensions: &[(Box<str>, OwnedValue)]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64);
+    for (name, value) in dimensions {
+        text(&mut bytes, name);
+        match value {
+            OwnedValue::Text(content) => {
+                bytes.push(0);
+                text(&mut bytes, content);
+            }
+            OwnedValue::Number(number) => {
+                bytes.push(1);
+                amount(&mut bytes, *number);
+            }
+            OwnedValue::Flag(flag) => bytes.push(if *flag { 3 } else { 2 }),
+        }
+    }
+    bytes
+}

@@ -1,0 +1,111 @@
+//! What the owner of a partition appends of its own accord: the passing of time and copies of control changes.
+
+use super::clock;
+use super::control::ControlPlane;
+use super::processor::Gauges;
+use crate::domain::id::{Log, PartitionId, Position};
+use crate::domain::limits::{TICK_EVERY, TICK_SPACING};
+use crate::domain::partition::fact::Note;
+use crate::domain::time::Timestamp;
+use crate::journal::Journal;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A partition as the timekeeper sees it.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Which one.
+    pub partition: PartitionId,
+    /// How far its fold is.
+    pub gauges: Arc<Gauges>,
+}
+
+/// Copies control changes to the partitions as soon as they are folded, and ticks, until `stop` says so.
+pub async fn run(journal: Journal, control: ControlPlane, watched: Vec<Watched>, mut stop: watch::Receiver<bool>) {
+    let mut changed = control.watch();
+    let mut keeper = Timekeeper { journal, control, watched, sent: BTreeMap::new(), ticked: BTreeMap::new() };
+    while !*stop.borrow() {
+        keeper.copy_control().await;
+        keeper.tick().await;
+        tokio::select! {
+            _ = changed.changed() => {}
+            () = tokio::time::sleep(Duration::from_millis(u64::try_from(TICK_SPACING.0).unwrap_or(100))) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+struct Timekeeper {
+    journal: Journal,
+    control: ControlPlane,
+    watched: Vec<Watched>,
+    /// Up to where control changes were appended, by partition; asked of the fold again after any error.
+    sent: BTreeMap<PartitionId, Position>,
+    ticked: BTreeMap<PartitionId, Timestamp>,
+}
+
+impl Timekeeper {
+    async fn copy_control(&mut self) {
+        let through = self.control.position();
+        let mut everywhere = through;
+        for watched in &self.watched {
+            let folded = Position(watched.gauges.control_through.load(Ordering::Relaxed));
+            everywhere = everywhere.min(folded);
+            let after = self.sent.get(&watched.partition).copied().unwrap_or(folded).max(folded);
+            if after >= through {
+                continue;
+            }
+            let (through, changes) = self.control.changes_after(after);
+            if changes.is_empty() && through.0.saturating_sub(after.0) < 64 {
+                // Records without changes need no copy of their own; they are covered by the next one.
+                continue;
+            }
+            let note = Note::ControlCopied { after, through, changes };
+            let append = vec![(Log::Partition(watched.partition), Bytes::from(note.encode()))];
+            match self.journal.append(append).await {
+                Ok(_) => {
+                    self.sent.insert(watched.partition, through);
+                }
+                Err(error) => {
+                    let cause = crate::telemetry::chain(&error);
+                    tracing::warn!(partition = watched.partition.0, error = %cause, "control changes wait to be copied");
+                    self.sent.remove(&watched.partition);
+                }
+            }
+        }
+        self.control.forget_changes(everywhere);
+    }
+
+    async fn tick(&mut self) {
+        let now = clock::now();
+        let mut due = Vec::new();
+        for watched in &self.watched {
+            let gauges = &watched.gauges;
+            let log = Log::Partition(watched.partition);
+            let caught_up = self.journal.end(log).0 <= gauges.position.load(Ordering::Acquire);
+            let ticked = self.ticked.get(&watched.partition).copied().unwrap_or(Timestamp::MIN);
+            let deadline = Timestamp(gauges.next_deadline.load(Ordering::Relaxed));
+            let idle = Timestamp(gauges.clock.load(Ordering::Relaxed)).plus(TICK_EVERY) <= now;
+            let spaced = ticked.plus(TICK_SPACING) <= now;
+            if caught_up && spaced && (deadline <= now || idle) && !gauges.failed.load(Ordering::Relaxed) {
+                due.push(watched.partition);
+            }
+        }
+        if due.is_empty() {
+            return;
+        }
+        let note = Bytes::from(Note::Ticked { intake_through: None }.encode());
+        let facts = due.iter().map(|partition| (Log::Partition(*partition), note.clone())).collect();
+        if let Err(error) = self.journal.append(facts).await {
+            let cause = crate::telemetry::chain(&error);
+            tracing::warn!(error = %cause, "time could not be recorded; windows close later");
+        }
+        for partition in due {
+            self.ticked.insert(partition, now);
+        }
+    }
+}
