@@ -1,7 +1,15 @@
 //! highwater: exact usage windows, quota levels and alerts, folded from a durable log.
 //!
-//! Layers import inward only: `domain ← {dedup, journal, store, notifier} ← runtime ← api ← cli`.
+//! Layers import inward only: `domain ← {dedup, journal, store, snapshot, notifier} ← runtime ← api ← cli`.
 
 pub mod domain;
 
+pub mod credential;
+pub mod vault;
+
 pub mod dedup;
+pub mod folder;
+pub mod journal;
+pub mod snapshot;
+
+pub mod telemetry;

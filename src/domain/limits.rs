@@ -113,6 +113,8 @@ pub const STORE_BACKLOG_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const READ_RECORDS_MAX: usize = 256;
 /// Bytes that one read of the journal returns, at least one record apart.
 pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of the newest records of each log that are kept in memory.
+pub const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Requests that wait for the journal's writer.
 pub const APPEND_QUEUE_MAX: usize = 1_024;
 

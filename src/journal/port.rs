@@ -1,0 +1,181 @@
+//! The port: a closed set of adapters behind one handle.
+
+use super::memory::MemoryJournal;
+use super::sqlite::SqliteJournal;
+use crate::domain::id::{Log, Position, Stamp};
+use crate::domain::time::Timestamp;
+use bytes::Bytes;
+
+/// One record of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place.
+    pub position: Position,
+    /// When the log took it in.
+    pub recorded_at: Timestamp,
+    /// What was appended.
+    pub payload: Bytes,
+}
+
+/// Why records may not be in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Too many appends wait already; retryable.
+    #[error("the journal has {waiting} appends waiting, which is its bound")]
+    Overloaded {
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The storage refused; retryable once its cause is gone. Some records may be in.
+    #[error("the journal's storage failed: {detail}")]
+    Storage {
+        /// What it said.
+        detail: String,
+    },
+    /// One record is larger than any may be.
+    #[error("a record of {bytes} bytes, at most {limit} are taken")]
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        limit: usize,
+    },
+    /// The journal is closed.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// Why records cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// A record is not what was appended.
+    #[error("log {log}, record {position} is damaged: {detail}")]
+    Damaged {
+        /// Whose record.
+        log: Log,
+        /// Which one.
+        position: Position,
+        /// What differs.
+        detail: String,
+    },
+    /// Records are missing.
+    #[error("log {log} has record {found} where {expected} should stand: records are missing")]
+    Gap {
+        /// Whose records.
+        log: Log,
+        /// What should come next.
+        expected: Position,
+        /// What comes next.
+        found: Position,
+    },
+    /// The storage failed.
+    #[error("the journal's storage failed: {detail}")]
+    Storage {
+        /// What it said.
+        detail: String,
+    },
+}
+
+/// Why a journal cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// It has another number of partitions, which is fixed when the data is created.
+    #[error("the journal has {found} partitions, {wanted} were asked for; the number is fixed when the data is created")]
+    Partitions {
+        /// What it has.
+        found: u32,
+        /// What was asked for.
+        wanted: u32,
+    },
+    /// A later release wrote it.
+    #[error("journal format {found}, this release reads up to {known}")]
+    TooNew {
+        /// The format found.
+        found: i64,
+        /// The newest known one.
+        known: i64,
+    },
+    /// Its end is damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The storage failed.
+    #[error("cannot open the journal at {path}: {detail}")]
+    Storage {
+        /// Where it is.
+        path: String,
+        /// What the storage said.
+        detail: String,
+    },
+}
+
+/// A handle on the logs; cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Journal {
+    /// In memory, for tests.
+    Memory(MemoryJournal),
+    /// In a SQLite file.
+    Sqlite(SqliteJournal),
+}
+
+impl Journal {
+    /// Appends records; returns when they are durable, with their places in the order given.
+    ///
+    /// # Errors
+    /// Where any of them may not be in.
+    pub async fn append(&self, batch: Vec<(Log, Bytes)>) -> Result<Vec<Stamp>, AppendError> {
+        match self {
+            Self::Memory(journal) => journal.append(batch),
+            Self::Sqlite(journal) => journal.append(batch).await,
+        }
+    }
+
+    /// As [`Self::append`], for threads that may block. Waits where an async caller would be told of overload.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_blocking(&self, batch: Vec<(Log, Bytes)>) -> Result<Vec<Stamp>, AppendError> {
+        match self {
+            Self::Memory(journal) => journal.append(batch),
+            Self::Sqlite(journal) => journal.append_blocking(batch),
+        }
+    }
+
+    /// Reads records strictly behind a position: at most `records_max`, and about `bytes_max` bytes; blocks.
+    ///
+    /// # Errors
+    /// Where a record is damaged or the storage fails.
+    pub fn read(&self, log: Log, after: Position, records_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        match self {
+            Self::Memory(journal) => Ok(journal.read(log, after, records_max, bytes_max)),
+            Self::Sqlite(journal) => journal.read(log, after, records_max, bytes_max),
+        }
+    }
+
+    /// The last durable position of a log.
+    pub fn end(&self, log: Log) -> Position {
+        match self {
+            Self::Memory(journal) => journal.end(log),
+            Self::Sqlite(journal) => journal.end(log),
+        }
+    }
+
+    /// Resolves when a log reaches beyond a position.
+    pub async fn wait_beyond(&self, log: Log, after: Position) {
+        let mut end = match self {
+            Self::Memory(journal) => journal.watch(log),
+            Self::Sqlite(journal) => journal.watch(log),
+        };
+        // The sender lives as long as the journal's handle does.
+        if end.wait_for(|end| *end > after).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// How many partitions the data has.
+    pub fn partitions(&self) -> u32 {
+        match self {
+            Self::Memory(journal) => journal.partitions(),
+            Self::Sqlite(journal) => journal.partitions(),
+        }
+    }
+}
