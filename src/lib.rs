@@ -11,5 +11,6 @@ pub mod dedup;
 pub mod folder;
 pub mod journal;
 pub mod snapshot;
+pub mod store;
 
 pub mod telemetry;

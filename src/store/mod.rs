@@ -1,1 +1,23 @@
-//! To be written: store.
+//! The store: read models of what the partitions' folds derive. Everything in it can be made anew from the journal.
+//!
+//! **Contract.** `write` is idempotent: rows first, then the partition's position, which `progress` reads; writing the
+//! same effects again, or older ones after newer ones, changes nothing, because the row with the greater revision wins.
+//! Reads see whole writes. No read changes anything.
+
+mod port;
+mod query;
+mod sqlite;
+mod sqlite_read;
+mod sqlite_scan;
+mod sqlite_write;
+mod value;
+
+#[cfg(test)]
+mod contract;
+
+pub use port::{Store, StoreError};
+pub use query::{
+    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineQuery, QuarantineEntry, ScannedRow, Summary,
+    TransitionQuery, WindowPoint, WindowQuery,
+};
+pub use sqlite::SqliteStore;

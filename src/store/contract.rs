@@ -1,0 +1,139 @@
+//! What every adapter must do, asked of each in the same words.
+
+use super::*;
+use crate::domain::id::{AccountId, Epoch, MetricName, Mode, PartitionId, Position, Tenant, WorkspaceId};
+use crate::domain::partition::aggregate::Aggregate;
+use crate::domain::partition::effect::{Effects, SeriesKey, WindowRow};
+use crate::domain::quantity::Quantity;
+use crate::domain::time::{Millis, Timestamp, WINDOW};
+use proptest::prelude::*;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+const P: PartitionId = PartitionId(0);
+
+fn stores(folder: &Path) -> Vec<Store> {
+    vec![
+        Store::Sqlite(SqliteStore::in_memory().unwrap()),
+        Store::Sqlite(SqliteStore::open(&folder.join("store.db")).unwrap()),
+    ]
+}
+
+fn tenant(n: u128) -> Tenant {
+    Tenant { workspace: WorkspaceId(n), mode: Mode::Live }
+}
+
+fn window(tenant: Tenant, metric: &str, start: i64, part: u64, values: &[i64], revision: u64) -> WindowRow {
+    let mut aggregate = Aggregate::default();
+    for (n, value) in values.iter().enumerate() {
+        aggregate.add(Quantity::whole(*value), Timestamp(start * WINDOW.0 + n as i64));
+    }
+    WindowRow {
+        series: SeriesKey {
+            tenant,
+            epoch: Epoch(0),
+            account: AccountId::new("acme").unwrap(),
+            metric: MetricName::new(metric).unwrap(),
+            group: String::new(),
+        },
+        start: Timestamp(start * WINDOW.0),
+        part: Position(part),
+        aggregate,
+        late_events: 0,
+        revision: Position(revision),
+    }
+}
+
+fn write(store: &Store, rows: Vec<WindowRow>, up_to: u64) {
+    let effects = Effects { windows: rows, ..Effects::default() };
+    store.write_blocking(P, &effects, Progress { position: Position(up_to), clock: Timestamp(up_to as i64) }).unwrap();
+}
+
+fn query(tenant: Tenant, width: Millis) -> WindowQuery {
+    WindowQuery {
+        tenant,
+        epoch: Epoch(0),
+        account: AccountId::new("acme").unwrap(),
+        metric: None,
+        from: Timestamp(0),
+        to: Timestamp(i64::MAX),
+        width,
+        groups: false,
+    }
+}
+
+fn dump(store: &Store) -> Vec<ScannedRow> {
+    let mut rows = Vec::new();
+    store
+        .scan(&mut |row| {
+            rows.push(row);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    rows
+}
+
+#[tokio::test]
+async fn parts_merge_and_windows_add_up() {
+    let folder = tempfile::tempdir().unwrap();
+    for store in stores(folder.path()) {
+        let t = tenant(1);
+        let large = window(t, "big", 0, 1, &[i64::MAX, i64::MAX, i64::MAX], 1);
+        write(&store, vec![window(t, "api", 0, 1, &[1, 2], 3), window(t, "api", 1, 2, &[5], 2), window(t, "api", 0, 9, &[-4], 9), large], 9);
+        let points = store.windows(query(t, WINDOW)).await.unwrap();
+        let seen: Vec<_> = points.iter().map(|p| (p.metric.as_str(), p.start.0 / WINDOW.0, p.aggregate.sum, p.revision.0)).collect();
+        let huge = Quantity::whole(i64::MAX).plus(Quantity::whole(i64::MAX)).plus(Quantity::whole(i64::MAX));
+        assert_eq!(seen, [("api", 0, Quantity::whole(-1), 9), ("api", 1, Quantity::whole(5), 2), ("big", 0, huge, 1)]);
+        assert_eq!((points[0].aggregate.count, points[0].aggregate.min, points[0].aggregate.last), (3, Quantity::whole(-4), Quantity::whole(2)));
+        let wide = store.windows(query(t, Millis::minutes(15))).await.unwrap();
+        assert_eq!((wide.len(), wide[0].aggregate.sum), (2, Quantity::whole(4)));
+        assert_eq!(store.windows(query(tenant(2), WINDOW)).await.unwrap(), []);
+        assert_eq!(store.metrics_of(t, Epoch(0), AccountId::new("acme").unwrap()).await.unwrap().len(), 2);
+        assert_eq!(store.metrics_of(t, Epoch(1), AccountId::new("acme").unwrap()).await.unwrap().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn waiting_ends_when_the_position_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    for store in stores(folder.path()) {
+        let waiting = tokio::spawn({
+            let store = store.clone();
+            async move { store.wait_for(P, Position(5)).await }
+        });
+        write(&store, vec![], 4);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        write(&store, vec![], 5);
+        waiting.await.unwrap();
+        write(&store, vec![], 3);
+        assert_eq!(store.progress(P).await.unwrap().unwrap().position, Position(5), "progress never goes back");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_order_and_repetition_of_writes_ends_the_same(
+        rows in prop::collection::vec((0_i64..3, 1_u64..3, 0_u64..20), 1..20),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
+    ) {
+        // A row's content follows from its revision, as in the fold.
+        let row = |(start, part, revision): &(i64, u64, u64)| window(tenant(1), "api", *start, *part, &[*revision as i64], *revision);
+        let expected = Store::Sqlite(SqliteStore::in_memory().unwrap());
+        let mut sorted = rows.clone();
+        sorted.sort_by_key(|(_, _, revision)| *revision);
+        for one in &sorted {
+            write(&expected, vec![row(one)], 1);
+        }
+        let shuffled = Store::Sqlite(SqliteStore::in_memory().unwrap());
+        for pick in &order {
+            write(&shuffled, vec![row(pick.get(&rows))], 1);
+        }
+        for one in &rows {
+            write(&shuffled, vec![row(one)], 1);
+        }
+        prop_assert_eq!(dump(&shuffled), dump(&expected));
+    }
+}

@@ -1,0 +1,208 @@
+//! The port: a closed set of adapters behind one handle.
+
+use super::query::{
+    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
+    TransitionQuery, WindowPoint, WindowQuery,
+};
+use super::sqlite::SqliteStore;
+use super::{sqlite_read as read, sqlite_scan};
+use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, NotificationId, PartitionId, Position, Tenant};
+use crate::domain::partition::aggregate::Aggregate;
+use crate::domain::partition::effect::{AccountRow, DeliveryRow, Effects, InstanceRow, TransitionRow};
+use crate::domain::partition::notification::Notification;
+use crate::domain::time::Timestamp;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// Why the store did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A later release made it.
+    #[error("store format {found}, this release reads up to {known}")]
+    TooNew {
+        /// The format found.
+        found: i64,
+        /// The newest known one.
+        known: i64,
+    },
+    /// The storage failed; retryable once its cause is gone.
+    #[error("the store failed: {detail}")]
+    Storage {
+        /// What it said.
+        detail: String,
+    },
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Storage { detail: error.to_string() }
+    }
+}
+
+/// A handle on the read models; cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In a SQLite file, or in SQLite's memory for tests.
+    Sqlite(SqliteStore),
+}
+
+type Answer<T> = Result<T, StoreError>;
+
+macro_rules! reads {
+    ($($(#[$doc:meta])* $name:ident($query:ident: $kind:ty) -> $answer:ty;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// Where the storage fails.
+        pub async fn $name(&self, $query: $kind) -> Answer<$answer> {
+            match self {
+                Self::Sqlite(store) => store.read(move |connection| read::$name(connection, &$query)).await,
+            }
+        }
+    )*};
+}
+
+impl Store {
+    /// Writes rows, then how far they reach; blocks.
+    ///
+    /// # Errors
+    /// Where the storage fails; nothing of the call is then stored.
+    pub fn write_blocking(&self, partition: PartitionId, effects: &Effects, up_to: Progress) -> Answer<()> {
+        match self {
+            Self::Sqlite(store) => store.write(partition, effects, up_to),
+        }
+    }
+
+    /// How far a partition's rows reach.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn progress(&self, partition: PartitionId) -> Answer<Option<Progress>> {
+        Ok(self.progress_all().await?.get(&partition).copied())
+    }
+
+    /// How far every partition's rows reach.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn progress_all(&self) -> Answer<BTreeMap<PartitionId, Progress>> {
+        match self {
+            Self::Sqlite(store) => store.read(|connection| read::progress(connection)).await,
+        }
+    }
+
+    /// Resolves when a partition's rows reach a position.
+    pub async fn wait_for(&self, partition: PartitionId, position: Position) {
+        match self {
+            Self::Sqlite(store) => store.wait_for(partition, position).await,
+        }
+    }
+
+    reads! {
+        /// Windows of an account, by metric, group and start.
+        windows(query: WindowQuery) -> Vec<WindowPoint>;
+        /// Alert instances, by account and metric.
+        instances(query: InstanceQuery) -> Vec<InstanceRow>;
+        /// What happened to an alert's instances, newest first.
+        transitions(query: TransitionQuery) -> Vec<TransitionRow>;
+        /// Notifications, newest first.
+        notifications(query: NotificationQuery) -> Vec<Notification>;
+        /// Deliveries, newest first.
+        deliveries(query: DeliveryQuery) -> Vec<DeliveryRow>;
+        /// Quarantined events, newest first.
+        quarantine(query: QuarantineQuery) -> Vec<QuarantineEntry>;
+    }
+
+    /// The total of a series over `[from, to)`.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn total(&self, query: WindowQuery) -> Answer<Aggregate> {
+        let points = self.windows(query).await?;
+        let mut total = Aggregate::default();
+        for point in points {
+            total.merge(&point.aggregate);
+        }
+        Ok(total)
+    }
+
+    /// The metrics that an account has events of.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn metrics_of(&self, tenant: Tenant, epoch: Epoch, account: AccountId) -> Answer<Vec<MetricName>> {
+        match self {
+            Self::Sqlite(store) => {
+                store.read(move |connection| read::metrics_of(connection, tenant, epoch, &account)).await
+            }
+        }
+    }
+
+    /// The accounts that have events, by name, behind `after`.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn accounts(&self, tenant: Tenant, after: Option<AccountId>, limit: usize) -> Answer<Vec<AccountRow>> {
+        match self {
+            Self::Sqlite(store) => {
+                store.read(move |connection| read::accounts(connection, tenant, after.as_ref(), limit)).await
+            }
+        }
+    }
+
+    /// One account that has events in an epoch.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn account(&self, tenant: Tenant, epoch: Epoch, account: AccountId) -> Answer<Option<AccountRow>> {
+        match self {
+            Self::Sqlite(store) => {
+                store.read(move |connection| read::account(connection, tenant, epoch, &account)).await
+            }
+        }
+    }
+
+    /// How the instances of some alerts stand together.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn summaries(&self, tenant: Tenant, alerts: Vec<AlertId>) -> Answer<BTreeMap<AlertId, Summary>> {
+        match self {
+            Self::Sqlite(store) => store.read(move |connection| read::summaries(connection, tenant, &alerts)).await,
+        }
+    }
+
+    /// The deliveries of one notification.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn deliveries_of(&self, tenant: Tenant, notification: NotificationId) -> Answer<Vec<DeliveryRow>> {
+        let query = DeliveryQuery {
+            tenant,
+            notification: Some(notification),
+            channel: None,
+            status: None,
+            offset: 0,
+            limit: crate::domain::limits::CHANNELS_PER_ALERT_MAX,
+        };
+        self.deliveries(query).await
+    }
+
+    /// Visits every row of every table but `positions`, by table and key; blocks.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub fn scan(&self, visit: &mut dyn FnMut(ScannedRow) -> ControlFlow<()>) -> Answer<()> {
+        match self {
+            Self::Sqlite(store) => store.read_blocking(|connection| sqlite_scan::scan(connection, visit)),
+        }
+    }
+
+    /// The fold's clock up to which every partition's rows reach: the `as_of` of answers.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn as_of(&self, partition: PartitionId) -> Answer<Timestamp> {
+        Ok(self.progress(partition).await?.map_or(Timestamp(0), |progress| progress.clock))
+    }
+}

@@ -1,0 +1,183 @@
+//! What the store is asked, and what it answers.
+
+use crate::domain::id::{
+    AccountId, AlertId, ChannelId, Epoch, MetricName, NotificationId, PartitionId, Position, QuarantineId, Tenant,
+};
+use crate::domain::partition::aggregate::Aggregate;
+use crate::domain::partition::effect::{DeliveryStatus, QuarantineRow, QuarantineStatus, State};
+use crate::domain::quantity::Quantity;
+use crate::domain::time::{Millis, Timestamp};
+use std::collections::BTreeMap;
+
+/// How far a partition's rows reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything up to this record is stored.
+    pub position: Position,
+    /// The fold's clock behind it.
+    pub clock: Timestamp,
+}
+
+/// Asks for windows of one account.
+#[derive(Clone, Debug)]
+pub struct WindowQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The account's epoch.
+    pub epoch: Epoch,
+    /// The account.
+    pub account: AccountId,
+    /// The metrics; all where absent.
+    pub metric: Option<MetricName>,
+    /// The first start, inclusive.
+    pub from: Timestamp,
+    /// The last start, exclusive.
+    pub to: Timestamp,
+    /// The width of the windows, a multiple of 5 minutes.
+    pub width: Millis,
+    /// Whether the groups are wanted, instead of the total.
+    pub groups: bool,
+}
+
+/// A window with all of its parts merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowPoint {
+    /// The metric.
+    pub metric: MetricName,
+    /// The group; empty for the total.
+    pub group: String,
+    /// The start.
+    pub start: Timestamp,
+    /// The events.
+    pub aggregate: Aggregate,
+    /// How many of them were late.
+    pub late_events: u64,
+    /// The newest record that changed it.
+    pub revision: Position,
+}
+
+/// Asks for alert instances, ordered by alert, account and metric.
+#[derive(Clone, Debug)]
+pub struct InstanceQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The alert.
+    pub alert: AlertId,
+    /// The states; all where empty.
+    pub states: Vec<State>,
+    /// The account; all where absent.
+    pub account: Option<AccountId>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// How an alert's instances stand together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many instances are in each state.
+    pub counts: BTreeMap<State, u64>,
+    /// Whether one of them is silenced.
+    pub silenced: bool,
+    /// The value of the instance in the worst state that was evaluated last.
+    pub last_value: Option<Quantity>,
+    /// When one was last evaluated.
+    pub last_evaluated_at: Option<Timestamp>,
+}
+
+impl Summary {
+    /// The worst state: firing, no_data, inconclusive, pending, ok.
+    pub fn worst(&self) -> Option<State> {
+        let order = [State::Firing, State::NoData, State::Inconclusive, State::Pending, State::Ok];
+        order.into_iter().find(|state| self.counts.contains_key(state))
+    }
+}
+
+/// Asks for transitions of one alert, newest first.
+#[derive(Clone, Debug)]
+pub struct TransitionQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The alert.
+    pub alert: AlertId,
+    /// The account; all where absent.
+    pub account: Option<AccountId>,
+    /// The earliest own time, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest own time, exclusive.
+    pub to: Option<Timestamp>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for notifications, newest first.
+#[derive(Clone, Debug)]
+pub struct NotificationQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The alert; all where absent.
+    pub alert: Option<AlertId>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for deliveries, newest first.
+#[derive(Clone, Debug)]
+pub struct DeliveryQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The notification; all where absent.
+    pub notification: Option<NotificationId>,
+    /// The destination; all where absent.
+    pub channel: Option<ChannelId>,
+    /// Where they stand; anywhere where absent.
+    pub status: Option<DeliveryStatus>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for quarantined events, newest first.
+#[derive(Clone, Debug)]
+pub struct QuarantineQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// One entry; all where absent.
+    pub id: Option<QuarantineId>,
+    /// Where they stand; anywhere where absent.
+    pub status: Option<QuarantineStatus>,
+    /// Why they are there; all reasons where absent.
+    pub code: Option<String>,
+    /// Whose they are; all where absent.
+    pub account: Option<AccountId>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// A quarantined event and the partition that keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantineEntry {
+    /// Whose log holds it.
+    pub partition: PartitionId,
+    /// The event.
+    pub row: QuarantineRow,
+}
+
+/// A row as text, for comparing two stores.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScannedRow {
+    /// Whose row.
+    pub table: &'static str,
+    /// Its key.
+    pub key: String,
+    /// All of its values.
+    pub row: String,
+}

@@ -1,0 +1,297 @@
+//! Reading rows.
+
+use super::query::{
+    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, Summary, TransitionQuery,
+    WindowPoint, WindowQuery,
+};
+use super::value::{Amount, Id, mode, parsed, workspace};
+use crate::domain::id::{
+    AccountId, AlertId, ChannelId, Epoch, MetricName, NotificationId, PartitionId, Position, Tenant,
+};
+use crate::domain::partition::aggregate::Aggregate;
+use crate::domain::partition::effect::{AccountRow, DeliveryRow, DeliveryStatus, InstanceKey, InstanceRow, State, TransitionRow};
+use crate::domain::partition::notification::Notification;
+use crate::domain::time::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::collections::BTreeMap;
+
+type Answer<T> = rusqlite::Result<T>;
+
+pub(super) fn progress(connection: &Connection) -> Answer<BTreeMap<PartitionId, Progress>> {
+    let mut select = connection.prepare_cached("SELECT partition, position, clock FROM positions")?;
+    let rows = select.query_map([], |row| {
+        let progress = Progress { position: position(row, 1)?, clock: Timestamp(row.get(2)?) };
+        Ok((PartitionId(row.get(0)?), progress))
+    })?;
+    rows.collect()
+}
+
+/// Reads the parts of each window in order, merges them, and adds windows up to the width that is asked for.
+pub(super) fn windows(connection: &Connection, query: &WindowQuery) -> Answer<Vec<WindowPoint>> {
+    let mut select = connection.prepare_cached(
+        "SELECT s.metric, s.grp, w.start, w.count, w.sum, w.min, w.max, w.last, w.last_at, w.late_events, w.revision
+         FROM series s JOIN usage_windows w ON w.series = s.id
+         WHERE s.workspace = ?1 AND s.mode = ?2 AND s.epoch = ?3 AND s.account = ?4 AND (?5 IS NULL OR s.metric = ?5)
+           AND (s.grp <> '') = ?6 AND w.start >= ?7 AND w.start < ?8
+         ORDER BY s.metric, s.grp, w.start, w.part",
+    )?;
+    let mut rows = select.query(params![
+        workspace(query.tenant),
+        mode(query.tenant),
+        query.epoch.0.cast_signed(),
+        query.account.as_str(),
+        query.metric.as_ref().map(|metric| metric.as_str()),
+        query.groups,
+        query.from.0,
+        query.to.0
+    ])?;
+    let mut points: Vec<WindowPoint> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let start = Timestamp(row.get(2)?).window_start(query.width);
+        let aggregate = Aggregate {
+            count: row.get::<_, i64>(3)?.cast_unsigned(),
+            sum: row.get::<_, Amount>(4)?.0,
+            min: row.get::<_, Amount>(5)?.0,
+            max: row.get::<_, Amount>(6)?.0,
+            last: row.get::<_, Amount>(7)?.0,
+            last_at: Timestamp(row.get(8)?),
+        };
+        let late_events = row.get::<_, i64>(9)?.cast_unsigned();
+        let revision = position(row, 10)?;
+        let (metric, group) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        match points.last_mut().filter(|last| last.start == start && last.metric.as_str() == metric && last.group == group) {
+            Some(last) => {
+                last.aggregate.merge(&aggregate);
+                last.late_events += late_events;
+                last.revision = last.revision.max(revision);
+            }
+            None => points.push(WindowPoint {
+                metric: metric_name(metric)?,
+                group: group.to_owned(),
+                start,
+                aggregate,
+                late_events,
+                revision,
+            }),
+        }
+    }
+    Ok(points)
+}
+
+pub(super) fn metrics_of(connection: &Connection, tenant: Tenant, epoch: Epoch, account: &AccountId) -> Answer<Vec<MetricName>> {
+    let mut select = connection.prepare_cached(
+        "SELECT DISTINCT metric FROM series WHERE workspace = ?1 AND mode = ?2 AND epoch = ?3 AND account = ?4 ORDER BY metric",
+    )?;
+    let values = params![workspace(tenant), mode(tenant), epoch.0.cast_signed(), account.as_str()];
+    let rows = select.query_map(values, |row| metric_name(row.get_ref(0)?.as_str()?))?;
+    rows.collect()
+}
+
+pub(super) fn accounts(
+    connection: &Connection,
+    tenant: Tenant,
+    after: Option<&AccountId>,
+    limit: usize,
+) -> Answer<Vec<AccountRow>> {
+    let mut select = connection.prepare_cached(
+        "SELECT account, epoch, first_seen_at, revision FROM accounts
+         WHERE workspace = ?1 AND mode = ?2 AND account > ?3 ORDER BY account, epoch LIMIT ?4",
+    )?;
+    let after = after.map_or("", AccountId::as_str);
+    let rows = select.query_map(params![workspace(tenant), mode(tenant), after, limit as i64], |row| account_row(tenant, row))?;
+    rows.collect()
+}
+
+pub(super) fn account(connection: &Connection, tenant: Tenant, epoch: Epoch, account: &AccountId) -> Answer<Option<AccountRow>> {
+    let mut select = connection.prepare_cached(
+        "SELECT account, epoch, first_seen_at, revision FROM accounts
+         WHERE workspace = ?1 AND mode = ?2 AND account = ?3 AND epoch = ?4",
+    )?;
+    let values = params![workspace(tenant), mode(tenant), account.as_str(), epoch.0.cast_signed()];
+    select.query_row(values, |row| account_row(tenant, row)).optional()
+}
+
+fn account_row(tenant: Tenant, row: &Row<'_>) -> Answer<AccountRow> {
+    Ok(AccountRow {
+        tenant,
+        account: account_id(row.get_ref(0)?.as_str()?)?,
+        epoch: Epoch(row.get::<_, i64>(1)?.cast_unsigned()),
+        first_seen_at: Timestamp(row.get(2)?),
+        revision: position(row, 3)?,
+    })
+}
+
+pub(super) fn instances(connection: &Connection, query: &InstanceQuery) -> Answer<Vec<InstanceRow>> {
+    let wanted: Vec<&str> = query.states.iter().map(|state| state.name()).collect();
+    let mut select = connection.prepare_cached(
+        "SELECT account, metric, epoch, state, since, silenced, value, evaluated_at, revision FROM alert_states
+         WHERE workspace = ?1 AND mode = ?2 AND alert = ?3 AND state IS NOT NULL
+           AND (?4 = '' OR instr(?4, ',' || state || ',') > 0) AND (?5 IS NULL OR account = ?5)
+         ORDER BY account, metric LIMIT ?6 OFFSET ?7",
+    )?;
+    let states = if wanted.is_empty() { String::new() } else { format!(",{},", wanted.join(",")) };
+    let values = params![
+        workspace(query.tenant),
+        mode(query.tenant),
+        Id(query.alert.0),
+        states,
+        query.account.as_ref().map(|account| account.as_str()),
+        query.limit as i64,
+        query.offset as i64
+    ];
+    let rows = select.query_map(values, |row| {
+        Ok(InstanceRow {
+            key: InstanceKey {
+                tenant: query.tenant,
+                alert: query.alert,
+                account: account_id(row.get_ref(0)?.as_str()?)?,
+                metric: optional_metric(row.get_ref(1)?.as_str()?)?,
+            },
+            epoch: Epoch(row.get::<_, i64>(2)?.cast_unsigned()),
+            state: Some(parse_name(row.get_ref(3)?.as_str()?)?),
+            since: Timestamp(row.get(4)?),
+            silenced: row.get(5)?,
+            value: row.get::<_, Option<Amount>>(6)?.map(|amount| amount.0),
+            evaluated_at: Timestamp(row.get(7)?),
+            revision: position(row, 8)?,
+        })
+    })?;
+    rows.collect()
+}
+
+pub(super) fn summaries(connection: &Connection, tenant: Tenant, alerts: &[AlertId]) -> Answer<BTreeMap<AlertId, Summary>> {
+    let mut select = connection.prepare_cached(
+        "SELECT state, silenced, value, evaluated_at FROM alert_states
+         WHERE workspace = ?1 AND mode = ?2 AND alert = ?3 AND state IS NOT NULL ORDER BY evaluated_at",
+    )?;
+    let mut summaries = BTreeMap::new();
+    for alert in alerts {
+        let mut summary = Summary::default();
+        let mut values: BTreeMap<State, Option<crate::domain::quantity::Quantity>> = BTreeMap::new();
+        let mut rows = select.query(params![workspace(tenant), mode(tenant), Id(alert.0)])?;
+        while let Some(row) = rows.next()? {
+            let state: State = parse_name(row.get_ref(0)?.as_str()?)?;
+            *summary.counts.entry(state).or_default() += 1;
+            summary.silenced |= row.get::<_, bool>(1)?;
+            values.insert(state, row.get::<_, Option<Amount>>(2)?.map(|amount| amount.0));
+            summary.last_evaluated_at = Some(Timestamp(row.get(3)?));
+        }
+        summary.last_value = summary.worst().and_then(|state| values.get(&state).copied().flatten());
+        summaries.insert(*alert, summary);
+    }
+    Ok(summaries)
+}
+
+pub(super) fn transitions(connection: &Connection, query: &TransitionQuery) -> Answer<Vec<TransitionRow>> {
+    let mut select = connection.prepare_cached(
+        "SELECT body FROM alert_transitions
+         WHERE workspace = ?1 AND mode = ?2 AND alert = ?3 AND (?4 IS NULL OR account = ?4)
+           AND at >= ?5 AND at < ?6
+         ORDER BY at DESC, account DESC, metric DESC, sequence DESC LIMIT ?7 OFFSET ?8",
+    )?;
+    let values = params![
+        workspace(query.tenant),
+        mode(query.tenant),
+        Id(query.alert.0),
+        query.account.as_ref().map(|account| account.as_str()),
+        query.from.unwrap_or(Timestamp::MIN).0,
+        query.to.unwrap_or(Timestamp::MAX).0,
+        query.limit as i64,
+        query.offset as i64
+    ];
+    let rows = select.query_map(values, |row| parsed(row.get_ref(0)?.as_str()?))?;
+    rows.collect()
+}
+
+pub(super) fn notifications(connection: &Connection, query: &NotificationQuery) -> Answer<Vec<Notification>> {
+    let mut select = connection.prepare_cached(
+        "SELECT body FROM notifications WHERE workspace = ?1 AND mode = ?2 AND (?3 IS NULL OR alert = ?3)
+         ORDER BY at DESC, id DESC LIMIT ?4 OFFSET ?5",
+    )?;
+    let values = params![
+        workspace(query.tenant),
+        mode(query.tenant),
+        query.alert.map(|alert| Id(alert.0)),
+        query.limit as i64,
+        query.offset as i64
+    ];
+    let rows = select.query_map(values, |row| parsed(row.get_ref(0)?.as_str()?))?;
+    rows.collect()
+}
+
+pub(super) fn deliveries(connection: &Connection, query: &DeliveryQuery) -> Answer<Vec<DeliveryRow>> {
+    let mut select = connection.prepare_cached(
+        "SELECT notification, channel, status, attempts, outcome, next_at, at, revision FROM deliveries
+         WHERE workspace = ?1 AND mode = ?2 AND (?3 IS NULL OR notification = ?3) AND (?4 IS NULL OR channel = ?4)
+           AND (?5 IS NULL OR status = ?5)
+         ORDER BY at DESC, notification DESC, channel DESC LIMIT ?6 OFFSET ?7",
+    )?;
+    let values = params![
+        workspace(query.tenant),
+        mode(query.tenant),
+        query.notification.map(|id| Id(id.0)),
+        query.channel.map(|id| Id(id.0)),
+        query.status.map(DeliveryStatus::name),
+        query.limit as i64,
+        query.offset as i64
+    ];
+    let rows = select.query_map(values, |row| {
+        Ok(DeliveryRow {
+            tenant: query.tenant,
+            notification: NotificationId(row.get::<_, Id>(0)?.0),
+            channel: ChannelId(row.get::<_, Id>(1)?.0),
+            status: parse_name(row.get_ref(2)?.as_str()?)?,
+            attempts: row.get(3)?,
+            outcome: row.get(4)?,
+            next_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
+            at: Timestamp(row.get(6)?),
+            revision: position(row, 7)?,
+        })
+    })?;
+    rows.collect()
+}
+
+pub(super) fn quarantine(connection: &Connection, query: &QuarantineQuery) -> Answer<Vec<QuarantineEntry>> {
+    let mut select = connection.prepare_cached(
+        "SELECT partition, body FROM quarantine
+         WHERE workspace = ?1 AND mode = ?2 AND (?3 IS NULL OR id = ?3) AND (?4 IS NULL OR status = ?4)
+           AND (?5 IS NULL OR code = ?5) AND (?6 IS NULL OR account = ?6)
+         ORDER BY at DESC, id DESC LIMIT ?7 OFFSET ?8",
+    )?;
+    let values = params![
+        workspace(query.tenant),
+        mode(query.tenant),
+        query.id.map(|id| Id(id.0)),
+        query.status.map(|status| status.name()),
+        query.code,
+        query.account.as_ref().map(|account| account.as_str()),
+        query.limit as i64,
+        query.offset as i64
+    ];
+    let rows = select.query_map(values, |row| {
+        Ok(QuarantineEntry { partition: PartitionId(row.get(0)?), row: parsed(row.get_ref(1)?.as_str()?)? })
+    })?;
+    rows.collect()
+}
+
+fn position(row: &Row<'_>, at: usize) -> Answer<Position> {
+    Ok(Position(row.get::<_, i64>(at)?.cast_unsigned()))
+}
+
+fn account_id(text: &str) -> Answer<AccountId> {
+    AccountId::new(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+}
+
+fn metric_name(text: &str) -> Answer<MetricName> {
+    MetricName::new(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+}
+
+fn optional_metric(text: &str) -> Answer<Option<MetricName>> {
+    if text.is_empty() { Ok(None) } else { metric_name(text).map(Some) }
+}
+
+/// Reads an enum's name, as its JSON form has it.
+fn parse_name<T: serde::de::DeserializeOwned>(text: &str) -> Answer<T> {
+    parsed(&format!("\"{text}\""))
+}
