@@ -48,7 +48,14 @@ impl DataFolder {
         let io = |source| FolderError::Io { path: path.to_owned(), source };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
         let lock_path = path.join("lock");
-        let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&lock_path).map_err(io)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -131,7 +138,10 @@ mod tests {
         let path = parent.path().join("data");
         let folder = DataFolder::open(&path).unwrap();
         let refused = DataFolder::open(&path).unwrap_err().to_string();
-        assert!(refused.contains("in use by process") && refused.contains(&std::process::id().to_string()), "{refused}");
+        assert!(
+            refused.contains("in use by process") && refused.contains(&std::process::id().to_string()),
+            "{refused}"
+        );
         assert_eq!(folder.master_key([1; 32]).unwrap(), [1; 32]);
         assert_eq!(folder.master_key([2; 32]).unwrap(), [1; 32]);
         drop(folder);

@@ -10,7 +10,9 @@ pub mod vault;
 pub mod dedup;
 pub mod folder;
 pub mod journal;
+pub mod notifier;
 pub mod snapshot;
 pub mod store;
 
+pub mod runtime;
 pub mod telemetry;

@@ -43,7 +43,10 @@ async fn records_come_back_in_order_and_within_bounds() {
         let all = journal.read(P0, Position::START, 100, usize::MAX).unwrap();
         let texts: Vec<_> = all.iter().map(|record| record.payload.clone()).collect();
         assert_eq!(texts, [0, 2, 4, 6, 8].map(payload));
-        assert!(all.windows(2).all(|pair| pair[0].position < pair[1].position && pair[0].recorded_at <= pair[1].recorded_at));
+        assert!(
+            all.windows(2)
+                .all(|pair| pair[0].position < pair[1].position && pair[0].recorded_at <= pair[1].recorded_at)
+        );
         assert_eq!(journal.read(P0, all[1].position, 2, usize::MAX).unwrap(), all[2..4]);
         assert_eq!(journal.read(P0, Position::START, 100, 1).unwrap().len(), 1, "at least one, whatever its size");
         assert_eq!(journal.read(P0, all[4].position, 100, usize::MAX).unwrap(), []);
@@ -125,7 +128,9 @@ async fn damage_is_found_and_named() {
                 assert!(at > 136, "{sql}: found too early");
                 error.to_string()
             }
-            Ok(journal) => Journal::Sqlite(journal).read(P0, Position::START, 1_000, usize::MAX).unwrap_err().to_string(),
+            Ok(journal) => {
+                Journal::Sqlite(journal).read(P0, Position::START, 1_000, usize::MAX).unwrap_err().to_string()
+            }
         };
         assert!(error.contains(says) && error.contains("p0"), "{sql}: {error}");
     };

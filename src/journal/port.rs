@@ -80,7 +80,9 @@ pub enum ReadError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// It has another number of partitions, which is fixed when the data is created.
-    #[error("the journal has {found} partitions, {wanted} were asked for; the number is fixed when the data is created")]
+    #[error(
+        "the journal has {found} partitions, {wanted} were asked for; the number is fixed when the data is created"
+    )]
     Partitions {
         /// What it has.
         found: u32,
@@ -144,7 +146,13 @@ impl Journal {
     ///
     /// # Errors
     /// Where a record is damaged or the storage fails.
-    pub fn read(&self, log: Log, after: Position, records_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+    pub fn read(
+        &self,
+        log: Log,
+        after: Position,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
         match self {
             Self::Memory(journal) => Ok(journal.read(log, after, records_max, bytes_max)),
             Self::Sqlite(journal) => journal.read(log, after, records_max, bytes_max),

@@ -54,7 +54,8 @@ impl SqliteJournal {
     /// # Errors
     /// Where the file is of a later release, has another number of partitions, or its end is damaged.
     pub fn open(path: &Path, partitions: u32, clock: fn() -> Timestamp) -> Result<Self, OpenError> {
-        let failed = |error: rusqlite::Error| OpenError::Storage { path: path.display().to_string(), detail: error.to_string() };
+        let failed =
+            |error: rusqlite::Error| OpenError::Storage { path: path.display().to_string(), detail: error.to_string() };
         let connection = Connection::open(path).map_err(failed)?;
         prepare(&connection).map_err(failed)?;
         check_meta(&connection, partitions, failed)?;
@@ -62,7 +63,8 @@ impl SqliteJournal {
         for at in 0..=usize::try_from(partitions).unwrap_or(0) {
             heads.push(check_end(&connection, log(at))?);
         }
-        let newest = connection.query_row("SELECT max(recorded_at) FROM records", [], |row| row.get::<_, Option<i64>>(0));
+        let newest =
+            connection.query_row("SELECT max(recorded_at) FROM records", [], |row| row.get::<_, Option<i64>>(0));
         let newest = Timestamp(newest.map_err(failed)?.unwrap_or(0));
         let (queue, waiting) = mpsc::channel(APPEND_QUEUE_MAX);
         let shared = Arc::new(Shared {
@@ -96,7 +98,13 @@ impl SqliteJournal {
         answered.blocking_recv().unwrap_or(Err(AppendError::Closed))
     }
 
-    pub(super) fn read(&self, log: Log, after: Position, records_max: usize, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+    pub(super) fn read(
+        &self,
+        log: Log,
+        after: Position,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
         if let Some(tail) = self.shared.tails.get(number(log)) {
             let tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(records) = tail.after(after, records_max, bytes_max) {
@@ -200,7 +208,9 @@ impl Writer {
         let transaction = self.connection.transaction().map_err(said)?;
         {
             let mut insert = transaction
-                .prepare_cached("INSERT INTO records (log, position, recorded_at, crc, payload) VALUES (?1, ?2, ?3, ?4, ?5)")
+                .prepare_cached(
+                    "INSERT INTO records (log, position, recorded_at, crc, payload) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )
                 .map_err(said)?;
             for (log, payload) in group.iter().flat_map(|append| &append.batch) {
                 let at = number(*log);
@@ -263,9 +273,11 @@ fn check_meta(
 /// Checks the last rows of a log; returns where its next record goes.
 fn check_end(connection: &Connection, log: Log) -> Result<Head, OpenError> {
     let newest = connection
-        .query_row("SELECT position, crc FROM records WHERE log = ?1 ORDER BY position DESC LIMIT 1", [number(log) as i64], |row| {
-            Ok(Head { position: Position(row.get::<_, i64>(0)?.cast_unsigned()), crc: row.get(1)? })
-        })
+        .query_row(
+            "SELECT position, crc FROM records WHERE log = ?1 ORDER BY position DESC LIMIT 1",
+            [number(log) as i64],
+            |row| Ok(Head { position: Position(row.get::<_, i64>(0)?.cast_unsigned()), crc: row.get(1)? }),
+        )
         .optional()
         .map_err(storage)?;
     let Some(newest) = newest else { return Ok(Head { position: Position::START, crc: 0 }) };

@@ -1,1 +1,20 @@
-//! To be written: notifier.
+//! Telling the world: signed webhooks and Slack messages, to targets that are vetted when they are made and again when
+//! they are connected to.
+//!
+//! [`payload`], [`slack`], [`signature`], [`backoff`] and [`queue`] are pure; [`client`] sends. Nothing here retries or
+//! remembers: the dispatcher decides when, the journal remembers what came of it.
+
+pub mod backoff;
+mod client;
+mod guard;
+mod payload;
+mod queue;
+mod resolver;
+mod signature;
+mod slack;
+
+pub use client::{Attempt, Destination, Failure, Notifier, NotifierError, Outgoing, Sent};
+pub use guard::{Guard, TargetError, TargetKind};
+pub use payload::webhook_body;
+pub use queue::{DestinationKind, Queue, Work};
+pub use signature::{new_secret, sign, verify};

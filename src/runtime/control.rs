@@ -1,8 +1,8 @@
 //! The control plane on this node: appends commands, folds the log, answers with the outcome of its own commands.
 
 use super::clock;
-use crate::domain::control::Control;
 use crate::domain::control::command::{Command, Entry, Idempotency};
+use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::{Applied, PositionedChange};
 use crate::domain::id::{KeyId, Log, Position, Stamp, Tenant};
 use crate::journal::{AppendError, Journal, ReadError};
@@ -76,7 +76,7 @@ pub enum FoldError {
         /// The record.
         position: Position,
         /// What is wrong with it.
-        source: crate::domain::control::EntryError,
+        source: crate::domain::control::entry::EntryError,
     },
 }
 
@@ -87,12 +87,8 @@ impl ControlPlane {
     /// Where the log is damaged or of a later release.
     pub fn open(journal: Journal) -> Result<Self, FoldError> {
         let (position, _) = watch::channel(Position::START);
-        let inner = Inner {
-            journal,
-            state: RwLock::new(Control::default()),
-            folded: Mutex::new(Folded::default()),
-            position,
-        };
+        let inner =
+            Inner { journal, state: RwLock::new(Control::default()), folded: Mutex::new(Folded::default()), position };
         let plane = Self { inner: Arc::new(inner) };
         plane.catch_up()?;
         Ok(plane)
@@ -149,7 +145,8 @@ impl ControlPlane {
         if let Ok(folded) = folded {
             folded?;
         }
-        let applied = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner).outcomes.get(&stamp.position).cloned();
+        let applied =
+            self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner).outcomes.get(&stamp.position).cloned();
         applied.map(|applied| (stamp, applied)).ok_or(SubmitError::Forgotten(stamp.position))
     }
 

@@ -12,8 +12,9 @@ use crate::journal::Journal;
 use crate::notifier::backoff::{self, Try};
 use crate::notifier::{Attempt, Destination, DestinationKind, Notifier, Outgoing, Queue, Work};
 use crate::store::Store;
-use crate::vault::Vault;
+use crate::vault::{Vault, VaultError};
 use bytes::Bytes;
+use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -186,8 +187,7 @@ impl Dispatcher {
     }
 
     fn start(&self, work: Work) {
-        let debts: Vec<Debt> =
-            work.ids.iter().filter_map(|id| self.debts.get(&(work.channel, *id)).cloned()).collect();
+        let debts: Vec<Debt> = work.ids.iter().filter_map(|id| self.debts.get(&(work.channel, *id)).cloned()).collect();
         let (means, finished, tally) = (self.means.clone(), self.finished.clone(), Arc::clone(&self.tally));
         tokio::spawn(async move {
             let done = perform(means, work, debts, &tally).await;
@@ -321,7 +321,10 @@ pub enum Target {
 
 impl Target {
     /// Seals the target for the control log.
-    pub fn seal(&self, vault: &Vault, channel: ChannelId) -> String {
+    ///
+    /// # Errors
+    /// Where the vault cannot seal.
+    pub fn seal(&self, vault: &Vault, channel: ChannelId) -> Result<String, VaultError> {
         let json = serde_json::to_vec(self).unwrap_or_default();
         vault.seal(&context(channel), &json)
     }
@@ -332,7 +335,7 @@ impl Target {
     /// Where the master key is another one, or the text is damaged.
     pub fn open(vault: &Vault, channel: &Channel) -> Result<Self, String> {
         let opened = vault.open(&context(channel.id), &channel.sealed).map_err(|error| error.to_string())?;
-        serde_json::from_slice(opened.as_ref()).map_err(|error| error.to_string())
+        serde_json::from_slice(opened.expose_secret()).map_err(|error| error.to_string())
     }
 }
 

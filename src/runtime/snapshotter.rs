@@ -2,7 +2,7 @@
 
 use super::processor::Processor;
 use crate::domain::id::Position;
-use crate::domain::limits::{SNAPSHOTS_KEPT, SNAPSHOT_EVERY};
+use crate::domain::limits::{SNAPSHOT_EVERY, SNAPSHOTS_KEPT};
 use crate::snapshot::Snapshots;
 use crate::store::Store;
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! Hands a partition's effects to the store. The fold goes on while the store is away, up to a bound.
 
+use crate::domain::id::PartitionId;
 use crate::domain::limits::STORE_BACKLOG_BYTES_MAX;
 use crate::domain::partition::effect::Effects;
-use crate::domain::id::PartitionId;
 use crate::store::{Progress, Store};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -80,11 +80,8 @@ impl Writer {
     pub fn drain(&self, patience: Duration) -> bool {
         let backlog = self.shared.lock();
         let waiting = |backlog: &mut Backlog| backlog.progress.is_some() || backlog.writing;
-        let (backlog, _) = self
-            .shared
-            .changed
-            .wait_timeout_while(backlog, patience, waiting)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (backlog, _) =
+            self.shared.changed.wait_timeout_while(backlog, patience, waiting).unwrap_or_else(PoisonError::into_inner);
         backlog.progress.is_none() && !backlog.writing
     }
 

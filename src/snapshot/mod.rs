@@ -100,7 +100,11 @@ impl Snapshots {
     ///
     /// # Errors
     /// Where the object store fails; a snapshot that cannot be read is no error.
-    pub async fn newest_at_or_below(&self, partition: PartitionId, position: Position) -> Result<Loaded, SnapshotError> {
+    pub async fn newest_at_or_below(
+        &self,
+        partition: PartitionId,
+        position: Position,
+    ) -> Result<Loaded, SnapshotError> {
         let mut loaded = Loaded::default();
         for (path, at) in self.positions(partition).await?.into_iter().rev() {
             if at > position {
@@ -113,7 +117,9 @@ impl Snapshots {
                     break;
                 }
                 Ok(snapshot) => {
-                    loaded.skipped.push((path.to_string(), format!("it says that it is of position {}", snapshot.position)));
+                    loaded
+                        .skipped
+                        .push((path.to_string(), format!("it says that it is of position {}", snapshot.position)));
                 }
                 Err(why) => loaded.skipped.push((path.to_string(), why.to_owned())),
             }
@@ -187,7 +193,8 @@ fn unpack(whole: &[u8]) -> Result<Snapshot, &'static str> {
     if size > UNPACKED_BYTES_MAX {
         return Err("it claims to be larger than any snapshot");
     }
-    let plain = zstd::bulk::decompress(head, usize::try_from(size).unwrap_or(usize::MAX)).map_err(|_| "it does not unpack")?;
+    let plain =
+        zstd::bulk::decompress(head, usize::try_from(size).unwrap_or(usize::MAX)).map_err(|_| "it does not unpack")?;
     let mut plain = plain.as_slice();
     let count = u32::from_le_bytes(take(&mut plain).ok_or(cut)?);
     let mut parts = Vec::new();

@@ -79,12 +79,25 @@ async fn parts_merge_and_windows_add_up() {
     for store in stores(folder.path()) {
         let t = tenant(1);
         let large = window(t, "big", 0, 1, &[i64::MAX, i64::MAX, i64::MAX], 1);
-        write(&store, vec![window(t, "api", 0, 1, &[1, 2], 3), window(t, "api", 1, 2, &[5], 2), window(t, "api", 0, 9, &[-4], 9), large], 9);
+        write(
+            &store,
+            vec![
+                window(t, "api", 0, 1, &[1, 2], 3),
+                window(t, "api", 1, 2, &[5], 2),
+                window(t, "api", 0, 9, &[-4], 9),
+                large,
+            ],
+            9,
+        );
         let points = store.windows(query(t, WINDOW)).await.unwrap();
-        let seen: Vec<_> = points.iter().map(|p| (p.metric.as_str(), p.start.0 / WINDOW.0, p.aggregate.sum, p.revision.0)).collect();
+        let seen: Vec<_> =
+            points.iter().map(|p| (p.metric.as_str(), p.start.0 / WINDOW.0, p.aggregate.sum, p.revision.0)).collect();
         let huge = Quantity::whole(i64::MAX).plus(Quantity::whole(i64::MAX)).plus(Quantity::whole(i64::MAX));
         assert_eq!(seen, [("api", 0, Quantity::whole(-1), 9), ("api", 1, Quantity::whole(5), 2), ("big", 0, huge, 1)]);
-        assert_eq!((points[0].aggregate.count, points[0].aggregate.min, points[0].aggregate.last), (3, Quantity::whole(-4), Quantity::whole(2)));
+        assert_eq!(
+            (points[0].aggregate.count, points[0].aggregate.min, points[0].aggregate.last),
+            (3, Quantity::whole(-4), Quantity::whole(2))
+        );
         let wide = store.windows(query(t, Millis::minutes(15))).await.unwrap();
         assert_eq!((wide.len(), wide[0].aggregate.sum), (2, Quantity::whole(4)));
         assert_eq!(store.windows(query(tenant(2), WINDOW)).await.unwrap(), []);

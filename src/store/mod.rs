@@ -17,7 +17,7 @@ mod contract;
 
 pub use port::{Store, StoreError};
 pub use query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineQuery, QuarantineEntry, ScannedRow, Summary,
+    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
     TransitionQuery, WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

@@ -1,15 +1,17 @@
 //! Reading rows.
 
 use super::query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, Summary, TransitionQuery,
-    WindowPoint, WindowQuery,
+    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, Summary,
+    TransitionQuery, WindowPoint, WindowQuery,
 };
 use super::value::{Amount, Id, mode, parsed, workspace};
 use crate::domain::id::{
     AccountId, AlertId, ChannelId, Epoch, MetricName, NotificationId, PartitionId, Position, Tenant,
 };
 use crate::domain::partition::aggregate::Aggregate;
-use crate::domain::partition::effect::{AccountRow, DeliveryRow, DeliveryStatus, InstanceKey, InstanceRow, State, TransitionRow};
+use crate::domain::partition::effect::{
+    AccountRow, DeliveryRow, DeliveryStatus, InstanceKey, InstanceRow, State, TransitionRow,
+};
 use crate::domain::partition::notification::Notification;
 use crate::domain::time::Timestamp;
 use rusqlite::types::Type;
@@ -60,7 +62,10 @@ pub(super) fn windows(connection: &Connection, query: &WindowQuery) -> Answer<Ve
         let late_events = row.get::<_, i64>(9)?.cast_unsigned();
         let revision = position(row, 10)?;
         let (metric, group) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
-        match points.last_mut().filter(|last| last.start == start && last.metric.as_str() == metric && last.group == group) {
+        match points
+            .last_mut()
+            .filter(|last| last.start == start && last.metric.as_str() == metric && last.group == group)
+        {
             Some(last) => {
                 last.aggregate.merge(&aggregate);
                 last.late_events += late_events;
@@ -79,7 +84,12 @@ pub(super) fn windows(connection: &Connection, query: &WindowQuery) -> Answer<Ve
     Ok(points)
 }
 
-pub(super) fn metrics_of(connection: &Connection, tenant: Tenant, epoch: Epoch, account: &AccountId) -> Answer<Vec<MetricName>> {
+pub(super) fn metrics_of(
+    connection: &Connection,
+    tenant: Tenant,
+    epoch: Epoch,
+    account: &AccountId,
+) -> Answer<Vec<MetricName>> {
     let mut select = connection.prepare_cached(
         "SELECT DISTINCT metric FROM series WHERE workspace = ?1 AND mode = ?2 AND epoch = ?3 AND account = ?4 ORDER BY metric",
     )?;
@@ -99,11 +109,17 @@ pub(super) fn accounts(
          WHERE workspace = ?1 AND mode = ?2 AND account > ?3 ORDER BY account, epoch LIMIT ?4",
     )?;
     let after = after.map_or("", AccountId::as_str);
-    let rows = select.query_map(params![workspace(tenant), mode(tenant), after, limit as i64], |row| account_row(tenant, row))?;
+    let rows = select
+        .query_map(params![workspace(tenant), mode(tenant), after, limit as i64], |row| account_row(tenant, row))?;
     rows.collect()
 }
 
-pub(super) fn account(connection: &Connection, tenant: Tenant, epoch: Epoch, account: &AccountId) -> Answer<Option<AccountRow>> {
+pub(super) fn account(
+    connection: &Connection,
+    tenant: Tenant,
+    epoch: Epoch,
+    account: &AccountId,
+) -> Answer<Option<AccountRow>> {
     let mut select = connection.prepare_cached(
         "SELECT account, epoch, first_seen_at, revision FROM accounts
          WHERE workspace = ?1 AND mode = ?2 AND account = ?3 AND epoch = ?4",
@@ -160,7 +176,11 @@ pub(super) fn instances(connection: &Connection, query: &InstanceQuery) -> Answe
     rows.collect()
 }
 
-pub(super) fn summaries(connection: &Connection, tenant: Tenant, alerts: &[AlertId]) -> Answer<BTreeMap<AlertId, Summary>> {
+pub(super) fn summaries(
+    connection: &Connection,
+    tenant: Tenant,
+    alerts: &[AlertId],
+) -> Answer<BTreeMap<AlertId, Summary>> {
     let mut select = connection.prepare_cached(
         "SELECT state, silenced, value, evaluated_at FROM alert_states
          WHERE workspace = ?1 AND mode = ?2 AND alert = ?3 AND state IS NOT NULL ORDER BY evaluated_at",

@@ -23,7 +23,10 @@ const TABLES: [(&str, usize, &str); 7] = [
     ("quarantine", 3, "SELECT * FROM quarantine ORDER BY 1, 2, 3"),
 ];
 
-pub(super) fn scan(connection: &Connection, visit: &mut dyn FnMut(ScannedRow) -> ControlFlow<()>) -> rusqlite::Result<()> {
+pub(super) fn scan(
+    connection: &Connection,
+    visit: &mut dyn FnMut(ScannedRow) -> ControlFlow<()>,
+) -> rusqlite::Result<()> {
     for (table, key_columns, query) in TABLES {
         let mut select = connection.prepare(query)?;
         let columns = select.column_count();

@@ -87,7 +87,9 @@ fn series_number(transaction: &Transaction<'_>, key: &SeriesKey) -> rusqlite::Re
         return Ok(number);
     }
     transaction
-        .prepare_cached("INSERT INTO series (workspace, mode, epoch, account, metric, grp) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .prepare_cached(
+            "INSERT INTO series (workspace, mode, epoch, account, metric, grp) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
         .insert(values)
 }
 

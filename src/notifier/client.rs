@@ -1,0 +1,385 @@
+//! Sending one message, once: vetted, bounded in time and size, never redirected.
+
+use super::guard::{Guard, TargetError};
+use super::resolver::VettingResolver;
+use super::{payload, signature, slack};
+use crate::domain::limits::{CONNECT_TIMEOUT, DELIVERY_TIMEOUT, RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX};
+use crate::domain::partition::notification::Notification;
+use crate::domain::time::{Millis, Timestamp};
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use reqwest::{Client, RequestBuilder, Response, Url};
+use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a message goes. Its `Debug` form hides what is secret.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A signed webhook.
+    Webhook {
+        /// Where to.
+        url: SecretString,
+        /// What signs.
+        secrets: Vec<SecretString>,
+    },
+    /// Slack's incoming webhook.
+    SlackWebhook {
+        /// Where to.
+        url: SecretString,
+    },
+    /// Slack's `chat.postMessage`.
+    SlackBot {
+        /// The bot's token.
+        token: SecretString,
+        /// The channel's id or name.
+        channel: String,
+        /// Another base than `https://slack.com/api/`.
+        api: Option<Url>,
+    },
+}
+
+impl Destination {
+    /// Whether messages can answer earlier ones.
+    pub const fn has_threads(&self) -> bool {
+        matches!(self, Self::SlackBot { .. })
+    }
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Outgoing<'a> {
+    /// One notification, in a thread where there is one.
+    One(&'a Notification, Option<&'a str>),
+    /// Several in one message; Slack only.
+    Digest(&'a [Notification]),
+}
+
+/// What came of sending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Taken, or why not.
+    pub result: Result<Sent, Failure>,
+}
+
+impl Attempt {
+    /// An attempt that was not made, because the destination cannot be used.
+    pub const fn refused(why: String) -> Self {
+        Self { result: Err(Failure::Unusable(why)) }
+    }
+}
+
+/// The receiver took it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The answer's status.
+    pub status: u16,
+    /// What later messages may answer.
+    pub thread: Option<String>,
+}
+
+/// The receiver did not take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It answered with another status than 2xx.
+    Status {
+        /// The status.
+        code: u16,
+        /// How long it asks us to wait.
+        retry_after: Option<Millis>,
+        /// The beginning of the answer; nothing of private networks.
+        body: String,
+        /// Whether it was Slack.
+        slack: bool,
+    },
+    /// Slack answered `ok: false`.
+    Slack {
+        /// Its word for the fault.
+        error: String,
+        /// How long it asks us to wait.
+        retry_after: Option<Millis>,
+    },
+    /// It did not answer in time.
+    Timeout,
+    /// It could not be reached.
+    Connect(String),
+    /// The guard does not allow it.
+    Blocked(String),
+    /// The destination itself cannot be used: deleted, or sealed with another key.
+    Unusable(String),
+}
+
+impl Failure {
+    /// Whether trying again has no sense.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Status { code, slack, .. } => *code == 410 || (*slack && matches!(code, 400 | 403 | 404)),
+            Self::Slack { error, .. } => !matches!(
+                error.as_str(),
+                "ratelimited"
+                    | "rate_limited"
+                    | "internal_error"
+                    | "fatal_error"
+                    | "service_unavailable"
+                    | "request_timeout"
+            ),
+            Self::Unusable(_) => true,
+            Self::Timeout | Self::Connect(_) | Self::Blocked(_) => false,
+        }
+    }
+
+    /// Whether the receiver is overloaded.
+    pub fn is_throttling(&self) -> bool {
+        match self {
+            Self::Status { code, .. } => matches!(code, 429 | 502 | 504),
+            Self::Slack { error, .. } => error.starts_with("rate"),
+            Self::Timeout => true,
+            Self::Connect(_) | Self::Blocked(_) | Self::Unusable(_) => false,
+        }
+    }
+
+    /// How long the receiver asks us to wait.
+    pub const fn retry_after(&self) -> Option<Millis> {
+        match self {
+            Self::Status { retry_after, .. } | Self::Slack { retry_after, .. } => *retry_after,
+            Self::Timeout | Self::Connect(_) | Self::Blocked(_) | Self::Unusable(_) => None,
+        }
+    }
+
+    /// Whether Slack said it.
+    pub const fn is_slack(&self) -> bool {
+        match self {
+            Self::Status { slack, .. } => *slack,
+            Self::Slack { .. } => true,
+            Self::Timeout | Self::Connect(_) | Self::Blocked(_) | Self::Unusable(_) => false,
+        }
+    }
+
+    /// What happened, for people.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Status { code, body, .. } if body.is_empty() => format!("status {code}"),
+            Self::Status { code, body, .. } => format!("status {code}: {body}"),
+            Self::Slack { error, .. } => format!("Slack said {error}"),
+            Self::Timeout => "no answer in time".to_owned(),
+            Self::Connect(detail) => format!("not reached: {detail}"),
+            Self::Blocked(detail) => format!("blocked: {detail}"),
+            Self::Unusable(detail) => format!("unusable channel: {detail}"),
+        }
+    }
+}
+
+/// Why there is no notifier.
+#[derive(Debug, thiserror::Error)]
+pub enum NotifierError {
+    /// The HTTP client could not be made.
+    #[error("set up the HTTP client")]
+    Client(#[from] reqwest::Error),
+    /// The TLS library could not be set up.
+    #[error("set up TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Sends messages; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Notifier {
+    client: Client,
+    guard: Arc<Guard>,
+    base_url: Arc<str>,
+}
+
+impl Notifier {
+    /// Makes a notifier; `base_url` is where the links in messages lead.
+    ///
+    /// # Errors
+    /// Where the HTTP client cannot be made.
+    pub fn new(guard: Guard, base_url: &str) -> Result<Self, NotifierError> {
+        Self::with_timeout(guard, base_url, DELIVERY_TIMEOUT)
+    }
+
+    fn with_timeout(guard: Guard, base_url: &str, timeout: Millis) -> Result<Self, NotifierError> {
+        // Another part of the process may have set the provider up already.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let guard = Arc::new(guard);
+        let client = Client::builder()
+            .dns_resolver(Arc::new(VettingResolver { guard: Arc::clone(&guard) }))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(duration(CONNECT_TIMEOUT))
+            .timeout(duration(timeout))
+            .pool_idle_timeout(Duration::from_secs(60))
+            .build()?;
+        Ok(Self { client, guard, base_url: base_url.into() })
+    }
+
+    /// The guard that vets targets.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Sends a message, once.
+    pub async fn send(&self, destination: &Destination, message: Outgoing<'_>, now: Timestamp) -> Attempt {
+        let result = match destination {
+            Destination::Webhook { url, secrets } => self.webhook(url, secrets, message, now).await,
+            Destination::SlackWebhook { url } => self.slack_webhook(url, message).await,
+            Destination::SlackBot { token, channel, api } => {
+                self.slack_bot(token, channel, api.as_ref(), message).await
+            }
+        };
+        Attempt { result }
+    }
+
+    async fn webhook(
+        &self,
+        url: &SecretString,
+        secrets: &[SecretString],
+        message: Outgoing<'_>,
+        now: Timestamp,
+    ) -> Result<Sent, Failure> {
+        let url = self.vetted(url.expose_secret())?;
+        let notification = match message {
+            Outgoing::One(notification, _) => notification,
+            Outgoing::Digest(_) => return Err(Failure::Unusable("webhooks take one notification each".to_owned())),
+        };
+        let body = payload::webhook_body(notification, &self.base_url);
+        let id = notification.id.to_string();
+        let timestamp = now.0.div_euclid(1_000);
+        let secrets: Vec<&str> = secrets.iter().map(ExposeSecret::expose_secret).collect();
+        let signed = signature::sign(&secrets, &id, timestamp, &body);
+        let request = self
+            .client
+            .post(url.clone())
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp.to_string())
+            .header("webhook-signature", signed)
+            .body(body);
+        let answer = self.perform(request).await?;
+        let status = answer.status().as_u16();
+        if answer.status().is_success() {
+            return Ok(Sent { status, thread: None });
+        }
+        let retry_after = retry_after(&answer);
+        let told = read_some(answer, RESPONSE_BYTES_KEPT).await;
+        // What a private network answers is not handed on.
+        let body = if self.is_listed(&url) { String::new() } else { told };
+        Err(Failure::Status { code: status, retry_after, body, slack: false })
+    }
+
+    async fn slack_webhook(&self, url: &SecretString, message: Outgoing<'_>) -> Result<Sent, Failure> {
+        let url = self.vetted(url.expose_secret())?;
+        let body = self.slack_message(message).to_string();
+        let answer = self.perform(self.client.post(url).body(body)).await?;
+        let status = answer.status().as_u16();
+        if answer.status().is_success() {
+            return Ok(Sent { status, thread: None });
+        }
+        let retry_after = retry_after(&answer);
+        Err(Failure::Status {
+            code: status,
+            retry_after,
+            body: read_some(answer, RESPONSE_BYTES_KEPT).await,
+            slack: true,
+        })
+    }
+
+    async fn slack_bot(
+        &self,
+        token: &SecretString,
+        channel: &str,
+        api: Option<&Url>,
+        message: Outgoing<'_>,
+    ) -> Result<Sent, Failure> {
+        let base = api.map_or("https://slack.com/api/", Url::as_str);
+        let url = self.vetted(&format!("{}/chat.postMessage", base.trim_end_matches('/')))?;
+        let mut body = self.slack_message(message);
+        body["channel"] = channel.into();
+        if let Outgoing::One(_, Some(thread)) = message {
+            body["thread_ts"] = thread.into();
+        }
+        let request = self.client.post(url).bearer_auth(token.expose_secret()).body(body.to_string());
+        let answer = self.perform(request).await?;
+        let (status, retry_after) = (answer.status(), retry_after(&answer));
+        let text = read_some(answer, RESPONSE_BYTES_MAX).await;
+        if !status.is_success() {
+            let body = text.chars().take(RESPONSE_BYTES_KEPT).collect();
+            return Err(Failure::Status { code: status.as_u16(), retry_after, body, slack: true });
+        }
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            ok: bool,
+            error: Option<String>,
+            ts: Option<String>,
+        }
+        match serde_json::from_str(&text) {
+            Ok(Answer { ok: true, ts, .. }) => Ok(Sent { status: status.as_u16(), thread: ts }),
+            Ok(Answer { error, .. }) => {
+                Err(Failure::Slack { error: error.unwrap_or_else(|| "no reason".to_owned()), retry_after })
+            }
+            Err(_) => Err(Failure::Slack { error: "internal_error".to_owned(), retry_after }),
+        }
+    }
+
+    fn slack_message(&self, message: Outgoing<'_>) -> serde_json::Value {
+        match message {
+            Outgoing::One(notification, _) => slack::message(notification, &self.base_url),
+            Outgoing::Digest(notifications) => slack::digest(notifications, &self.base_url),
+        }
+    }
+
+    fn vetted(&self, url: &str) -> Result<Url, Failure> {
+        let url = Url::parse(url).map_err(|error| Failure::Unusable(error.to_string()))?;
+        self.guard.check_literal(&url).map_err(|error| Failure::Blocked(error.to_string()))?;
+        Ok(url)
+    }
+
+    fn is_listed(&self, url: &Url) -> bool {
+        let public = Guard::default();
+        public.check_url(url.as_str(), super::TargetKind::Webhook).is_err()
+    }
+
+    async fn perform(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let agent = concat!("highwater/", env!("CARGO_PKG_VERSION"));
+        let request = request.header(CONTENT_TYPE, "application/json").header(USER_AGENT, agent);
+        request.send().await.map_err(|error| failure(&error))
+    }
+}
+
+fn failure(error: &reqwest::Error) -> Failure {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        if let Some(blocked) = inner.downcast_ref::<TargetError>() {
+            return Failure::Blocked(blocked.to_string());
+        }
+        cause = inner.source();
+    }
+    if error.is_timeout() {
+        return Failure::Timeout;
+    }
+    // The innermost cause says what happened; the outer ones repeat the URL, which may be secret.
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    Failure::Connect(cause.to_string())
+}
+
+fn retry_after(answer: &Response) -> Option<Millis> {
+    let seconds: i64 = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Millis::seconds(seconds.clamp(0, 86_400)))
+}
+
+/// Reads the beginning of an answer; what is behind it is never read.
+async fn read_some(mut answer: Response, bytes_max: usize) -> String {
+    let mut kept = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        let room = bytes_max.saturating_sub(kept.len());
+        kept.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
+        if kept.len() >= bytes_max {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+fn duration(span: Millis) -> Duration {
+    Duration::from_millis(u64::try_from(span.0).unwrap_or(0))
+}

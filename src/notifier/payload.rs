@@ -1,0 +1,236 @@
+//! The body of a webhook. The same notification always gives the same bytes, on every retry and after every refold.
+
+use crate::domain::id::Log;
+use crate::domain::partition::effect::Evidence;
+use crate::domain::partition::notification::Notification;
+use crate::domain::quantity::Quantity;
+use crate::domain::rule::TraceStep;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// Receivers are promised bodies of at most this size.
+const BODY_BYTES_MAX: usize = 20 * 1024;
+
+#[derive(Serialize)]
+struct Body<'a> {
+    id: String,
+    r#type: &'static str,
+    timestamp: String,
+    workspace_id: String,
+    mode: &'static str,
+    api_version: &'static str,
+    log: String,
+    sequence: u64,
+    index: u32,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    alert_id: String,
+    alert_name: Option<&'a str>,
+    alert_version: u64,
+    account_id: &'a str,
+    metric: Option<&'a str>,
+    state: &'static str,
+    reason: &'static str,
+    severity: &'static str,
+    rule: &'a str,
+    value_name: Option<&'a str>,
+    value: Option<Box<RawValue>>,
+    quota: Option<Quota>,
+    window: Option<Window>,
+    inputs: &'a [TraceStep],
+    labels: &'a BTreeMap<String, String>,
+    message: Option<&'a str>,
+    follows: Option<String>,
+    fired_meanwhile: u32,
+    latency: Latency,
+    url: String,
+}
+
+#[derive(Serialize)]
+struct Quota {
+    limit: Box<RawValue>,
+    used: Box<RawValue>,
+    remaining: Box<RawValue>,
+    percent: Option<Box<RawValue>>,
+    period: &'static str,
+    starts_at: String,
+    resets_at: String,
+}
+
+#[derive(Serialize)]
+struct Window {
+    start: String,
+    end: String,
+    complete: bool,
+    revision: u64,
+}
+
+/// When the deciding event was accepted and recorded, and the decision's own time.
+#[derive(Serialize)]
+struct Latency {
+    accepted_at: Option<String>,
+    recorded_at: String,
+    decided_at: String,
+}
+
+/// Returns the body of a notification's webhook.
+pub fn webhook_body(notification: &Notification, base_url: &str) -> Vec<u8> {
+    let evidence = &notification.evidence;
+    let mut inputs = evidence.trace.0.as_slice();
+    loop {
+        let bytes = serde_json::to_vec(&body(notification, inputs, base_url)).unwrap_or_default();
+        // The trace is the only part without a tight bound of its own; its outermost steps are given up last.
+        if bytes.len() <= BODY_BYTES_MAX || inputs.is_empty() {
+            return bytes;
+        }
+        inputs = inputs.get(inputs.len().div_ceil(2)..).unwrap_or_default();
+    }
+}
+
+fn body<'a>(notification: &'a Notification, inputs: &'a [TraceStep], base_url: &str) -> Body<'a> {
+    let key = &notification.key;
+    let evidence = &notification.evidence;
+    Body {
+        id: notification.id.to_string(),
+        r#type: notification.kind.event_type(),
+        timestamp: notification.at.to_string(),
+        workspace_id: key.tenant.workspace.to_string(),
+        mode: key.tenant.mode.name(),
+        api_version: "v1",
+        log: Log::Partition(notification.partition).to_string(),
+        sequence: notification.position.0,
+        index: notification.index,
+        data: Data {
+            alert_id: key.alert.to_string(),
+            alert_name: notification.alert_name.as_deref(),
+            alert_version: evidence.alert_version,
+            account_id: key.account.as_str(),
+            metric: key.metric.as_ref().map(|metric| metric.as_str()),
+            state: notification.state.name(),
+            reason: notification.reason.name(),
+            severity: notification.severity.name(),
+            rule: &evidence.rule,
+            value_name: evidence.value_name.as_deref(),
+            value: evidence.value.map(number),
+            quota: quota(evidence),
+            window: evidence.window.map(|window| Window {
+                start: window.start.to_string(),
+                end: window.end.to_string(),
+                complete: window.closed,
+                revision: window.revision.0,
+            }),
+            inputs,
+            labels: &notification.labels,
+            message: notification.message.as_deref(),
+            follows: notification.follows.map(|id| id.to_string()),
+            fired_meanwhile: notification.fired_meanwhile,
+            latency: Latency {
+                accepted_at: notification.accepted_at.map(|at| at.to_string()),
+                recorded_at: notification.recorded_at.to_string(),
+                decided_at: notification.at.to_string(),
+            },
+            url: link(notification, base_url),
+        },
+    }
+}
+
+/// Where people read on about a notification.
+pub(super) fn link(notification: &Notification, base_url: &str) -> String {
+    format!("{}/v1/alerts/{}/history", base_url.trim_end_matches('/'), notification.key.alert)
+}
+
+fn quota(evidence: &Evidence) -> Option<Quota> {
+    let quota = evidence.quota?;
+    Some(Quota {
+        limit: number(quota.limit),
+        used: number(quota.used),
+        remaining: number(quota.limit.minus(quota.used)),
+        percent: quota.used.percent_of(quota.limit).map(number),
+        period: quota.period.name(),
+        starts_at: quota.start.to_string(),
+        resets_at: quota.end.to_string(),
+    })
+}
+
+/// An exact JSON number.
+fn number(quantity: Quantity) -> Box<RawValue> {
+    RawValue::from_string(quantity.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::domain::definition::Severity;
+    use crate::domain::id::*;
+    use crate::domain::partition::effect::{InstanceKey, QuotaEvidence, Reason, State};
+    use crate::domain::partition::notification::NotificationKind;
+    use crate::domain::rule::Trace;
+    use crate::domain::time::{Period, Timestamp};
+
+    pub(in crate::notifier) fn notification(n: u128) -> Notification {
+        let at = Timestamp::parse("2026-11-24T08:52:10.123Z").unwrap();
+        let (start, end) = Period::Day.bounds(at);
+        Notification {
+            id: NotificationId(n),
+            kind: NotificationKind::Firing,
+            reason: Reason::Condition,
+            key: InstanceKey {
+                tenant: Tenant { workspace: WorkspaceId(1), mode: Mode::Live },
+                alert: AlertId(2),
+                account: AccountId::new("acc_123").unwrap(),
+                metric: Some(MetricName::new("api.requests").unwrap()),
+            },
+            epoch: Epoch(0),
+            sequence: 1,
+            state: State::Firing,
+            alert_name: Some("Near the limit <!channel>".to_owned()),
+            message: Some("Call the customer & ask".to_owned()),
+            severity: Severity::Warning,
+            labels: [("team".to_owned(), "payments".to_owned())].into(),
+            evidence: Evidence {
+                alert_version: 1,
+                rule: "quota_percent > 85".to_owned(),
+                trace: Trace(vec![TraceStep { expression: "quota_percent".to_owned(), value: "86.2".to_owned() }]),
+                value_name: Some("quota_percent".to_owned()),
+                value: Some(Quantity::parse("86.2").unwrap()),
+                window: None,
+                quota: Some(QuotaEvidence {
+                    limit: Quantity::whole(5_000),
+                    used: Quantity::whole(4_310),
+                    period: Period::Day,
+                    start,
+                    end,
+                }),
+            },
+            follows: None,
+            fired_meanwhile: 0,
+            at,
+            recorded_at: at,
+            accepted_at: Some(at),
+            partition: PartitionId(3),
+            position: Position(48_213),
+            index: 0,
+            channels: vec![ChannelId(9)],
+        }
+    }
+
+    #[test]
+    fn the_body_says_what_was_decided_and_why() {
+        let bytes = webhook_body(&notification(7), "https://hw.example/");
+        let body: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        insta::assert_json_snapshot!(body);
+        assert_eq!(bytes, webhook_body(&notification(7), "https://hw.example"));
+    }
+
+    #[test]
+    fn the_body_stays_within_its_bound() {
+        let mut large = notification(7);
+        let step = TraceStep { expression: "x".repeat(500), value: "1".to_owned() };
+        large.evidence.trace = Trace(vec![step; 64]);
+        assert!(webhook_body(&large, "https://hw.example").len() <= BODY_BYTES_MAX);
+    }
+}

@@ -1,0 +1,20 @@
+//! The only place with tasks, threads, `select!` and a clock: it wires the pure parts to the adapters.
+//!
+//! [`node`] opens the data and starts everything; [`control`] and [`ingest`] are the ways in; [`processor`] folds a
+//! partition's log; [`writer`], [`dispatcher`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
+//! folds without serving.
+
+pub mod clock;
+
+pub mod node;
+
+pub mod control;
+pub mod ingest;
+
+pub mod dispatcher;
+pub mod processor;
+pub mod snapshotter;
+pub mod timekeeper;
+pub mod writer;
+
+pub mod offline;

@@ -1,0 +1,317 @@
+//! A node: its data opened, its state restored, its loops running.
+
+use super::clock;
+use super::control::{Asking, ControlPlane, FoldError as ControlFoldError, SubmitError};
+use super::dispatcher::{self, Dispatch, Means, Tally};
+use super::ingest::Ingest;
+use super::processor::{Fold, Processor, Wiring};
+use super::snapshotter;
+use super::timekeeper::{self, Watched};
+use super::writer::Writer;
+use crate::domain::control::command::{Command, Settings};
+use crate::domain::id::{Log, Mode, PartitionId, Position, Tenant, WorkspaceId};
+use crate::folder::{DataFolder, FolderError};
+use crate::journal::{Journal, OpenError, SqliteJournal};
+use crate::notifier::{Guard, Notifier, NotifierError};
+use crate::snapshot::{SnapshotError, Snapshots};
+use crate::store::{Progress, SqliteStore, Store, StoreError};
+use crate::vault::Vault;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// How many partitions embedded data has.
+pub const EMBEDDED_PARTITIONS: u32 = 4;
+
+/// Opened data: nothing runs yet.
+#[derive(Debug)]
+pub struct Data {
+    folder: DataFolder,
+    /// The logs.
+    pub journal: Journal,
+    /// The read models.
+    pub store: Store,
+    /// The snapshots.
+    pub snapshots: Snapshots,
+    /// The control plane, folded.
+    pub control: ControlPlane,
+    /// What seals secrets.
+    pub vault: Arc<Vault>,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    /// The opened data.
+    pub data: Data,
+    /// The way in for events.
+    pub ingest: Ingest,
+    /// What sends.
+    pub notifier: Notifier,
+    /// The partitions' folds.
+    pub processors: Arc<Vec<Processor>>,
+    /// The store's writers, by partition.
+    pub writers: Vec<Writer>,
+    /// What the dispatcher counted.
+    pub tally: Arc<Tally>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// What a node does beside folding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Serves: sends notifications, ticks, takes snapshots.
+    Serve,
+    /// Imports: notifications stay owed until a serving node sends them.
+    Import,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The journal cannot be opened.
+    #[error("open the journal")]
+    Journal(#[from] OpenError),
+    /// The store cannot be opened.
+    #[error("open the store")]
+    Store(#[from] StoreError),
+    /// The snapshots cannot be used.
+    #[error("use the snapshots")]
+    Snapshots(#[from] SnapshotError),
+    /// The control log cannot be folded.
+    #[error(transparent)]
+    Control(#[from] ControlFoldError),
+    /// The data could not be set up.
+    #[error("set up the data")]
+    SetUp(#[from] SubmitError),
+    /// The notifier cannot be made.
+    #[error(transparent)]
+    Notifier(#[from] NotifierError),
+    /// The master key is not the one that the data was made with.
+    #[error("the master key is not the one that this data was made with; put the right master.key back")]
+    MasterKey,
+    /// Records that the store or a snapshot holds are missing from the journal.
+    #[error("the journal of partition {} ends at {journal}, but {what} holds {held}: the journal is older than its copies", partition.0)]
+    JournalBehind {
+        /// Whose log.
+        partition: PartitionId,
+        /// Where it ends.
+        journal: Position,
+        /// What is ahead of it.
+        what: &'static str,
+        /// Up to where.
+        held: Position,
+    },
+    /// The operating system gave no thread.
+    #[error("start a thread")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Data {
+    /// Opens embedded data, made where there is none.
+    ///
+    /// # Errors
+    /// Where any part of it cannot be used; nothing is changed then.
+    pub async fn open(path: &Path) -> Result<Self, StartError> {
+        let folder = DataFolder::open(path)?;
+        let journal = Journal::Sqlite(SqliteJournal::open(&folder.journal(), EMBEDDED_PARTITIONS, clock::now)?);
+        let store = Store::Sqlite(SqliteStore::open(&folder.store())?);
+        let snapshots = Snapshots::local(&folder.snapshots())?;
+        let vault = Arc::new(Vault::new(folder.master_key(clock::random())?));
+        let control = ControlPlane::open(journal.clone())?;
+        let data = Self { folder, journal, store, snapshots, control, vault };
+        data.set_up().await?;
+        Ok(data)
+    }
+
+    /// The folder that holds the data.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    async fn set_up(&self) -> Result<(), StartError> {
+        let known = self.control.state().master_key_check().map(String::from);
+        if let Some(check) = known {
+            return if self.vault.verify_check(&check) { Ok(()) } else { Err(StartError::MasterKey) };
+        }
+        let command = Command::Initialise {
+            fingerprint_key: clock::random(),
+            partitions: self.journal.partitions(),
+            settings: Settings::default(),
+            master_key_check: self.vault.check_value().to_owned(),
+        };
+        let nobody = Tenant { workspace: WorkspaceId(0), mode: Mode::Live };
+        self.control.submit(Asking::by_command_line(nobody), command).await?;
+        Ok(())
+    }
+
+    /// Restores every partition from its newest usable snapshot, or from the beginning.
+    ///
+    /// # Errors
+    /// Where the journal ends before what the store holds, or the snapshots cannot be listed.
+    pub async fn folds(&self) -> Result<Vec<Fold>, StartError> {
+        let stored = self.store.progress_all().await?;
+        let mut folds = Vec::new();
+        for partition in (0..self.journal.partitions()).map(PartitionId) {
+            let held = stored.get(&partition).map_or(Position::START, |progress| progress.position);
+            let journal = self.journal.end(Log::Partition(partition));
+            if held > journal {
+                return Err(StartError::JournalBehind { partition, journal, what: "the store", held });
+            }
+            folds.push(self.fold(partition, held).await?);
+        }
+        Ok(folds)
+    }
+
+    async fn fold(&self, partition: PartitionId, held: Position) -> Result<Fold, StartError> {
+        let key = self.fingerprint_key();
+        let mut below = held;
+        loop {
+            let loaded = self.snapshots.newest_at_or_below(partition, below).await?;
+            for (name, why) in loaded.skipped {
+                tracing::warn!(
+                    snapshot = name,
+                    why,
+                    "a snapshot cannot be read; an older one or the whole log is folded"
+                );
+            }
+            let Some(snapshot) = loaded.snapshot else {
+                return Ok(Fold::new(partition, self.journal.partitions(), key));
+            };
+            match Fold::restore(partition, key, &snapshot) {
+                Ok(fold) => return Ok(fold),
+                Err(error) => {
+                    let cause = crate::telemetry::chain(&error);
+                    tracing::warn!(position = snapshot.position.0, error = %cause, "a snapshot cannot be restored");
+                    below = Position(snapshot.position.0.saturating_sub(1));
+                }
+            }
+        }
+    }
+
+    /// The key of the event fingerprints.
+    pub fn fingerprint_key(&self) -> [u8; 16] {
+        self.control.state().fingerprint_key().unwrap_or_default()
+    }
+}
+
+impl Asking {
+    /// Asks as the command line does: no key, no version, no repetition.
+    pub fn by_command_line(tenant: Tenant) -> Self {
+        let request_id = format!("req_{}", ulid::Ulid(clock::ulid()));
+        Self { tenant, actor: None, request_id, if_match: None, idempotency: None }
+    }
+}
+
+impl Node {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// Where a part cannot be restored or started.
+    pub async fn start(data: Data, guard: Guard, base_url: &str, duty: Duty) -> Result<Self, StartError> {
+        let notifier = Notifier::new(guard, base_url)?;
+        let (stop, stopped) = watch::channel(false);
+        let (dispatch, inbox) = mpsc::unbounded_channel::<Dispatch>();
+        let tally = Arc::new(Tally::default());
+        let runtime = tokio::runtime::Handle::current();
+        let mut writers = Vec::new();
+        let mut processors = Vec::new();
+        for fold in data.folds().await? {
+            let writer = Writer::start(fold.partition.id(), data.journal.partitions(), data.store.clone())?;
+            writers.push(writer.clone());
+            let wiring = Wiring {
+                journal: data.journal.clone(),
+                writer,
+                dispatch: (duty == Duty::Serve).then(|| dispatch.clone()),
+                counted: crate::telemetry::count_fold,
+            };
+            processors.push(Processor::start(fold, wiring, runtime.clone())?);
+        }
+        let processors = Arc::new(processors);
+        let watched = processors
+            .iter()
+            .map(|processor| Watched { partition: processor.partition, gauges: Arc::clone(&processor.gauges) })
+            .collect();
+        let mut tasks =
+            vec![tokio::spawn(timekeeper::run(data.journal.clone(), data.control.clone(), watched, stopped.clone()))];
+        if duty == Duty::Serve {
+            let means = Means {
+                journal: data.journal.clone(),
+                control: data.control.clone(),
+                store: data.store.clone(),
+                notifier: notifier.clone(),
+                vault: Arc::clone(&data.vault),
+            };
+            tasks.push(tokio::spawn(dispatcher::run(means, inbox, stopped.clone(), Arc::clone(&tally))));
+            let snapshots = data.snapshots.clone();
+            let (processors, store) = (Arc::clone(&processors), data.store.clone());
+            tasks.push(tokio::spawn(snapshotter::run(processors, snapshots, store, stopped)));
+        }
+        let ingest = Ingest::new(data.journal.clone(), data.control.clone());
+        Ok(Self { data, ingest, notifier, processors, writers, tally, stop, tasks })
+    }
+
+    /// Waits until everything that the journal holds now is folded and stored, for at most `patience`.
+    pub async fn settle(&self, patience: Duration) -> bool {
+        let ends: Vec<_> = self
+            .processors
+            .iter()
+            .map(|processor| (processor.partition, self.data.journal.end(Log::Partition(processor.partition))))
+            .collect();
+        let all = async {
+            for (partition, end) in ends {
+                self.data.store.wait_for(partition, end).await;
+            }
+        };
+        tokio::time::timeout(patience, all).await.is_ok()
+    }
+
+    /// Tells whether a fold has stopped for good.
+    pub fn has_failed(&self) -> bool {
+        self.processors.iter().any(|processor| processor.gauges.failed.load(Ordering::Acquire))
+    }
+
+    /// Stops in order: nothing new, attempts under way end, folds stop, the store is written, a last snapshot is taken.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        for task in self.tasks.drain(..) {
+            if let Err(error) = task.await {
+                tracing::error!(error = %error, "a task ended badly");
+            }
+        }
+        let patience = Duration::from_secs(10);
+        if self.settle(patience).await {
+            for processor in self.processors.iter() {
+                snapshotter::take(processor, &self.data.snapshots, &self.data.store).await;
+            }
+        }
+        let (processors, writers) = (self.processors, self.writers);
+        let stopped = tokio::task::spawn_blocking(move || {
+            if let Ok(mut processors) = Arc::try_unwrap(processors) {
+                processors.iter_mut().for_each(Processor::stop);
+            }
+            for writer in &writers {
+                writer.drain(patience);
+                writer.stop();
+            }
+        });
+        if let Err(error) = stopped.await {
+            tracing::error!(error = %error, "the folds could not be stopped in order");
+        }
+    }
+
+    /// How far a partition's rows reach.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn progress(&self, partition: PartitionId) -> Result<Progress, StoreError> {
+        let progress = self.data.store.progress(partition).await?;
+        Ok(progress.unwrap_or(Progress { position: Position::START, clock: crate::domain::time::Timestamp(0) }))
+    }
+}

@@ -1,0 +1,181 @@
+//! Folding without serving: replay makes the store anew, verify proves that what is kept follows from the journal.
+
+use super::node::{Data, StartError};
+use super::processor::{Fold, FoldError, FoldRestoreError};
+use crate::domain::id::{Log, PartitionId, Position};
+use crate::domain::limits::{READ_BYTES_MAX, READ_RECORDS_MAX};
+use crate::domain::partition::RestoreError;
+use crate::domain::partition::effect::Effects;
+use crate::journal::{Journal, ReadError};
+use crate::snapshot::SnapshotError;
+use crate::store::{Progress, ScannedRow, SqliteStore, Store, StoreError};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// How many differences are named.
+const DRIFT_NAMED_MAX: usize = 10;
+
+/// What verify found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Records that were folded.
+    pub records: u64,
+    /// Rows that were compared.
+    pub rows: u64,
+    /// Snapshots whose digest was compared.
+    pub snapshots: u64,
+    /// Each partition's digest.
+    pub digests: Vec<(PartitionId, Position, String)>,
+    /// What differs: the first few, in words.
+    pub drift: Vec<String>,
+    /// How much differs.
+    pub drift_count: u64,
+}
+
+/// Why a fold without serving did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// The log cannot be folded.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The snapshots failed.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
+    /// A state cannot be written.
+    #[error(transparent)]
+    State(#[from] RestoreError),
+    /// A snapshot cannot be read.
+    #[error(transparent)]
+    Restore(#[from] FoldRestoreError),
+    /// The data cannot be opened.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Folds a partition's whole log up to `end`; hands every batch's effects to `take`, and tells of every position in
+/// `stops` when exactly it is reached.
+fn fold_all(
+    journal: &Journal,
+    mut fold: Fold,
+    end: Position,
+    stops: &[Position],
+    mut take: impl FnMut(&Fold, Effects, bool) -> Result<(), OfflineError>,
+) -> Result<(Fold, u64), OfflineError> {
+    let log = Log::Partition(fold.partition.id());
+    let mut folded = 0;
+    while fold.partition.position() < end {
+        let position = fold.partition.position();
+        let mut records = journal.read(log, position, READ_RECORDS_MAX, READ_BYTES_MAX)?;
+        let stop = stops.iter().copied().filter(|stop| *stop > position).min().unwrap_or(end).min(end);
+        records.retain(|record| record.position <= stop);
+        if records.is_empty() {
+            break;
+        }
+        folded += records.len() as u64;
+        let mut effects = Effects::default();
+        fold.take(&records, &mut effects)?;
+        let stopped = stops.contains(&fold.partition.position());
+        take(&fold, effects, stopped)?;
+    }
+    Ok((fold, folded))
+}
+
+/// Makes a store of everything in the journal; blocks.
+///
+/// # Errors
+/// Where the journal is damaged or the store fails.
+pub fn replay(journal: &Journal, key: [u8; 16], store: &Store) -> Result<Report, OfflineError> {
+    let mut report = Report::default();
+    for partition in (0..journal.partitions()).map(PartitionId) {
+        let end = journal.end(Log::Partition(partition));
+        let fold = Fold::new(partition, journal.partitions(), key);
+        let (fold, folded) = fold_all(journal, fold, end, &[], |fold, effects, _| {
+            let progress = Progress { position: fold.partition.position(), clock: fold.partition.clock() };
+            Ok(store.write_blocking(partition, &effects, progress)?)
+        })?;
+        report.records += folded;
+        report.digests.push((partition, fold.partition.position(), fold.partition.digest()?));
+    }
+    Ok(report)
+}
+
+/// Folds everything from the beginning and compares the kept snapshots and every row of the store with it.
+///
+/// `scratch` is where the compared store is made.
+///
+/// # Errors
+/// Where the journal is damaged, or something cannot be read; drift is no error but stands in the report.
+pub async fn verify(data: &Data, scratch: &Path) -> Result<Report, OfflineError> {
+    let key = data.fingerprint_key();
+    let stored = data.store.progress_all().await?;
+    let expected = Store::Sqlite(SqliteStore::open(scratch)?);
+    let mut report = Report::default();
+    for partition in (0..data.journal.partitions()).map(PartitionId) {
+        let log_end = data.journal.end(Log::Partition(partition));
+        // Rows are compared at the store's own position: what is behind it is yet to be written.
+        let end = stored.get(&partition).map_or(Position::START, |progress| progress.position).min(log_end);
+        let kept = data.snapshots.newest_at_or_below(partition, end).await?.snapshot;
+        let stops: Vec<Position> = kept.iter().map(|snapshot| snapshot.position).collect();
+        let fold = Fold::new(partition, data.journal.partitions(), key);
+        let mut drifted = None;
+        let (fold, folded) = fold_all(&data.journal, fold, end, &stops, |fold, effects, stopped| {
+            let progress = Progress { position: fold.partition.position(), clock: fold.partition.clock() };
+            expected.write_blocking(partition, &effects, progress)?;
+            if let Some(kept) = kept.as_ref().filter(|_| stopped) {
+                let now = fold.snapshot()?;
+                drifted = Some(now.part("engine") != kept.part("engine") || now.part("dedup") != kept.part("dedup"));
+            }
+            Ok(())
+        })?;
+        report.records += folded;
+        report.snapshots += u64::from(drifted.is_some());
+        if let (Some(true), Some(kept)) = (drifted, &kept) {
+            report.note(format!(
+                "snapshot of partition {} at {}: its state does not follow from the journal",
+                partition.0, kept.position
+            ));
+        }
+        report.digests.push((partition, fold.partition.position(), fold.partition.digest()?));
+    }
+    compare(&expected, &data.store, &mut report)?;
+    Ok(report)
+}
+
+impl Report {
+    fn note(&mut self, drift: String) {
+        self.drift_count += 1;
+        if self.drift.len() < DRIFT_NAMED_MAX {
+            self.drift.push(drift);
+        }
+    }
+}
+
+/// Compares two stores row by row.
+fn compare(expected: &Store, kept: &Store, report: &mut Report) -> Result<(), OfflineError> {
+    let mut rows: BTreeMap<(&'static str, String), String> = BTreeMap::new();
+    expected.scan(&mut |ScannedRow { table, key, row }| {
+        rows.insert((table, key), row);
+        ControlFlow::Continue(())
+    })?;
+    kept.scan(&mut |ScannedRow { table, key, row }| {
+        report.rows += 1;
+        let name = format!("{table} {key}");
+        match rows.remove(&(table, key)) {
+            None => report.note(format!("{name}: kept, but does not follow from the journal")),
+            Some(wanted) if wanted != row => report.note(format!("{name}: kept {row}, the journal gives {wanted}")),
+            Some(_) => {}
+        }
+        ControlFlow::Continue(())
+    })?;
+    for ((table, key), wanted) in rows {
+        report.note(format!("{table} {key}: missing, the journal gives {wanted}"));
+    }
+    Ok(())
+}
