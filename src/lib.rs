@@ -15,4 +15,7 @@ pub mod snapshot;
 pub mod store;
 
 pub mod runtime;
+
+pub mod api;
+
 pub mod telemetry;

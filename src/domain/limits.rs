@@ -137,3 +137,14 @@ pub const DIGEST_ITEMS_MAX: usize = 20;
 const _: () = assert!(DEDUP_HORIZON.0 >= LATENESS_HORIZON.0 + AHEAD_MAX.0);
 const _: () = assert!(FRAME_BYTES_MAX < RECORD_BYTES_MAX);
 const _: () = assert!(EVENT_BYTES_MAX <= JSON_BODY_BYTES_MAX);
+
+/// How long a request may take, from its head to its answer.
+pub const REQUEST_TIMEOUT: Millis = Millis::seconds(30);
+/// How long a request's head may take to arrive, and how long a connection may idle.
+pub const HEAD_TIMEOUT: Millis = Millis::seconds(30);
+/// Connections that are open at once.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// How long a stopping server waits for what is under way.
+pub const DRAIN_TIMEOUT: Millis = Millis::seconds(30);
+/// Bytes of a request's head.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;

@@ -1,0 +1,250 @@
+//! Accounts: those that people set something on, and those that were only seen in events.
+
+use super::answer;
+use super::app::{App, Caller};
+use super::change::{Sent, submit};
+use super::docs::Problems;
+use super::input::{Query, json, nullable};
+use super::page::{PARAMETERS, Paging};
+use super::problem::Problem;
+use super::receipt::store_away;
+use super::text;
+use crate::domain::control::command::{AccountPatch, Command};
+use crate::domain::control::outcome::Resource;
+use crate::domain::control::resource::{Account, Scope};
+use crate::domain::id::AccountId;
+use crate::domain::time::Timestamp;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// An account.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AccountView {
+    /// The caller's own name for it.
+    id: String,
+    object: &'static str,
+    mode: &'static str,
+    /// 0 while nothing was set on it.
+    version: u64,
+    name: Option<String>,
+    metadata: BTreeMap<String, String>,
+    created_at: String,
+    updated_at: String,
+}
+
+/// An account to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccountCreate {
+    id: String,
+    name: Option<String>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+}
+
+/// Changes of an account.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccountUpdate {
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
+    metadata: Option<Option<BTreeMap<String, Option<String>>>>,
+}
+
+fn view(caller: &Caller, account: &Account) -> AccountView {
+    AccountView {
+        id: account.id.to_string(),
+        object: "account",
+        mode: caller.principal.tenant.mode.name(),
+        version: account.life.version,
+        name: account.name.clone(),
+        metadata: account.metadata.clone(),
+        created_at: account.life.created_at.to_string(),
+        updated_at: account.life.updated_at.to_string(),
+    }
+}
+
+fn seen(caller: &Caller, account: &AccountId, at: Timestamp) -> AccountView {
+    AccountView {
+        id: account.to_string(),
+        object: "account",
+        mode: caller.principal.tenant.mode.name(),
+        version: 0,
+        name: None,
+        metadata: BTreeMap::new(),
+        created_at: at.to_string(),
+        updated_at: at.to_string(),
+    }
+}
+
+/// Finds an account by either way that it may exist.
+///
+/// # Errors
+/// 404 where it exists by neither, 503 where that cannot be told.
+pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<(AccountId, AccountView), Problem> {
+    let account = AccountId::new(id).map_err(|_| Problem::not_found("account"))?;
+    let tenant = caller.principal.tenant;
+    let (known, epoch) = {
+        let state = app.node.data.control.state();
+        (state.account(tenant, &account).map(|account| view(caller, account)), state.epoch_of(tenant, &account))
+    };
+    if let Some(known) = known {
+        return Ok((account, known));
+    }
+    let row = app.node.data.store.account(tenant, epoch, account.clone()).await.map_err(store_away)?;
+    match row {
+        Some(row) => {
+            let shown = seen(caller, &account, row.first_seen_at);
+            Ok((account, shown))
+        }
+        None => Err(Problem::not_found("account")),
+    }
+}
+
+/// Lists accounts by name.
+#[utoipa::path(
+    get, path = "/v1/accounts", tag = "accounts",
+    params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
+           ("q" = Option<String>, Query, description = "Begins with")),
+    responses((status = 200, body = Vec<AccountView>), Problems), security(("key" = ["read:accounts"]))
+)]
+pub(super) async fn list(State(app): State<App>, caller: Caller, uri: Uri, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    caller.require(Scope::ReadAccounts)?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["q"]].concat())?;
+    let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let prefix = query.one("q")?.unwrap_or("").to_owned();
+    let tenant = caller.principal.tenant;
+    let after = paging.after.as_deref().and_then(|after| AccountId::new(after).ok());
+    let skip = if after.is_some() { 0 } else { paging.offset() };
+    let wanted = skip + paging.size + 1;
+    let mut views: BTreeMap<AccountId, AccountView> = BTreeMap::new();
+    {
+        let state = app.node.data.control.state();
+        let known = state.accounts(tenant, after.as_ref()).filter(|account| account.id.as_str().starts_with(&prefix));
+        views.extend(known.take(wanted).map(|account| (account.id.clone(), view(&caller, account))));
+    }
+    let mut from = after;
+    let mut found = 0;
+    // Rows of deleted accounts and of other prefixes are passed over, so more than one read may be needed.
+    while found < wanted {
+        let rows = app.node.data.store.accounts(tenant, from.clone(), wanted.max(100)).await.map_err(store_away)?;
+        let Some(last) = rows.last().map(|row| row.account.clone()) else { break };
+        let state = app.node.data.control.state();
+        for row in rows {
+            let current = row.epoch >= state.epoch_of(tenant, &row.account);
+            if current && row.account.as_str().starts_with(&prefix) {
+                found += 1;
+                views.entry(row.account.clone()).or_insert_with(|| seen(&caller, &row.account, row.first_seen_at));
+            }
+        }
+        from = Some(last);
+    }
+    let items: Vec<AccountView> = views.into_values().skip(skip).take(paging.size + 1).collect();
+    Ok(paging.answer(&app, items, |account, _| account.id.clone()))
+}
+
+/// Creates an account.
+#[utoipa::path(
+    post, path = "/v1/accounts", tag = "accounts", request_body = AccountCreate,
+    responses((status = 201, body = AccountView), Problems), security(("key" = ["write:accounts"]))
+)]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteAccounts)?;
+    let wanted: AccountCreate = json(&headers, &body)?;
+    let account = AccountId::new(&wanted.id).map_err(|_| Problem::invalid("/id", format!("expected {}", AccountId::EXPECTED)))?;
+    let name = wanted.name.map(|name| text::name("/name", name)).transpose()?;
+    let command = Command::CreateAccount { account, name, metadata: text::map("/metadata", wanted.metadata)? };
+    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
+    let changed = submit(&app, &caller, sent, command).await?;
+    answered(&caller, &changed)
+}
+
+/// Shows an account.
+#[utoipa::path(
+    get, path = "/v1/accounts/{account_id}", tag = "accounts", params(("account_id" = String, Path)),
+    responses((status = 200, body = AccountView), Problems), security(("key" = ["read:accounts"]))
+)]
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::ReadAccounts)?;
+    Query::read(query.as_deref(), &[])?;
+    let (_, view) = find(&app, &caller, &id).await?;
+    Ok(answer::show(&view, view.version))
+}
+
+/// Changes an account (JSON Merge Patch, RFC 7396).
+#[utoipa::path(
+    patch, path = "/v1/accounts/{account_id}", tag = "accounts", params(("account_id" = String, Path)),
+    request_body = AccountUpdate, responses((status = 200, body = AccountView), Problems), security(("key" = ["write:accounts"]))
+)]
+pub(super) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteAccounts)?;
+    let wanted: AccountUpdate = json(&headers, &body)?;
+    let (account, _) = find(&app, &caller, &id).await?;
+    let name = match wanted.name {
+        Some(Some(name)) => Some(Some(text::name("/name", name)?)),
+        other => other,
+    };
+    let metadata = text::map_patch("/metadata", wanted.metadata)?;
+    let command = Command::UpdateAccount { account, patch: AccountPatch { name, metadata } };
+    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
+    let changed = submit(&app, &caller, sent, command).await?;
+    answered(&caller, &changed)
+}
+
+/// Deletes an account with its quotas and usage. Alerts on it stay.
+#[utoipa::path(
+    delete, path = "/v1/accounts/{account_id}", tag = "accounts", params(("account_id" = String, Path)),
+    responses((status = 204), Problems), security(("key" = ["write:accounts"]))
+)]
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteAccounts)?;
+    let (account, _) = find(&app, &caller, &id).await?;
+    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &[] };
+    submit(&app, &caller, sent, Command::DeleteAccount { account }).await?;
+    Ok(answer::gone())
+}
+
+fn answered(caller: &Caller, changed: &super::change::Changed) -> Result<Response, Problem> {
+    match &changed.resource {
+        Resource::Account(account) => {
+            let location = format!("/v1/accounts/{}", account.id);
+            Ok(answer::changed(changed, &view(caller, account), account.life.version, &location))
+        }
+        _ => Ok(answer::gone()),
+    }
+}

@@ -1,0 +1,293 @@
+//! Reading what people write about alerts: rules, channels, durations.
+
+use super::app::{App, Caller};
+use super::input::nullable;
+use super::problem::{Fault, Problem};
+use super::text;
+use crate::domain::control::command::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
+use crate::domain::control::resource::{Alert, ChannelKind};
+use crate::domain::definition::{NoDataPolicy, Severity};
+use crate::domain::id::{AccountScope, ChannelId, MetricName, ProjectId};
+use crate::domain::limits::{CHANNELS_PER_ALERT_MAX, MESSAGE_CHARS_MAX, REPEAT_INTERVAL};
+use crate::domain::rule::{GRAMMAR, RuleProgram};
+use crate::domain::time::Millis;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// An alert to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AlertCreate {
+    /// An account, or `*` for all.
+    account_id: String,
+    /// For example `quota_percent > 85`.
+    #[schema(max_length = 512)]
+    rule: String,
+    /// A type (`slack`, `webhook`), a channel's id, or an array of either.
+    #[schema(value_type = Object)]
+    channel: ChannelChoice,
+    metric: Option<String>,
+    name: Option<String>,
+    /// How long the condition must hold; `0s` where absent.
+    r#for: Option<String>,
+    keep_firing_for: Option<String>,
+    /// The condition that ends a firing.
+    recover: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^(info|warning|critical)$")]
+    severity: Severity,
+    repeat_interval: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^(ok|alert|keep)$")]
+    no_data: NoDataPolicy,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    message: Option<String>,
+    project_id: Option<String>,
+}
+
+type MapPatch = Option<Option<BTreeMap<String, Option<String>>>>;
+
+/// Changes of an alert.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AlertUpdate {
+    account_id: Option<String>,
+    rule: Option<String>,
+    #[schema(value_type = Option<Object>)]
+    channel: Option<ChannelChoice>,
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    metric: Option<Option<String>>,
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    name: Option<Option<String>>,
+    r#for: Option<String>,
+    keep_firing_for: Option<String>,
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    recover: Option<Option<String>>,
+    #[schema(value_type = Option<String>, pattern = "^(info|warning|critical)$")]
+    severity: Option<Severity>,
+    repeat_interval: Option<String>,
+    #[schema(value_type = Option<String>, pattern = "^(ok|alert|keep)$")]
+    no_data: Option<NoDataPolicy>,
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
+    labels: MapPatch,
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
+    metadata: MapPatch,
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    message: Option<Option<String>>,
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    project_id: Option<Option<String>>,
+}
+
+/// Checks an alert to be, and resolves its channels.
+///
+/// # Errors
+/// 422 where a field is wrong.
+pub(super) fn draft(app: &App, caller: &Caller, wanted: AlertCreate) -> Result<AlertDraft, Problem> {
+    let account = scope(wanted.account_id)?;
+    let metric = wanted.metric.map(metric).transpose()?;
+    let program = compile("/rule", &wanted.rule)?;
+    let recover = wanted.recover.map(recovery).transpose()?;
+    let channels = resolve(app, caller, &wanted.channel)?;
+    let warnings = warnings(app, caller, &program, (&account, metric.as_ref()));
+    Ok(AlertDraft {
+        normalized: program.normalized().to_owned(),
+        rule: wanted.rule,
+        warnings,
+        recover,
+        grammar: GRAMMAR,
+        hold: duration("/for", wanted.r#for)?.unwrap_or_default(),
+        keep_firing_for: duration("/keep_firing_for", wanted.keep_firing_for)?.unwrap_or_default(),
+        repeat_interval: interval(wanted.repeat_interval)?.unwrap_or(REPEAT_INTERVAL),
+        severity: wanted.severity,
+        no_data: wanted.no_data,
+        name: wanted.name.map(|name| text::name("/name", name)).transpose()?,
+        message: wanted.message.map(|message| text::bounded("/message", message, MESSAGE_CHARS_MAX)).transpose()?,
+        labels: text::map("/labels", wanted.labels)?,
+        metadata: text::map("/metadata", wanted.metadata)?,
+        project: wanted.project_id.map(project).transpose()?,
+        channel: wanted.channel,
+        channels,
+        account,
+        metric,
+    })
+}
+
+/// Checks changes of an alert.
+///
+/// # Errors
+/// 422 where a field is wrong.
+pub(super) fn patch(app: &App, caller: &Caller, alert: &Alert, wanted: AlertUpdate) -> Result<AlertPatch, Problem> {
+    let account = wanted.account_id.map(scope).transpose()?;
+    let metric = wanted.metric.map(|named| named.map(metric).transpose()).transpose()?;
+    let definition = &alert.definition;
+    let rule = match wanted.rule {
+        None => None,
+        Some(source) => {
+            let program = compile("/rule", &source)?;
+            let on = account.as_ref().unwrap_or(&definition.account);
+            let own = metric.as_ref().unwrap_or(&definition.metric).as_ref();
+            let warnings = warnings(app, caller, &program, (on, own));
+            Some(RulePatch { normalized: program.normalized().to_owned(), source, warnings, grammar: GRAMMAR })
+        }
+    };
+    let channel = match wanted.channel {
+        None => None,
+        Some(choice) => {
+            let channels = resolve(app, caller, &choice)?;
+            Some((choice, channels))
+        }
+    };
+    let bounded = |message: String| text::bounded("/message", message, MESSAGE_CHARS_MAX);
+    Ok(AlertPatch {
+        account,
+        metric,
+        rule,
+        recover: wanted.recover.map(|source| source.map(recovery).transpose()).transpose()?,
+        hold: duration("/for", wanted.r#for)?,
+        keep_firing_for: duration("/keep_firing_for", wanted.keep_firing_for)?,
+        repeat_interval: interval(wanted.repeat_interval)?,
+        severity: wanted.severity,
+        no_data: wanted.no_data,
+        name: wanted.name.map(|name| name.map(|name| text::name("/name", name)).transpose()).transpose()?,
+        message: wanted.message.map(|message| message.map(bounded).transpose()).transpose()?,
+        labels: text::map_patch("/labels", wanted.labels)?,
+        metadata: text::map_patch("/metadata", wanted.metadata)?,
+        project: wanted.project_id.map(|id| id.map(project).transpose()).transpose()?,
+        channel,
+    })
+}
+
+fn scope(text: String) -> Result<AccountScope, Problem> {
+    let expected = crate::domain::id::AccountId::EXPECTED;
+    AccountScope::try_from(text).map_err(|_| Problem::invalid("/account_id", format!("expected *, or {expected}")))
+}
+
+fn metric(text: String) -> Result<MetricName, Problem> {
+    MetricName::new(&text).map_err(|_| Problem::invalid("/metric", format!("expected {}", MetricName::EXPECTED)))
+}
+
+fn project(text: String) -> Result<ProjectId, Problem> {
+    text.parse().map_err(|error| Problem::invalid("/project_id", format!("{error}")))
+}
+
+fn duration(pointer: &str, text: Option<String>) -> Result<Option<Millis>, Problem> {
+    text.map(|text| text::duration(pointer, &text)).transpose()
+}
+
+fn interval(text: Option<String>) -> Result<Option<Millis>, Problem> {
+    match duration("/repeat_interval", text)? {
+        Some(span) if span < Millis::minutes(1) => Err(Problem::invalid("/repeat_interval", "at least 1m")),
+        other => Ok(other),
+    }
+}
+
+fn recovery(source: String) -> Result<String, Problem> {
+    compile("/recover", &source)?;
+    Ok(source)
+}
+
+/// Compiles a rule; its fault becomes a problem with place and hint.
+pub(super) fn compile(pointer: &str, source: &str) -> Result<RuleProgram, Problem> {
+    RuleProgram::compile(source).map_err(|error| {
+        let detail = match &error.expected {
+            Some(expected) => format!("{error}; expected {expected}"),
+            None => error.to_string(),
+        };
+        let fault = Fault {
+            pointer: pointer.to_owned(),
+            code: error.code.text().to_owned(),
+            detail: detail.clone(),
+            offset: Some(error.offset),
+            length: Some(error.length),
+            hint: error.hint,
+        };
+        let param = pointer.trim_start_matches('/').to_owned();
+        Problem { errors: vec![fault], ..Problem::unprocessable(error.code.text(), detail) }.with("param", param)
+    })
+}
+
+/// What is odd about the rule itself, or about what it will find.
+fn warnings(
+    app: &App,
+    caller: &Caller,
+    program: &RuleProgram,
+    (account, metric): (&AccountScope, Option<&MetricName>),
+) -> Vec<AlertWarning> {
+    let mut warnings: Vec<AlertWarning> = program
+        .warnings()
+        .iter()
+        .map(|warning| AlertWarning { code: warning.code.to_owned(), detail: warning.detail.clone() })
+        .collect();
+    let tenant = caller.principal.tenant;
+    let state = app.node.data.control.state();
+    let has_quota = |metric: Option<&MetricName>| match (account, metric) {
+        (AccountScope::One(account), Some(metric)) => state.effective_quota(tenant, account, metric).is_some(),
+        (AccountScope::One(account), None) => !state.effective_quotas(tenant, account).is_empty(),
+        // Some account may have one of its own.
+        (AccountScope::All, _) => true,
+    };
+    let mut named: Vec<Option<&MetricName>> = program
+        .inputs()
+        .iter()
+        .filter(|input| input.name.reads_quota())
+        .map(|input| input.metric.as_ref().or(metric))
+        .collect();
+    named.dedup();
+    for metric in named.into_iter().filter(|metric| !has_quota(*metric)) {
+        let what = metric.map_or("no metric of this account has a quota yet".to_owned(), |m| format!("{m} has no quota yet"));
+        warnings.push(AlertWarning {
+            code: "no_quota".to_owned(),
+            detail: format!("{what}; the alert is inconclusive until PUT /v1/accounts/{account}/quotas/{{metric}} sets one"),
+        });
+    }
+    warnings
+}
+
+/// Finds the channels that a choice stands for.
+fn resolve(app: &App, caller: &Caller, choice: &ChannelChoice) -> Result<Vec<ChannelId>, Problem> {
+    let named = match choice {
+        ChannelChoice::One(one) => std::slice::from_ref(one),
+        ChannelChoice::Many(many) => many.as_slice(),
+    };
+    if named.is_empty() || named.len() > CHANNELS_PER_ALERT_MAX {
+        return Err(Problem::invalid("/channel", format!("expected 1 to {CHANNELS_PER_ALERT_MAX} channels")));
+    }
+    let tenant = caller.principal.tenant;
+    let state = app.node.data.control.state();
+    let mut channels = Vec::new();
+    for name in named {
+        let kind = match name.as_str() {
+            "slack" => Some(ChannelKind::Slack),
+            "webhook" => Some(ChannelKind::Webhook),
+            _ => None,
+        };
+        let found = match kind {
+            Some(kind) => state.default_channel(tenant, kind).map(|channel| channel.id),
+            None => name.parse().ok().and_then(|id| state.channel(tenant, id)).map(|channel| channel.id),
+        };
+        let Some(found) = found else {
+            let shown: String = name.chars().take(64).collect();
+            let detail = match kind {
+                Some(kind) => format!("there is no {} channel yet; create one with POST /v1/channels", kind.name()),
+                None => format!("{shown:?} is no channel: expected slack, webhook or a chn_ id of this workspace"),
+            };
+            let problem = Problem::invalid("/channel", detail);
+            return Err(Problem { code: "channel_not_configured", ..problem });
+        };
+        if !channels.contains(&found) {
+            channels.push(found);
+        }
+    }
+    Ok(channels)
+}

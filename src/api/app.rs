@@ -1,0 +1,130 @@
+//! What handlers work with: the node's handles, and who asks.
+
+use super::problem::Problem;
+use crate::credential::{AuthError, Principal, authenticate};
+use crate::domain::control::resource::Scope;
+use crate::domain::id::{AccountId, PartitionId};
+use crate::domain::routing::partition_of;
+use crate::runtime::clock;
+use crate::runtime::control::Asking;
+use crate::runtime::node::Node;
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, IF_MATCH};
+use axum::http::request::Parts;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+/// The state of the API; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Whether the node is going down.
+    pub draining: Arc<AtomicBool>,
+    /// Requests with an idempotency key that are under way: the record and what was sent.
+    pub under_way: Arc<Mutex<HashMap<String, String>>>,
+    /// What signs cursors.
+    pub cursor_key: [u8; 32],
+}
+
+/// The id of a request.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub String);
+
+/// Whom a request speaks for.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// The principal.
+    pub principal: Principal,
+    /// The request's id.
+    pub request_id: String,
+    if_match: Option<String>,
+}
+
+impl App {
+    /// The partition that holds an account.
+    pub fn partition(&self, caller: &Caller, account: &AccountId) -> PartitionId {
+        partition_of(caller.principal.tenant.workspace, account, self.node.data.journal.partitions())
+    }
+}
+
+impl Caller {
+    /// Makes sure that the caller has a scope.
+    ///
+    /// # Errors
+    /// 403 `insufficient_scope` where they do not.
+    pub(super) fn require(&self, scope: Scope) -> Result<(), Problem> {
+        if self.principal.may(scope) {
+            return Ok(());
+        }
+        let needed = scope.text();
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
+        let detail = format!("this key lacks the scope {needed}");
+        Err(Problem { challenge: Some(challenge), ..Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail) })
+    }
+
+    /// How the caller asks for a command, without an idempotency record.
+    ///
+    /// # Errors
+    /// 400 where `If-Match` is no version.
+    pub(super) fn asking(&self) -> Result<Asking, Problem> {
+        let if_match = match self.if_match.as_deref().map(str::trim) {
+            None | Some("*") => None,
+            Some(text) => {
+                let digits = text.trim_start_matches("W/").trim_matches('"');
+                let version = digits.parse().map_err(|_| {
+                    Problem::bad_request("invalid_header", format!("If-Match {text} is no version such as \"7\""))
+                })?;
+                Some(version)
+            }
+        };
+        Ok(Asking {
+            tenant: self.principal.tenant,
+            actor: Some(self.principal.key_id),
+            request_id: self.request_id.clone(),
+            if_match,
+            idempotency: None,
+        })
+    }
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        let mut presented = parts.headers.get_all(AUTHORIZATION).iter();
+        let first = presented.next();
+        if presented.next().is_some() {
+            return Err(unauthorized(AuthError::Invalid));
+        }
+        let token = match first {
+            None => return Err(unauthorized(AuthError::Missing)),
+            Some(value) => {
+                let text = value.to_str().map_err(|_| unauthorized(AuthError::Invalid))?;
+                let (scheme, token) = text.split_once(' ').ok_or_else(|| unauthorized(AuthError::Invalid))?;
+                if !scheme.eq_ignore_ascii_case("bearer") {
+                    return Err(unauthorized(AuthError::Invalid));
+                }
+                token.trim()
+            }
+        };
+        let principal = authenticate(&app.node.data.control.state(), token, clock::now()).map_err(unauthorized)?;
+        let if_match = parts.headers.get(IF_MATCH).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Self { principal, request_id, if_match })
+    }
+}
+
+fn unauthorized(error: AuthError) -> Problem {
+    crate::telemetry::counter("highwater_auth_failures_total", &[("reason", error.code())], 1);
+    let (challenge, hint) = match error {
+        AuthError::Missing => ("Bearer realm=\"highwater\"".to_owned(), "; send Authorization: Bearer <key>"),
+        AuthError::Invalid | AuthError::Expired | AuthError::Revoked => {
+            ("Bearer realm=\"highwater\", error=\"invalid_token\"".to_owned(), "")
+        }
+    };
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, error.code(), format!("{error}{hint}"));
+    Problem { challenge: Some(challenge), ..problem }
+}

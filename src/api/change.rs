@@ -1,0 +1,190 @@
+//! The one way that a request changes the control plane: idempotency, the command, the answer to its outcome.
+
+use super::app::{App, Caller};
+use super::problem::Problem;
+use crate::domain::control::command::{Command, Idempotency};
+use crate::domain::control::outcome::{Outcome, Refused, Resource};
+use crate::runtime::clock;
+use crate::runtime::control::SubmitError;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use sha2::{Digest, Sha256};
+use std::sync::PoisonError;
+
+/// What a change came to.
+#[derive(Debug)]
+pub(super) struct Changed {
+    /// The resource as it stands; [`Resource::None`] where it is gone.
+    pub resource: Resource,
+    /// Whether it was made by this.
+    pub created: bool,
+    /// Whether an earlier request's outcome is repeated.
+    pub replayed: bool,
+}
+
+/// A request as far as repeating it goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query.
+    pub uri: &'a Uri,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// Submits a command once per idempotency key, and waits for its outcome even where the caller goes away.
+///
+/// # Errors
+/// What the fold refused, as a problem; 409 while the same key is under way; 503 where the journal did not take it.
+pub(super) async fn submit(app: &App, caller: &Caller, sent: Sent<'_>, command: Command) -> Result<Changed, Problem> {
+    let mut asking = caller.asking()?;
+    asking.idempotency = idempotency(caller, sent)?;
+    let Some(record) = asking.idempotency.clone() else {
+        return run(app.clone(), asking, command).await;
+    };
+    let original = app.node.data.control.state().original(&record, clock::now()).cloned();
+    if let Some(original) = original {
+        crate::telemetry::counter("highwater_idempotency_total", &[("outcome", "replayed")], 1);
+        if original.fingerprint != record.fingerprint {
+            return Err(refused(Refused::IdempotencyKeyReused { original_request_id: original.request_id }));
+        }
+        return outcome(original.outcome, true);
+    }
+    let guard = UnderWay::begin(app, &record)?;
+    // The commit and its record finish also where the caller hangs up, so that their retry finds the outcome.
+    let task = tokio::spawn({
+        let app = app.clone();
+        async move {
+            let answer = run(app, asking, command).await;
+            drop(guard);
+            answer
+        }
+    });
+    task.await.unwrap_or_else(|error| Err(Problem::internal(&error)))
+}
+
+async fn run(app: App, asking: crate::runtime::control::Asking, command: Command) -> Result<Changed, Problem> {
+    match app.node.data.control.submit(asking, command).await {
+        Ok((_, applied)) => outcome(applied.outcome, applied.replayed_from.is_some()),
+        Err(SubmitError::Append(error)) => {
+            tracing::warn!(error = %error, "a command could not be appended");
+            Err(Problem::unavailable("overloaded", "the journal did not take the change; try again with the same Idempotency-Key"))
+        }
+        Err(error @ (SubmitError::Fold(_) | SubmitError::Forgotten(_))) => Err(Problem::internal(&error)),
+    }
+}
+
+fn outcome(outcome: Outcome, replayed: bool) -> Result<Changed, Problem> {
+    match outcome {
+        Outcome::Created(resource) => Ok(Changed { resource, created: true, replayed }),
+        Outcome::Done(resource) => Ok(Changed { resource, created: false, replayed }),
+        Outcome::Deleted => Ok(Changed { resource: Resource::None, created: false, replayed }),
+        Outcome::Refused(why) => Err(refused(why)),
+    }
+}
+
+/// What the fold refused, as a problem.
+fn refused(why: Refused) -> Problem {
+    let detail = why.to_string();
+    match why {
+        Refused::NotFound { .. } => Problem::new(StatusCode::NOT_FOUND, "resource_not_found", detail),
+        Refused::Conflict { .. } => Problem::new(StatusCode::CONFLICT, "resource_conflict", detail),
+        Refused::VersionMismatch { current, .. } => {
+            Problem::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail).with("current_version", current)
+        }
+        Refused::LimitReached { .. } => Problem::new(StatusCode::CONFLICT, "limit_reached", detail),
+        Refused::ChannelNotConfigured { .. } => Problem::unprocessable("channel_not_configured", detail),
+        Refused::IdempotencyKeyReused { original_request_id } => {
+            Problem::unprocessable("idempotency_key_reused", detail).with("original_request_id", original_request_id)
+        }
+        Refused::AlreadyInitialised => Problem::new(StatusCode::CONFLICT, "invalid_state", detail),
+    }
+}
+
+/// Reads `Idempotency-Key`: a bare token, or an RFC 9651 string.
+///
+/// # Errors
+/// 400 where it stands twice, is empty, too long or has other characters than visible ASCII.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let invalid = |detail: &str| Problem::bad_request("idempotency_key_invalid", format!("Idempotency-Key: {detail}"));
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(invalid("the header stands more than once"));
+    }
+    let text = value.to_str().map_err(|_| invalid("expected visible ASCII characters"))?.trim();
+    let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    if !(1..=255).contains(&key.len()) || !key.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+        return Err(invalid("expected 1 to 255 visible ASCII characters"));
+    }
+    Ok(Some(key.to_owned()))
+}
+
+fn idempotency(caller: &Caller, sent: Sent<'_>) -> Result<Option<Idempotency>, Problem> {
+    if sent.method == Method::DELETE {
+        return Ok(None);
+    }
+    let Some(key) = idempotency_key(sent.headers)? else { return Ok(None) };
+    let tenant = caller.principal.tenant;
+    let scope = [
+        tenant.workspace.to_string(),
+        tenant.mode.name().to_owned(),
+        caller.principal.lineage.to_string(),
+        sent.method.to_string(),
+        sent.uri.path().to_owned(),
+        key,
+    ];
+    let mut query: Vec<_> = form_urlencoded::parse(sent.uri.query().unwrap_or("").as_bytes()).collect();
+    query.sort();
+    // A value's text is canonical: its members are sorted.
+    let body = serde_json::from_slice::<serde_json::Value>(sent.body).map(|value| value.to_string().into_bytes());
+    let body = body.unwrap_or_else(|_| sent.body.to_vec());
+    let content = super::input::essence(sent.headers).unwrap_or_default();
+    Ok(Some(Idempotency {
+        record: digest(scope.iter().map(String::as_bytes)),
+        fingerprint: digest([content.as_bytes(), format!("{query:?}").as_bytes(), &body].into_iter()),
+    }))
+}
+
+fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Marks an idempotency key as under way, until it is dropped.
+struct UnderWay {
+    app: App,
+    record: String,
+}
+
+impl UnderWay {
+    fn begin(app: &App, idempotency: &Idempotency) -> Result<Self, Problem> {
+        let mut under_way = app.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        match under_way.get(&idempotency.record) {
+            Some(fingerprint) if *fingerprint != idempotency.fingerprint => {
+                Err(refused(Refused::IdempotencyKeyReused { original_request_id: "under way".to_owned() }))
+            }
+            Some(_) => {
+                let detail = "a request with this Idempotency-Key is under way";
+                let problem = Problem::new(StatusCode::CONFLICT, "idempotency_in_progress", detail);
+                Err(Problem { retry_after: Some(1), ..problem }.with("retry_after", 1))
+            }
+            None => {
+                under_way.insert(idempotency.record.clone(), idempotency.fingerprint.clone());
+                Ok(Self { app: app.clone(), record: idempotency.record.clone() })
+            }
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.app.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.record);
+    }
+}

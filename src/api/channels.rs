@@ -1,0 +1,304 @@
+//! Channels: where notifications go. Targets are write-only: what is shown of one is a hint.
+
+use super::answer;
+use super::app::{App, Caller};
+use super::change::{Sent, submit};
+use super::docs::Problems;
+use super::input::{Query, json};
+use super::page::{PARAMETERS, Paging};
+use super::problem::Problem;
+use super::text;
+use crate::domain::control::command::{ChannelDraft, ChannelPatch, Command};
+use crate::domain::control::outcome::Resource;
+use crate::domain::control::resource::{Channel, ChannelKind, Scope};
+use crate::domain::id::ChannelId;
+use crate::notifier::{TargetKind, new_secret};
+use crate::runtime::clock;
+use crate::runtime::dispatcher::Target;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A channel.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ChannelView {
+    id: String,
+    object: &'static str,
+    mode: &'static str,
+    version: u64,
+    /// `slack` or `webhook`.
+    r#type: &'static str,
+    name: String,
+    /// Whether alerts that name only the type go here.
+    default: bool,
+    /// The target with its secret parts left out.
+    hint: String,
+    /// What verifies a webhook's signature; shown once, when it is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+    created_at: String,
+    updated_at: String,
+}
+
+/// A channel to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChannelCreate {
+    /// `slack` or `webhook`.
+    #[schema(value_type = String, pattern = "^(slack|webhook)$")]
+    r#type: ChannelKind,
+    name: String,
+    /// The webhook's URL, or Slack's incoming webhook.
+    url: Option<String>,
+    /// Slack's bot token, instead of a URL; resolved messages then answer in the thread.
+    bot_token: Option<String>,
+    /// The Slack channel that the bot posts to.
+    slack_channel: Option<String>,
+    /// Another base than `https://slack.com/api/`, for Slack-compatible servers that are allow-listed.
+    slack_api_url: Option<String>,
+    #[serde(default)]
+    default: bool,
+}
+
+/// Changes of a channel.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChannelUpdate {
+    name: Option<String>,
+    default: Option<bool>,
+    url: Option<String>,
+    bot_token: Option<String>,
+    slack_channel: Option<String>,
+}
+
+fn view(caller: &Caller, channel: &Channel, secret: Option<String>) -> ChannelView {
+    ChannelView {
+        id: channel.id.to_string(),
+        object: "channel",
+        mode: caller.principal.tenant.mode.name(),
+        version: channel.life.version,
+        r#type: channel.kind.name(),
+        name: channel.name.clone(),
+        default: channel.default,
+        hint: channel.hint.clone(),
+        secret,
+        created_at: channel.life.created_at.to_string(),
+        updated_at: channel.life.updated_at.to_string(),
+    }
+}
+
+/// Vets a target's URL.
+fn vetted(app: &App, pointer: &str, url: &str, kind: TargetKind) -> Result<url::Url, Problem> {
+    app.node.notifier.guard().check_url(url, kind).map_err(|error| {
+        let problem = Problem::invalid(pointer, error.to_string());
+        Problem { code: "target_blocked", ..problem }
+    })
+}
+
+fn target(app: &App, wanted: &ChannelCreate) -> Result<(Target, String), Problem> {
+    match (wanted.r#type, &wanted.url, &wanted.bot_token) {
+        (ChannelKind::Webhook, Some(url), None) => {
+            let url = vetted(app, "/url", url, TargetKind::Webhook)?;
+            let secret = new_secret(clock::random());
+            Ok((Target::Webhook { url: url.to_string(), secrets: vec![secret] }, hint(&url)))
+        }
+        (ChannelKind::Slack, Some(url), None) => {
+            let url = vetted(app, "/url", url, TargetKind::Slack)?;
+            Ok((Target::SlackWebhook { url: url.to_string() }, hint(&url)))
+        }
+        (ChannelKind::Slack, None, Some(token)) => {
+            let channel = wanted.slack_channel.clone().filter(|channel| !channel.is_empty());
+            let channel = channel.ok_or_else(|| Problem::invalid("/slack_channel", "a bot needs the channel to post to"))?;
+            let api = match &wanted.slack_api_url {
+                Some(api) => Some(vetted(app, "/slack_api_url", api, TargetKind::Webhook)?.to_string()),
+                None => None,
+            };
+            let hint = format!("bot in {channel}");
+            Ok((Target::SlackBot { token: token.clone(), channel, api }, hint))
+        }
+        (ChannelKind::Webhook, _, Some(_)) => Err(Problem::invalid("/bot_token", "only Slack has bots")),
+        (ChannelKind::Webhook, None, None) => Err(Problem::invalid("/url", "the field is required")),
+        (ChannelKind::Slack, None, None) => Err(Problem::invalid("/url", "give url (incoming webhook) or bot_token with slack_channel")),
+        (ChannelKind::Slack, Some(_), Some(_)) => Err(Problem::invalid("/bot_token", "give url or bot_token, not both")),
+    }
+}
+
+/// The host, and nothing of a path that may be secret.
+fn hint(url: &url::Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}/…", url.scheme(), url.host_str().unwrap_or(""))
+}
+
+/// Lists channels, newest first.
+#[utoipa::path(
+    get, path = "/v1/channels", tag = "channels",
+    params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
+           ("type" = Option<String>, Query)),
+    responses((status = 200, body = Vec<ChannelView>), Problems), security(("key" = ["read:channels"]))
+)]
+pub(super) async fn list(State(app): State<App>, caller: Caller, uri: Uri, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    caller.require(Scope::ReadChannels)?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["type"]].concat())?;
+    let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let kind = query.read_as("type", "slack or webhook", |text| match text {
+        "slack" => Some(ChannelKind::Slack),
+        "webhook" => Some(ChannelKind::Webhook),
+        _ => None,
+    })?;
+    let state = app.node.data.control.state();
+    let all = state.channels(caller.principal.tenant).rev().filter(|channel| kind.is_none_or(|kind| kind == channel.kind));
+    let items = paging.cut(all.map(|channel| view(&caller, channel, None)), |channel| channel.id.clone());
+    drop(state);
+    Ok(paging.answer(&app, items, |channel, _| channel.id.clone()))
+}
+
+/// Creates a channel. A webhook's secret is in this answer only.
+#[utoipa::path(
+    post, path = "/v1/channels", tag = "channels", request_body = ChannelCreate,
+    responses((status = 201, body = ChannelView), Problems), security(("key" = ["write:channels"]))
+)]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteChannels)?;
+    let wanted: ChannelCreate = json(&headers, &body)?;
+    let name = text::name("/name", wanted.name.clone())?;
+    let (target, hint) = target(&app, &wanted)?;
+    let id = ChannelId(clock::ulid());
+    let sealed = target.seal(&app.node.data.vault, id).map_err(|error| Problem::internal(&error))?;
+    let draft = ChannelDraft { kind: wanted.r#type, name, default: wanted.default, sealed, hint };
+    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
+    let changed = submit(&app, &caller, sent, Command::CreateChannel { id, draft }).await?;
+    answered(&app, &caller, &changed)
+}
+
+/// Shows a channel.
+#[utoipa::path(
+    get, path = "/v1/channels/{id}", tag = "channels", params(("id" = String, Path)),
+    responses((status = 200, body = ChannelView), Problems), security(("key" = ["read:channels"]))
+)]
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::ReadChannels)?;
+    Query::read(query.as_deref(), &[])?;
+    let channel = find(&app, &caller, &id)?;
+    Ok(answer::show(&view(&caller, &channel, None), channel.life.version))
+}
+
+/// Changes a channel (JSON Merge Patch, RFC 7396). A webhook keeps its secret.
+#[utoipa::path(
+    patch, path = "/v1/channels/{id}", tag = "channels", params(("id" = String, Path)), request_body = ChannelUpdate,
+    responses((status = 200, body = ChannelView), Problems), security(("key" = ["write:channels"]))
+)]
+pub(super) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteChannels)?;
+    let wanted: ChannelUpdate = json(&headers, &body)?;
+    let channel = find(&app, &caller, &id)?;
+    let name = wanted.name.clone().map(|name| text::name("/name", name)).transpose()?;
+    let retargets = wanted.url.is_some() || wanted.bot_token.is_some() || wanted.slack_channel.is_some();
+    let target = if retargets { Some(retarget(&app, &channel, &wanted)?) } else { None };
+    let patch = ChannelPatch { name, default: wanted.default, target };
+    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
+    let changed = submit(&app, &caller, sent, Command::UpdateChannel { id: channel.id, patch }).await?;
+    match &changed.resource {
+        Resource::Channel(channel) => Ok(answer::changed(&changed, &view(&caller, channel, None), channel.life.version, "")),
+        _ => Ok(answer::gone()),
+    }
+}
+
+fn retarget(app: &App, channel: &Channel, wanted: &ChannelUpdate) -> Result<(String, String), Problem> {
+    let old = open(app, channel)?;
+    let (target, hint) = match (old, &wanted.url, &wanted.bot_token, &wanted.slack_channel) {
+        (Target::Webhook { secrets, .. }, Some(url), None, None) => {
+            let url = vetted(app, "/url", url, TargetKind::Webhook)?;
+            (Target::Webhook { url: url.to_string(), secrets }, hint(&url))
+        }
+        (Target::SlackWebhook { .. } | Target::SlackBot { .. }, Some(url), None, None) => {
+            let url = vetted(app, "/url", url, TargetKind::Slack)?;
+            (Target::SlackWebhook { url: url.to_string() }, hint(&url))
+        }
+        (Target::SlackBot { token, channel, api }, None, new_token, new_channel) => {
+            let channel = new_channel.clone().unwrap_or(channel);
+            let hint = format!("bot in {channel}");
+            (Target::SlackBot { token: new_token.clone().unwrap_or(token), channel, api }, hint)
+        }
+        (Target::SlackWebhook { .. }, None, Some(token), Some(channel)) => {
+            let hint = format!("bot in {channel}");
+            (Target::SlackBot { token: token.clone(), channel: channel.clone(), api: None }, hint)
+        }
+        (Target::Webhook { .. }, ..) => return Err(Problem::invalid("/bot_token", "a webhook has only a url")),
+        (Target::SlackWebhook { .. } | Target::SlackBot { .. }, ..) => {
+            return Err(Problem::invalid("/bot_token", "give url, or bot_token with slack_channel"));
+        }
+    };
+    let sealed = target.seal(&app.node.data.vault, channel.id).map_err(|error| Problem::internal(&error))?;
+    Ok((sealed, hint))
+}
+
+/// Deletes a channel that no alert names.
+#[utoipa::path(
+    delete, path = "/v1/channels/{id}", tag = "channels", params(("id" = String, Path)),
+    responses((status = 204), Problems), security(("key" = ["write:channels"]))
+)]
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteChannels)?;
+    let channel = find(&app, &caller, &id)?;
+    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &[] };
+    submit(&app, &caller, sent, Command::DeleteChannel { id: channel.id }).await?;
+    Ok(answer::gone())
+}
+
+fn find(app: &App, caller: &Caller, id: &str) -> Result<Channel, Problem> {
+    let id: ChannelId = id.parse().map_err(|_| Problem::not_found("channel"))?;
+    let state = app.node.data.control.state();
+    state.channel(caller.principal.tenant, id).cloned().ok_or_else(|| Problem::not_found("channel"))
+}
+
+fn open(app: &App, channel: &Channel) -> Result<Target, Problem> {
+    Target::open(&app.node.data.vault, channel).map_err(|error| {
+        tracing::error!(channel = %channel.id, error, "a channel's target cannot be opened");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the channel's target cannot be opened")
+    })
+}
+
+/// The secret is read back from what was sealed, so a replay shows the true one.
+fn answered(app: &App, caller: &Caller, changed: &super::change::Changed) -> Result<Response, Problem> {
+    match &changed.resource {
+        Resource::Channel(channel) => {
+            let secret = match open(app, channel)? {
+                Target::Webhook { secrets, .. } => secrets.into_iter().next(),
+                Target::SlackWebhook { .. } | Target::SlackBot { .. } => None,
+            };
+            let location = format!("/v1/channels/{}", channel.id);
+            Ok(answer::changed(changed, &view(caller, channel, secret), channel.life.version, &location))
+        }
+        _ => Ok(answer::gone()),
+    }
+}

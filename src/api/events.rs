@@ -1,0 +1,255 @@
+//! Sending events, and asking whether they are counted.
+
+use super::app::{App, Caller};
+use super::change::idempotency_key;
+use super::docs::Problems;
+use super::input::{Query, essence, within};
+use super::problem::Problem;
+use super::receipt::Receipt;
+use crate::domain::control::resource::Scope;
+use crate::domain::event::{BodyError, ContentKind, Item, Refusal, parse_binary_cloudevent, parse_events};
+use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
+use crate::journal::AppendError;
+use crate::runtime::ingest::{IdSource, Sender};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+const ACCEPTED_TYPES: &str = "application/json, application/cloudevents+json, application/cloudevents-batch+json, application/x-ndjson";
+
+/// What became of the events of a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct IngestAnswer {
+    /// How many were accepted: they are durable.
+    accepted: usize,
+    /// How many were refused.
+    rejected: usize,
+    /// Stands for the accepted events; `usage?after=` waits until they are counted. Absent where none was accepted.
+    receipt: Option<String>,
+    /// The refused events; all of them with `verbose=true`.
+    results: Vec<IngestResult>,
+}
+
+/// What became of one event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct IngestResult {
+    /// Its place in the request, from 0; for NDJSON its line.
+    index: usize,
+    /// Its id, given or made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// `accepted` or `rejected`.
+    status: &'static str,
+    /// Why it was refused, for programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    /// Why it was refused, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// Where in the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<String>,
+}
+
+/// Sends events, in any of the content types: one native event, CloudEvents (structured, batch, or binary by `ce-`
+/// headers), or one event a line.
+#[utoipa::path(
+    post, path = "/v1/events", tag = "events",
+    params(("verbose" = Option<bool>, Query, description = "Lists accepted events too"),
+           ("Idempotency-Key" = Option<String>, Header, description = "Gives events without an id one that a retry repeats")),
+    request_body(content(
+        (serde_json::Value = "application/json"), (serde_json::Value = "application/cloudevents+json"),
+        (serde_json::Value = "application/cloudevents-batch+json"), (String = "application/x-ndjson"))),
+    responses((status = 202, body = IngestAnswer), Problems), security(("key" = ["write:events"]))
+)]
+pub(super) async fn send(
+    State(app): State<App>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteEvents)?;
+    if headers.contains_key("ce-specversion") {
+        return binary(&app, &caller, query.as_deref(), (&headers, &body)).await;
+    }
+    let kind = match essence(&headers).as_deref() {
+        None | Some("application/json") => ContentKind::Native,
+        Some("application/cloudevents+json") => ContentKind::CloudEvent,
+        Some("application/cloudevents-batch+json") => ContentKind::CloudEventBatch,
+        Some("application/x-ndjson" | "application/jsonl" | "application/ndjson") => ContentKind::Lines,
+        Some(other) => return Err(unsupported(other)),
+    };
+    take(&app, &caller, query.as_deref(), (&headers, &body), kind).await
+}
+
+/// Sends a batch of native events: `{"events":[…]}`.
+#[utoipa::path(
+    post, path = "/v1/events/batch", tag = "events",
+    params(("verbose" = Option<bool>, Query, description = "Lists accepted events too"),
+           ("Idempotency-Key" = Option<String>, Header, description = "Gives events without an id one that a retry repeats")),
+    request_body(content((serde_json::Value = "application/json"))),
+    responses((status = 202, body = IngestAnswer), Problems), security(("key" = ["write:events"]))
+)]
+pub(super) async fn send_batch(
+    State(app): State<App>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteEvents)?;
+    match essence(&headers).as_deref() {
+        None | Some("application/json") => {}
+        Some(other) => return Err(unsupported(other)),
+    }
+    take(&app, &caller, query.as_deref(), (&headers, &body), ContentKind::NativeBatch).await
+}
+
+fn unsupported(found: &str) -> Problem {
+    let detail = format!("{found} is not read here; send one of {ACCEPTED_TYPES}");
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail).with("accept_post", ACCEPTED_TYPES)
+}
+
+async fn take(
+    app: &App,
+    caller: &Caller,
+    query: Option<&str>,
+    (headers, body): (&HeaderMap, &Bytes),
+    kind: ContentKind,
+) -> Result<Response, Problem> {
+    let limit = if kind == ContentKind::Lines { NDJSON_BODY_BYTES_MAX } else { JSON_BODY_BYTES_MAX };
+    within(body, limit)?;
+    let items = parse_events(body, kind).map_err(|error| match error {
+        BodyError::Malformed { detail } => Problem::bad_request("malformed_json", detail),
+        BodyError::TooMany { limit, .. } => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "batch_too_large", error.to_string()).with("limit", limit)
+        }
+    })?;
+    ingest(app, caller, query, headers, items).await
+}
+
+async fn binary(
+    app: &App,
+    caller: &Caller,
+    query: Option<&str>,
+    (headers, body): (&HeaderMap, &Bytes),
+) -> Result<Response, Problem> {
+    within(body, crate::domain::limits::EVENT_BYTES_MAX)?;
+    let attributes: Vec<(String, Vec<u8>)> = headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().strip_prefix("ce-")?.to_owned(), value.as_bytes().to_vec())))
+        .collect();
+    let event = parse_binary_cloudevent(&attributes, body);
+    ingest(app, caller, query, headers, vec![Item { index: 0, bytes: body, event }]).await
+}
+
+async fn ingest(
+    app: &App,
+    caller: &Caller,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    items: Vec<Item<'_>>,
+) -> Result<Response, Problem> {
+    let query = Query::read(query, &["verbose"])?;
+    let verbose = query.read_as("verbose", "true or false", |text| text.parse().ok())?.unwrap_or(false);
+    let ids = match idempotency_key(headers)? {
+        Some(key) => IdSource::Derived { lineage: caller.principal.lineage.to_string(), key },
+        None => IdSource::Fresh,
+    };
+    let sender = Sender { tenant: caller.principal.tenant, ids, backfill: false };
+    let mut results = Vec::new();
+    let prepared = {
+        let mut batch = app.node.ingest.batch(&sender);
+        if verbose {
+            batch = batch.keeping_ids();
+        }
+        for item in items {
+            let taken = item.event.and_then(|event| batch.push(item.index, item.bytes, &event));
+            if let Err(refusal) = taken {
+                results.push(rejected(item.index, refusal));
+            }
+        }
+        batch.finish()
+    };
+    let (accepted, rejected) = (prepared.accepted, results.len());
+    crate::telemetry::counter("highwater_events_ingested_total", &[("result", "accepted")], accepted as u64);
+    crate::telemetry::counter("highwater_events_ingested_total", &[("result", "rejected")], rejected as u64);
+    results.extend(prepared.ids.iter().map(|(index, id)| IngestResult {
+        index: *index,
+        id: Some(id.clone()),
+        status: "accepted",
+        code: None,
+        detail: None,
+        pointer: None,
+    }));
+    results.sort_by_key(|result| result.index);
+    if accepted == 0 && rejected > 0 {
+        let answer = IngestAnswer { accepted, rejected, receipt: None, results };
+        let mut problem = Problem::unprocessable("batch_rejected", format!("none of the {rejected} events was accepted"));
+        if let Ok(serde_json::Value::Object(members)) = serde_json::to_value(&answer) {
+            problem.members.extend(members);
+        }
+        return Err(problem);
+    }
+    let positions = app.node.ingest.append(prepared).await.map_err(not_appended)?;
+    let receipt = Some(Receipt(positions)).filter(|receipt| !receipt.0.is_empty()).map(|receipt| receipt.to_string());
+    let answer = IngestAnswer { accepted, rejected, receipt, results };
+    Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+}
+
+fn rejected(index: usize, refusal: Refusal) -> IngestResult {
+    IngestResult {
+        index,
+        id: None,
+        status: "rejected",
+        code: Some(refusal.code.text()),
+        detail: Some(refusal.detail),
+        pointer: refusal.pointer,
+    }
+}
+
+/// 503: any part of the events may be in; ids make the retry safe.
+pub(super) fn not_appended(error: AppendError) -> Problem {
+    tracing::warn!(error = %error, "events could not be appended");
+    match error {
+        AppendError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", error.to_string()),
+        AppendError::Overloaded { .. } | AppendError::Storage { .. } | AppendError::Closed => Problem::unavailable(
+            "overloaded",
+            "the journal did not take all events; send them again: those with an id, or under an Idempotency-Key, count once",
+        ),
+    }
+}
+
+/// Whether events are counted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReceiptAnswer {
+    /// The receipt.
+    receipt: String,
+    /// Whether every answer includes the events.
+    applied: bool,
+}
+
+/// Tells whether the events of a receipt are counted.
+#[utoipa::path(
+    get, path = "/v1/receipts/{receipt}", tag = "events", params(("receipt" = String, Path)),
+    responses((status = 200, body = ReceiptAnswer), Problems), security(("key" = ["write:events"]))
+)]
+pub(super) async fn receipt(
+    State(app): State<App>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    Path(receipt): Path<String>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteEvents)?;
+    Query::read(query.as_deref(), &[])?;
+    let read = Receipt::parse(&receipt).ok_or_else(|| Problem::not_found("receipt"))?;
+    let applied = read.is_applied(&app).await?;
+    let mut response = Json(ReceiptAnswer { receipt, applied }).into_response();
+    response.headers_mut().insert("x-mode", HeaderValue::from_static(caller.principal.tenant.mode.name()));
+    Ok(response)
+}

@@ -1,0 +1,163 @@
+//! Reading requests: JSON bodies with exact faults, query strings without unknown names.
+
+use super::problem::{Fault, Problem};
+use crate::domain::id::{AccountId, MetricName};
+use crate::domain::limits::JSON_BODY_BYTES_MAX;
+use crate::domain::time::Timestamp;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+
+/// Reads a JSON body.
+///
+/// # Errors
+/// 413 where it is too large, 415 where it is declared as something else, 400 where it is not JSON, 422 where a field is
+/// unknown or wrong.
+pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Problem> {
+    let declared = essence(headers);
+    if !matches!(declared.as_deref(), None | Some("application/json" | "application/merge-patch+json")) {
+        let detail = format!("{} is not read here; send application/json", declared.unwrap_or_default());
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+    }
+    within(body, JSON_BODY_BYTES_MAX)?;
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_problem(&error))?;
+    deserializer.end().map_err(|error| Problem::bad_request("malformed_json", error.to_string()))?;
+    Ok(value)
+}
+
+/// Makes sure that a body is not too large.
+///
+/// # Errors
+/// 413 where it is.
+pub(super) fn within(body: &[u8], limit: usize) -> Result<(), Problem> {
+    if body.len() <= limit {
+        return Ok(());
+    }
+    let detail = format!("the body has {} bytes, at most {limit} are taken", body.len());
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail).with("limit", limit))
+}
+
+/// The content type without its parameters, in lower case.
+pub(super) fn essence(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or("").trim().to_ascii_lowercase())
+}
+
+fn json_problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let inner = error.inner();
+    if inner.is_syntax() || inner.is_eof() || inner.is_io() {
+        return Problem::bad_request("malformed_json", inner.to_string());
+    }
+    let path = error.path().to_string();
+    let mut pointer = String::new();
+    for segment in path.split('.').filter(|segment| *segment != "." && !segment.is_empty()) {
+        pointer.push('/');
+        pointer.push_str(&segment.replace('[', "/").replace(']', ""));
+    }
+    let detail = inner.to_string();
+    let code = if detail.starts_with("unknown field") { "unknown_field" } else { "validation_failed" };
+    let fault = Fault { pointer, code: code.to_owned(), detail: detail.clone(), ..Fault::default() };
+    Problem { errors: vec![fault], ..Problem::unprocessable(code, detail) }
+}
+
+/// Tells an absent field from one that is `null`.
+///
+/// # Errors
+/// Where the value is wrong.
+pub(super) fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// A query string whose names are all known.
+#[derive(Debug, Default)]
+pub(super) struct Query {
+    values: BTreeMap<String, Vec<String>>,
+}
+
+impl Query {
+    /// Reads a query string.
+    ///
+    /// # Errors
+    /// 400 where a name is not among those that are known.
+    pub(super) fn read(raw: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+        let mut query = Self::default();
+        for (name, value) in form_urlencoded::parse(raw.unwrap_or("").as_bytes()) {
+            if !known.contains(&name.as_ref()) {
+                let detail = format!("unknown parameter {name}; known are {}", known.join(", "));
+                return Err(Problem::bad_request("unknown_parameter", detail).with("param", name.into_owned()));
+            }
+            query.values.entry(name.into_owned()).or_default().push(value.into_owned());
+        }
+        Ok(query)
+    }
+
+    /// All values of a name.
+    pub(super) fn all(&self, name: &str) -> &[String] {
+        self.values.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The value of a name that may stand once.
+    ///
+    /// # Errors
+    /// 400 where it stands more often.
+    pub(super) fn one(&self, name: &str) -> Result<Option<&str>, Problem> {
+        match self.all(name) {
+            [] => Ok(None),
+            [value] => Ok(Some(value)),
+            [_, _, ..] => Err(parameter(name, "it stands more than once")),
+        }
+    }
+
+    /// The value of a name, read as `T`.
+    ///
+    /// # Errors
+    /// 400 where it is wrong, with what was expected.
+    pub(super) fn read_as<T>(&self, name: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Problem> {
+        match self.one(name)? {
+            None => Ok(None),
+            Some(text) => match read(text) {
+                Some(value) => Ok(Some(value)),
+                None => Err(parameter(name, format!("{text:?} is not valid, expected {expected}"))),
+            },
+        }
+    }
+
+    /// An instant.
+    ///
+    /// # Errors
+    /// 400 where it is none.
+    pub(super) fn instant(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+        self.read_as(name, "an RFC 3339 time such as 2026-11-24T08:00:00Z", Timestamp::parse)
+    }
+
+    /// A metric.
+    ///
+    /// # Errors
+    /// 400 where it is none.
+    pub(super) fn metric(&self, name: &str) -> Result<Option<MetricName>, Problem> {
+        self.read_as(name, MetricName::EXPECTED, |text| MetricName::new(text).ok())
+    }
+
+    /// An account.
+    ///
+    /// # Errors
+    /// 400 where it is none.
+    pub(super) fn account(&self, name: &str) -> Result<Option<AccountId>, Problem> {
+        self.read_as(name, AccountId::EXPECTED, |text| AccountId::new(text).ok())
+    }
+
+    /// The names and values that filter, for binding a cursor to them.
+    pub(super) fn filters(&self) -> String {
+        let filters = self.values.iter().filter(|(name, _)| !matches!(name.as_str(), "page" | "page_size" | "cursor"));
+        filters.map(|(name, values)| format!("{name}={}&", values.join(","))).collect()
+    }
+}
+
+/// 400 for one parameter.
+pub(super) fn parameter(name: &str, detail: impl Into<String>) -> Problem {
+    let detail = detail.into();
+    Problem::bad_request("invalid_parameter", format!("{name}: {detail}")).with("param", name)
+}

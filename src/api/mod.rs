@@ -1,0 +1,31 @@
+//! The REST API: thin handlers, one file a noun. A handler extracts, asks a handle, renders.
+//!
+//! [`problem`] is the one renderer of errors, [`change`] the one way to change the control plane, [`page`] the one way
+//! to list.
+
+mod answer;
+mod app;
+mod change;
+mod docs;
+mod input;
+mod page;
+mod problem;
+mod receipt;
+mod router;
+mod server;
+mod text;
+
+mod accounts;
+mod alert_input;
+mod alerts;
+mod channels;
+mod events;
+mod metrics;
+mod operations;
+mod quarantine;
+mod quotas;
+mod usage;
+
+pub use app::App;
+pub use router::{admin_router, openapi, public_router};
+pub use server::{ServeError, Server, bind};

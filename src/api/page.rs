@@ -1,0 +1,171 @@
+//! Pages and cursors, the same on every list.
+
+use super::app::{App, Caller};
+use super::input::{Query, parameter};
+use super::problem::Problem;
+use crate::domain::limits::{PAGE_REACH_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+use axum::Json;
+use axum::http::HeaderValue;
+use axum::http::header::LINK;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+/// The parameters that every list takes.
+pub(super) const PARAMETERS: [&str; 3] = ["page", "page_size", "cursor"];
+const MAC_BYTES: usize = 8;
+
+/// Where in a list a request stands.
+#[derive(Clone, Debug)]
+pub(super) struct Paging {
+    /// Counts from 1.
+    pub page: usize,
+    /// Items of a page.
+    pub size: usize,
+    /// The key of the last item before this page, from a cursor.
+    pub after: Option<String>,
+    by_cursor: bool,
+    filters: String,
+    path: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Cursor {
+    v: u8,
+    k: String,
+    p: usize,
+    s: usize,
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize)]
+struct Page<T> {
+    items: Vec<T>,
+    page: usize,
+    page_size: usize,
+    has_more: bool,
+    next_cursor: Option<String>,
+}
+
+impl Paging {
+    /// Reads where a request stands.
+    ///
+    /// # Errors
+    /// 400 where a parameter is out of range, or the cursor is not one of ours for this list.
+    pub(super) fn read(app: &App, caller: &Caller, path: &str, query: &Query) -> Result<Self, Problem> {
+        let number = |name: &str, most: usize| {
+            let read = |text: &str| text.parse().ok().filter(|n| (1..=most).contains(n));
+            query.read_as(name, &format!("a whole number from 1 to {most}"), read)
+        };
+        let size = number("page_size", PAGE_SIZE_MAX)?;
+        let page = number("page", usize::MAX)?;
+        let filters = format!("{}|{path}|{}", caller.principal.tenant.workspace, query.filters());
+        let mut paging = Self {
+            page: page.unwrap_or(1),
+            size: size.unwrap_or(PAGE_SIZE_DEFAULT),
+            after: None,
+            by_cursor: false,
+            filters,
+            path: format!("{path}?{}", query.filters()),
+        };
+        if let Some(text) = query.one("cursor")? {
+            if page.is_some() {
+                return Err(parameter("cursor", "give page or cursor, not both"));
+            }
+            let cursor = paging.open(app, text).ok_or_else(|| {
+                Problem::bad_request("invalid_cursor", "the cursor is not one of this list with these filters; begin anew without it")
+            })?;
+            paging.page = cursor.p;
+            paging.size = size.unwrap_or(cursor.s);
+            paging.after = Some(cursor.k);
+            paging.by_cursor = true;
+        }
+        if !paging.by_cursor && paging.page.saturating_mul(paging.size) > PAGE_REACH_MAX {
+            let detail = format!("pages reach {PAGE_REACH_MAX} items; go on with cursor");
+            return Err(Problem::bad_request("page_out_of_range", detail));
+        }
+        Ok(paging)
+    }
+
+    /// How many items to pass over where the list is asked by number.
+    pub(super) fn offset(&self) -> usize {
+        match self.after.as_deref().map(str::parse) {
+            Some(Ok(offset)) => offset,
+            Some(Err(_)) | None => (self.page - 1) * self.size,
+        }
+    }
+
+    /// Cuts a page out of a whole list; `key` names an item for the cursor.
+    pub(super) fn cut<T>(&self, items: impl Iterator<Item = T>, key: impl Fn(&T) -> String) -> Vec<T> {
+        let Some(after) = self.after.as_deref() else {
+            return items.skip((self.page - 1) * self.size).take(self.size + 1).collect();
+        };
+        // The list may have lost the item that the cursor names, so its place is found by order, not by equality.
+        let mut items = items.peekable();
+        let ascending = {
+            let first = items.peek().map(&key);
+            first.is_some_and(|first| first.as_str() <= after)
+        };
+        let behind = |item: &T| {
+            let own = key(item);
+            if ascending { own.as_str() > after } else { own.as_str() < after }
+        };
+        items.skip_while(|item| !behind(item)).take(self.size + 1).collect()
+    }
+
+    /// Answers with a page; `items` may hold one more than its size, `key` names the last one shown.
+    pub(super) fn answer<T: Serialize>(&self, app: &App, mut items: Vec<T>, key: impl Fn(&T, usize) -> String) -> Response {
+        let has_more = items.len() > self.size;
+        items.truncate(self.size);
+        let last = items.last().map(|item| key(item, self.offset() + items.len()));
+        let next_cursor = last.filter(|_| has_more).map(|key| self.seal(app, key));
+        let links = self.links(has_more, next_cursor.as_deref());
+        let body = Page { items, page: self.page, page_size: self.size, has_more, next_cursor };
+        let mut response = Json(body).into_response();
+        if let Ok(value) = HeaderValue::from_str(&links) {
+            response.headers_mut().insert(LINK, value);
+        }
+        response
+    }
+
+    fn links(&self, has_more: bool, next_cursor: Option<&str>) -> String {
+        let (path, size) = (&self.path, self.size);
+        let mut links = vec![format!("<{path}page=1&page_size={size}>; rel=\"first\"")];
+        if self.page > 1 && !self.by_cursor {
+            links.push(format!("<{path}page={}&page_size={size}>; rel=\"prev\"", self.page - 1));
+        }
+        match next_cursor {
+            Some(cursor) if self.by_cursor => links.push(format!("<{path}cursor={cursor}>; rel=\"next\"")),
+            _ if has_more => links.push(format!("<{path}page={}&page_size={size}>; rel=\"next\"", self.page + 1)),
+            _ => {}
+        }
+        links.join(", ")
+    }
+
+    fn seal(&self, app: &App, key: String) -> String {
+        let cursor = Cursor { v: 1, k: key, p: self.page + 1, s: self.size };
+        let mut bytes = serde_json::to_vec(&cursor).unwrap_or_default();
+        let mac = self.mac(app, &bytes);
+        bytes.extend_from_slice(&mac);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn open(&self, app: &App, text: &str) -> Option<Cursor> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (json, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC_BYTES)?)?;
+        let genuine = subtle::ConstantTimeEq::ct_eq(self.mac(app, json).as_slice(), mac);
+        let cursor: Cursor = serde_json::from_slice(json).ok()?;
+        (bool::from(genuine) && cursor.v == 1 && (1..=PAGE_SIZE_MAX).contains(&cursor.s) && cursor.p > 0).then_some(cursor)
+    }
+
+    fn mac(&self, app: &App, json: &[u8]) -> Vec<u8> {
+        // HMAC takes keys of any length.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&app.cursor_key) else { return Vec::new() };
+        mac.update(self.filters.as_bytes());
+        mac.update(json);
+        mac.finalize().into_bytes().iter().copied().take(MAC_BYTES).collect()
+    }
+}

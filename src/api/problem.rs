@@ -1,0 +1,193 @@
+//! The one renderer of errors: RFC 9457 problem details with a frozen `code`.
+
+use super::docs::DOCS_ERRORS;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+/// An error as callers see it. It never holds a secret or another tenant's data.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// What it is, for programs.
+    pub code: &'static str,
+    /// What it is, for people.
+    pub detail: String,
+    /// The single faults.
+    pub errors: Vec<Fault>,
+    /// Members of their own.
+    pub members: Map<String, Value>,
+    /// Seconds to wait before another try.
+    pub retry_after: Option<u32>,
+    /// A `WWW-Authenticate` challenge.
+    pub challenge: Option<String>,
+}
+
+/// One fault of a request.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub(super) struct Fault {
+    /// Where in the body, as a JSON pointer.
+    pub pointer: String,
+    /// What it is, for programs.
+    pub code: String,
+    /// What it is, for people.
+    pub detail: String,
+    /// Where in the value it begins, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<usize>,
+    /// How many bytes it covers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<usize>,
+    /// What would be right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// Problem details (RFC 9457), as every answer but 2xx carries them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ProblemBody {
+    /// The documentation of the code.
+    pub r#type: String,
+    /// The status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened.
+    pub detail: String,
+    /// The path of the request.
+    pub instance: String,
+    /// What it is, for programs; part of the API.
+    pub code: String,
+    /// The request, for the logs.
+    pub request_id: String,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// The single faults, at most 20.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Fault>,
+}
+
+impl Problem {
+    /// Makes a problem.
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            members: Map::new(),
+            retry_after: None,
+            challenge: None,
+        }
+    }
+
+    /// 400 with a code of its own.
+    pub(super) fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// 422 with a code of its own.
+    pub(super) fn unprocessable(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+    }
+
+    /// 422 for one field.
+    pub(super) fn invalid(pointer: &str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let fault = Fault {
+            pointer: pointer.to_owned(),
+            code: "validation_failed".to_owned(),
+            detail: detail.clone(),
+            ..Fault::default()
+        };
+        Self { errors: vec![fault], ..Self::unprocessable("validation_failed", format!("{pointer}: {detail}")) }
+    }
+
+    /// 404 for a resource.
+    pub(super) fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "resource_not_found", format!("there is no such {what}"))
+    }
+
+    /// 503 that is worth another try.
+    pub(super) fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+    }
+
+    /// 500; the cause goes to the log, not to the caller.
+    pub(super) fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = %crate::telemetry::chain(error), "a request failed on our side");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "something failed on our side; nothing was changed")
+    }
+
+    /// Adds a member.
+    #[must_use]
+    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Makes the problem that a bare status stands for.
+    pub(super) fn of_status(status: StatusCode) -> Self {
+        let (code, detail) = match status {
+            StatusCode::BAD_REQUEST => ("invalid_parameter", "the request cannot be read"),
+            StatusCode::NOT_FOUND => ("route_not_found", "there is no such path; see /docs"),
+            StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "the path exists, but not with this method; see Allow"),
+            StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request did not arrive in time"),
+            StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "the body is too large"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => ("unsupported_encoding", "the body's encoding is not supported; send it plain or with gzip"),
+            StatusCode::UNPROCESSABLE_ENTITY => ("validation_failed", "the request is not valid"),
+            StatusCode::SERVICE_UNAVAILABLE => ("overloaded", "try again soon"),
+            _ => ("internal_error", "something failed on our side"),
+        };
+        Self::new(status, code, detail)
+    }
+
+    fn retryable(&self) -> bool {
+        self.status.is_server_error()
+            || self.status == StatusCode::TOO_MANY_REQUESTS
+            || matches!(self.code, "idempotency_in_progress" | "request_timeout")
+    }
+
+    /// Renders the problem for a request.
+    pub(super) fn render(self, request_id: &str, path: &str) -> Response {
+        let retryable = self.retryable();
+        let body = ProblemBody {
+            r#type: format!("{DOCS_ERRORS}#{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            instance: path.to_owned(),
+            code: self.code.to_owned(),
+            request_id: request_id.to_owned(),
+            retryable,
+            errors: self.errors.into_iter().take(crate::domain::limits::PROBLEM_ERRORS_MAX).collect(),
+        };
+        let mut json = serde_json::to_value(&body).unwrap_or_default();
+        if let Some(object) = json.as_object_mut() {
+            object.extend(self.members);
+        }
+        let mut response = (self.status, json.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if let Some(challenge) = self.challenge.and_then(|challenge| HeaderValue::from_str(&challenge).ok()) {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+/// The problem travels in the extensions; the outermost layer renders it with the request's id.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -1,0 +1,176 @@
+//! The quarantine: events that were set aside, to be sent in again or given up.
+
+use super::app::{App, Caller};
+use super::docs::Problems;
+use super::events::not_appended;
+use super::input::{Query, json};
+use super::page::{PARAMETERS, Paging};
+use super::problem::Problem;
+use super::receipt::{Receipt, store_away};
+use crate::domain::control::resource::Scope;
+use crate::domain::event::parse_line;
+use crate::domain::id::{Log, QuarantineId};
+use crate::domain::partition::effect::{QuarantineRow, QuarantineStatus};
+use crate::domain::partition::fact::Note;
+use crate::runtime::ingest::{IdSource, Sender};
+use crate::store::{QuarantineEntry, QuarantineQuery};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A quarantined event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct QuarantineView {
+    id: String,
+    object: &'static str,
+    mode: &'static str,
+    /// `open`, `replayed` or `discarded`.
+    status: &'static str,
+    code: String,
+    detail: String,
+    account_id: Option<String>,
+    /// The event as it came.
+    body: String,
+    at: String,
+    /// Stands for the event that was sent in again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<String>,
+}
+
+/// How an event is sent in again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ReplayBody {
+    /// The event, corrected; the kept one where absent.
+    #[schema(value_type = Option<Object>)]
+    event: Option<Box<serde_json::value::RawValue>>,
+    /// Takes an event of any age: it counts and fires nothing.
+    accept_late: bool,
+}
+
+fn view(caller: &Caller, row: &QuarantineRow, receipt: Option<String>) -> QuarantineView {
+    QuarantineView {
+        id: row.id.to_string(),
+        object: "quarantined_event",
+        mode: caller.principal.tenant.mode.name(),
+        status: row.status.name(),
+        code: row.code.clone(),
+        detail: row.detail.clone(),
+        account_id: row.account.as_ref().map(ToString::to_string),
+        body: row.body.clone(),
+        at: row.at.to_string(),
+        receipt,
+    }
+}
+
+/// Lists quarantined events, newest first.
+#[utoipa::path(
+    get, path = "/v1/quarantine", tag = "quarantine",
+    params(("status" = Option<String>, Query), ("code" = Option<String>, Query), ("account_id" = Option<String>, Query),
+           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Vec<QuarantineView>), Problems), security(("key" = ["read:events"]))
+)]
+pub(super) async fn list(State(app): State<App>, caller: Caller, uri: Uri, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    caller.require(Scope::ReadEvents)?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["status", "code", "account_id"]].concat())?;
+    let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let all = [QuarantineStatus::Open, QuarantineStatus::Replayed, QuarantineStatus::Discarded];
+    let asked = QuarantineQuery {
+        tenant: caller.principal.tenant,
+        id: None,
+        status: query.read_as("status", "open, replayed or discarded", |text| all.into_iter().find(|s| s.name() == text))?,
+        code: query.one("code")?.map(str::to_owned),
+        account: query.account("account_id")?,
+        offset: paging.offset(),
+        limit: paging.size + 1,
+    };
+    let entries = app.node.data.store.quarantine(asked).await.map_err(store_away)?;
+    let items = entries.iter().map(|entry| view(&caller, &entry.row, None)).collect();
+    Ok(paging.answer(&app, items, |_: &QuarantineView, offset| offset.to_string()))
+}
+
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<QuarantineEntry, Problem> {
+    let id: QuarantineId = id.parse().map_err(|_| Problem::not_found("quarantined event"))?;
+    let asked = QuarantineQuery {
+        tenant: caller.principal.tenant,
+        id: Some(id),
+        status: None,
+        code: None,
+        account: None,
+        offset: 0,
+        limit: 1,
+    };
+    let found = app.node.data.store.quarantine(asked).await.map_err(store_away)?.into_iter().next();
+    let entry = found.ok_or_else(|| Problem::not_found("quarantined event"))?;
+    match entry.row.status {
+        QuarantineStatus::Open => Ok(entry),
+        QuarantineStatus::Replayed | QuarantineStatus::Discarded => {
+            let detail = format!("the event is {} already", entry.row.status.name());
+            Err(Problem::new(StatusCode::CONFLICT, "invalid_state", detail))
+        }
+    }
+}
+
+async fn settle(app: &App, entry: QuarantineEntry, status: QuarantineStatus) -> Result<QuarantineRow, Problem> {
+    let row = QuarantineRow { status, ..entry.row };
+    let log = Log::Partition(entry.partition);
+    let note = Note::QuarantineSettled { row: row.clone() };
+    let stamps = app.node.data.journal.append(vec![(log, Bytes::from(note.encode()))]).await.map_err(not_appended)?;
+    let receipt = Receipt(stamps.into_iter().map(|stamp| (log, stamp.position)).collect());
+    receipt.wait(app).await?;
+    Ok(row)
+}
+
+/// Sends a quarantined event in again: corrected, or as it is with `accept_late`.
+#[utoipa::path(
+    post, path = "/v1/quarantine/{id}/replay", tag = "quarantine", params(("id" = String, Path)),
+    request_body = Option<ReplayBody>,
+    responses((status = 200, body = QuarantineView), Problems), security(("key" = ["write:events"]))
+)]
+pub(super) async fn replay(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteEvents)?;
+    let wanted: ReplayBody = if body.is_empty() { ReplayBody::default() } else { json(&headers, &body)? };
+    let entry = find(&app, &caller, &id).await?;
+    let bytes = wanted.event.as_ref().map_or(entry.row.body.as_str(), |event| event.get()).to_owned();
+    let receipt = {
+        // A repeated replay finds the same id, so that it counts once.
+        let ids = IdSource::Derived { lineage: "quarantine".to_owned(), key: entry.row.id.to_string() };
+        let sender = Sender { tenant: caller.principal.tenant, ids, backfill: wanted.accept_late };
+        let prepared = {
+            let mut batch = app.node.ingest.batch(&sender);
+            let event = parse_line(bytes.as_bytes()).map_err(|refusal| refused(&refusal))?;
+            batch.push(0, bytes.as_bytes(), &event).map_err(|refusal| refused(&refusal))?;
+            batch.finish()
+        };
+        Receipt(app.node.ingest.append(prepared).await.map_err(not_appended)?).to_string()
+    };
+    let row = settle(&app, entry, QuarantineStatus::Replayed).await?;
+    Ok(Json(view(&caller, &row, Some(receipt))).into_response())
+}
+
+fn refused(refusal: &crate::domain::event::Refusal) -> Problem {
+    let pointer = format!("/event{}", refusal.pointer.as_deref().unwrap_or(""));
+    Problem::invalid(&pointer, format!("{}: {}", refusal.code.text(), refusal.detail))
+}
+
+/// Gives a quarantined event up.
+#[utoipa::path(
+    post, path = "/v1/quarantine/{id}/discard", tag = "quarantine", params(("id" = String, Path)),
+    responses((status = 200, body = QuarantineView), Problems), security(("key" = ["write:events"]))
+)]
+pub(super) async fn discard(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+    caller.require(Scope::WriteEvents)?;
+    let entry = find(&app, &caller, &id).await?;
+    let row = settle(&app, entry, QuarantineStatus::Discarded).await?;
+    Ok(Json(view(&caller, &row, None)).into_response())
+}

@@ -1,0 +1,159 @@
+//! Quotas: how much of a metric an account may use in a period.
+
+use super::answer;
+use super::app::{App, Caller};
+use super::change::{Sent, submit};
+use super::docs::Problems;
+use super::input::{Query, json};
+use super::page::{PARAMETERS, Paging};
+use super::problem::Problem;
+use crate::domain::control::command::Command;
+use crate::domain::control::outcome::Resource;
+use crate::domain::control::resource::{QuotaRecord, Scope};
+use crate::domain::definition::{Fold, Quota};
+use crate::domain::id::{AccountScope, MetricName};
+use crate::domain::quantity::{Quantity, exact};
+use crate::domain::time::Period;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A quota.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct QuotaView {
+    object: &'static str,
+    mode: &'static str,
+    version: u64,
+    /// The account, or `*`: the default of all.
+    account_id: String,
+    metric: String,
+    #[serde(with = "exact")]
+    #[schema(value_type = f64)]
+    limit: Quantity,
+    /// `hour`, `day`, `week` (from Monday) or `month`, in UTC.
+    period: &'static str,
+    /// `sum`, `max` or `last`.
+    aggregate: &'static str,
+    created_at: String,
+    updated_at: String,
+}
+
+/// A quota to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QuotaPut {
+    #[serde(with = "exact")]
+    #[schema(value_type = f64, minimum = 0)]
+    limit: Quantity,
+    #[schema(value_type = String, pattern = "^(hour|day|week|month)$")]
+    period: Period,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^(sum|max|last)$")]
+    aggregate: Fold,
+}
+
+fn view(caller: &Caller, record: &QuotaRecord) -> QuotaView {
+    QuotaView {
+        object: "quota",
+        mode: caller.principal.tenant.mode.name(),
+        version: record.life.version,
+        account_id: record.account.to_string(),
+        metric: record.metric.to_string(),
+        limit: record.quota.limit,
+        period: record.quota.period.name(),
+        aggregate: record.quota.aggregate.name(),
+        created_at: record.life.created_at.to_string(),
+        updated_at: record.life.updated_at.to_string(),
+    }
+}
+
+fn scope(text: &str) -> Result<AccountScope, Problem> {
+    AccountScope::try_from(text.to_owned()).map_err(|_| Problem::not_found("account"))
+}
+
+fn metric(text: &str) -> Result<MetricName, Problem> {
+    MetricName::new(text).map_err(|_| super::input::parameter("metric", format!("expected {}", MetricName::EXPECTED)))
+}
+
+/// Lists the quotas that were set on an account, or on all (`*`).
+#[utoipa::path(
+    get, path = "/v1/accounts/{account_id}/quotas", tag = "accounts", params(("account_id" = String, Path)),
+    responses((status = 200, body = Vec<QuotaView>), Problems), security(("key" = ["read:accounts"]))
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    Path(account): Path<String>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::ReadAccounts)?;
+    let query = Query::read(query.as_deref(), &PARAMETERS)?;
+    let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let scope = scope(&account)?;
+    if let AccountScope::One(account) = &scope {
+        super::accounts::find(&app, &caller, account.as_str()).await?;
+    }
+    let state = app.node.data.control.state();
+    let all = state.quotas_of(caller.principal.tenant, &scope).map(|record| view(&caller, record));
+    let items = paging.cut(all, |quota| quota.metric.clone());
+    drop(state);
+    Ok(paging.answer(&app, items, |quota, _| quota.metric.clone()))
+}
+
+/// Sets a quota; makes the account known.
+#[utoipa::path(
+    put, path = "/v1/accounts/{account_id}/quotas/{metric}", tag = "accounts", request_body = QuotaPut,
+    params(("account_id" = String, Path, description = "An account, or * for all"), ("metric" = String, Path)),
+    responses((status = 200, body = QuotaView), (status = 201, body = QuotaView), Problems), security(("key" = ["write:accounts"]))
+)]
+pub(super) async fn put(
+    State(app): State<App>,
+    caller: Caller,
+    Path((account, metric_name)): Path<(String, String)>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteAccounts)?;
+    let wanted: QuotaPut = json(&headers, &body)?;
+    if wanted.limit.is_negative() {
+        return Err(Problem::invalid("/limit", "a limit is zero or more"));
+    }
+    let quota = Quota { limit: wanted.limit, period: wanted.period, aggregate: wanted.aggregate };
+    let command = Command::PutQuota { account: scope(&account)?, metric: metric(&metric_name)?, quota };
+    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
+    let changed = submit(&app, &caller, sent, command).await?;
+    match &changed.resource {
+        Resource::Quota(record) => {
+            let location = format!("/v1/accounts/{account}/quotas/{metric_name}");
+            Ok(answer::changed(&changed, &view(&caller, record), record.life.version, &location))
+        }
+        _ => Ok(answer::gone()),
+    }
+}
+
+/// Removes a quota.
+#[utoipa::path(
+    delete, path = "/v1/accounts/{account_id}/quotas/{metric}", tag = "accounts",
+    params(("account_id" = String, Path), ("metric" = String, Path)),
+    responses((status = 204), Problems), security(("key" = ["write:accounts"]))
+)]
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Path((account, metric_name)): Path<(String, String)>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteAccounts)?;
+    let command = Command::DeleteQuota { account: scope(&account)?, metric: metric(&metric_name)? };
+    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &[] };
+    submit(&app, &caller, sent, command).await?;
+    Ok(answer::gone())
+}

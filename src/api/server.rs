@@ -1,0 +1,102 @@
+//! The accept loop: bounded connections, a time limit on request heads, an orderly end.
+
+use crate::domain::limits::{CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT};
+use crate::domain::time::Millis;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+/// Why a listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}; is another process using the port?")]
+pub struct ServeError {
+    /// Where.
+    pub address: SocketAddr,
+    /// What the operating system said.
+    pub source: std::io::Error,
+}
+
+/// An open listener.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Opens a listener.
+///
+/// # Errors
+/// Where the address cannot be listened on.
+pub async fn bind(address: SocketAddr) -> Result<Server, ServeError> {
+    let failed = |source| ServeError { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(Server { listener, address })
+}
+
+impl Server {
+    /// Serves until `stop` says so, then lets what is under way end.
+    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        while !*stop.borrow() {
+            // A connection is taken off the listener only when there is room for it.
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let (router, stop) = (router.clone(), stop.clone());
+                        tokio::spawn(async move {
+                            connection(stream, router, stop).await;
+                            drop(permit);
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = %error, "a connection could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+                changed = stop.changed() => if changed.is_err() { break },
+            }
+        }
+        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        let ended = tokio::time::timeout(duration(DRAIN_TIMEOUT), permits.acquire_many(all)).await;
+        if ended.is_err() {
+            tracing::warn!("some requests did not end in time and are cut off");
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(error = %error, "TCP_NODELAY could not be set");
+    }
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(duration(HEAD_TIMEOUT))
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut serving = pin!(serving);
+    loop {
+        tokio::select! {
+            ended = serving.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(error = %error, "a connection ended early");
+                }
+                return;
+            }
+            _ = stop.changed() => serving.as_mut().graceful_shutdown(),
+        }
+    }
+}
+
+fn duration(span: Millis) -> Duration {
+    Duration::from_millis(u64::try_from(span.0).unwrap_or(0))
+}
