@@ -116,7 +116,12 @@ pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<(Accoun
            ("q" = Option<String>, Query, description = "Begins with")),
     responses((status = 200, body = Vec<AccountView>), Problems), security(("key" = ["read:accounts"]))
 )]
-pub(super) async fn list(State(app): State<App>, caller: Caller, uri: Uri, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
     caller.require(Scope::ReadAccounts)?;
     let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["q"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
@@ -166,7 +171,8 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
     let wanted: AccountCreate = json(&headers, &body)?;
-    let account = AccountId::new(&wanted.id).map_err(|_| Problem::invalid("/id", format!("expected {}", AccountId::EXPECTED)))?;
+    let account =
+        AccountId::new(&wanted.id).map_err(|_| Problem::invalid("/id", format!("expected {}", AccountId::EXPECTED)))?;
     let name = wanted.name.map(|name| text::name("/name", name)).transpose()?;
     let command = Command::CreateAccount { account, name, metadata: text::map("/metadata", wanted.metadata)? };
     let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };

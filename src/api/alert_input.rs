@@ -245,10 +245,13 @@ fn warnings(
         .collect();
     named.dedup();
     for metric in named.into_iter().filter(|metric| !has_quota(*metric)) {
-        let what = metric.map_or("no metric of this account has a quota yet".to_owned(), |m| format!("{m} has no quota yet"));
+        let what =
+            metric.map_or("no metric of this account has a quota yet".to_owned(), |m| format!("{m} has no quota yet"));
         warnings.push(AlertWarning {
             code: "no_quota".to_owned(),
-            detail: format!("{what}; the alert is inconclusive until PUT /v1/accounts/{account}/quotas/{{metric}} sets one"),
+            detail: format!(
+                "{what}; the alert is inconclusive until PUT /v1/accounts/{account}/quotas/{{metric}} sets one"
+            ),
         });
     }
     warnings

@@ -196,13 +196,19 @@ async fn summary(app: &App, caller: &Caller, id: AlertId) -> Result<Option<Summa
            ("severity" = Option<String>, Query), ("project_id" = Option<String>, Query)),
     responses((status = 200, body = Vec<AlertView>), Problems), security(("key" = ["read:alerts"]))
 )]
-pub(super) async fn list(State(app): State<App>, caller: Caller, uri: Uri, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
     caller.require(Scope::ReadAlerts)?;
     let known = [&PARAMETERS[..], &["account_id", "status", "state", "severity", "project_id"]].concat();
     let query = Query::read(query.as_deref(), &known)?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let account = query.one("account_id")?.map(str::to_owned);
-    let status = query.read_as("status", "active or paused", |text| matches!(text, "active" | "paused").then(|| text.to_owned()))?;
+    let status = query
+        .read_as("status", "active or paused", |text| matches!(text, "active" | "paused").then(|| text.to_owned()))?;
     let severity = query.read_as("severity", "info, warning or critical", severity)?;
     let project = query.one("project_id")?.map(str::to_owned);
     let states = states(&query)?;
@@ -495,7 +501,9 @@ fn transition(row: &TransitionRow) -> TransitionView {
         window_revision: evidence.window.map(|window| window.revision.0),
         rule: evidence.rule.clone(),
         alert_version: evidence.alert_version,
-        inputs: inputs.map(|step| InputView { expression: step.expression.clone(), value: step.value.clone() }).collect(),
+        inputs: inputs
+            .map(|step| InputView { expression: step.expression.clone(), value: step.value.clone() })
+            .collect(),
     }
 }
 

@@ -70,7 +70,10 @@ async fn run(app: App, asking: crate::runtime::control::Asking, command: Command
         Ok((_, applied)) => outcome(applied.outcome, applied.replayed_from.is_some()),
         Err(SubmitError::Append(error)) => {
             tracing::warn!(error = %error, "a command could not be appended");
-            Err(Problem::unavailable("overloaded", "the journal did not take the change; try again with the same Idempotency-Key"))
+            Err(Problem::unavailable(
+                "overloaded",
+                "the journal did not take the change; try again with the same Idempotency-Key",
+            ))
         }
         Err(error @ (SubmitError::Fold(_) | SubmitError::Forgotten(_))) => Err(Problem::internal(&error)),
     }

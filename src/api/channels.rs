@@ -111,7 +111,8 @@ fn target(app: &App, wanted: &ChannelCreate) -> Result<(Target, String), Problem
         }
         (ChannelKind::Slack, None, Some(token)) => {
             let channel = wanted.slack_channel.clone().filter(|channel| !channel.is_empty());
-            let channel = channel.ok_or_else(|| Problem::invalid("/slack_channel", "a bot needs the channel to post to"))?;
+            let channel =
+                channel.ok_or_else(|| Problem::invalid("/slack_channel", "a bot needs the channel to post to"))?;
             let api = match &wanted.slack_api_url {
                 Some(api) => Some(vetted(app, "/slack_api_url", api, TargetKind::Webhook)?.to_string()),
                 None => None,
@@ -121,8 +122,12 @@ fn target(app: &App, wanted: &ChannelCreate) -> Result<(Target, String), Problem
         }
         (ChannelKind::Webhook, _, Some(_)) => Err(Problem::invalid("/bot_token", "only Slack has bots")),
         (ChannelKind::Webhook, None, None) => Err(Problem::invalid("/url", "the field is required")),
-        (ChannelKind::Slack, None, None) => Err(Problem::invalid("/url", "give url (incoming webhook) or bot_token with slack_channel")),
-        (ChannelKind::Slack, Some(_), Some(_)) => Err(Problem::invalid("/bot_token", "give url or bot_token, not both")),
+        (ChannelKind::Slack, None, None) => {
+            Err(Problem::invalid("/url", "give url (incoming webhook) or bot_token with slack_channel"))
+        }
+        (ChannelKind::Slack, Some(_), Some(_)) => {
+            Err(Problem::invalid("/bot_token", "give url or bot_token, not both"))
+        }
     }
 }
 
@@ -139,7 +144,12 @@ fn hint(url: &url::Url) -> String {
            ("type" = Option<String>, Query)),
     responses((status = 200, body = Vec<ChannelView>), Problems), security(("key" = ["read:channels"]))
 )]
-pub(super) async fn list(State(app): State<App>, caller: Caller, uri: Uri, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
     caller.require(Scope::ReadChannels)?;
     let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["type"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
@@ -149,7 +159,8 @@ pub(super) async fn list(State(app): State<App>, caller: Caller, uri: Uri, RawQu
         _ => None,
     })?;
     let state = app.node.data.control.state();
-    let all = state.channels(caller.principal.tenant).rev().filter(|channel| kind.is_none_or(|kind| kind == channel.kind));
+    let all =
+        state.channels(caller.principal.tenant).rev().filter(|channel| kind.is_none_or(|kind| kind == channel.kind));
     let items = paging.cut(all.map(|channel| view(&caller, channel, None)), |channel| channel.id.clone());
     drop(state);
     Ok(paging.answer(&app, items, |channel, _| channel.id.clone()))
@@ -221,7 +232,9 @@ pub(super) async fn update(
     let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
     let changed = submit(&app, &caller, sent, Command::UpdateChannel { id: channel.id, patch }).await?;
     match &changed.resource {
-        Resource::Channel(channel) => Ok(answer::changed(&changed, &view(&caller, channel, None), channel.life.version, "")),
+        Resource::Channel(channel) => {
+            Ok(answer::changed(&changed, &view(&caller, channel, None), channel.life.version, ""))
+        }
         _ => Ok(answer::gone()),
     }
 }

@@ -19,7 +19,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-const ACCEPTED_TYPES: &str = "application/json, application/cloudevents+json, application/cloudevents-batch+json, application/x-ndjson";
+const ACCEPTED_TYPES: &str =
+    "application/json, application/cloudevents+json, application/cloudevents-batch+json, application/x-ndjson";
 
 /// What became of the events of a request.
 #[derive(Debug, Serialize, ToSchema)]
@@ -112,7 +113,8 @@ pub(super) async fn send_batch(
 
 fn unsupported(found: &str) -> Problem {
     let detail = format!("{found} is not read here; send one of {ACCEPTED_TYPES}");
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail).with("accept_post", ACCEPTED_TYPES)
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+        .with("accept_post", ACCEPTED_TYPES)
 }
 
 async fn take(
@@ -190,7 +192,8 @@ async fn ingest(
     results.sort_by_key(|result| result.index);
     if accepted == 0 && rejected > 0 {
         let answer = IngestAnswer { accepted, rejected, receipt: None, results };
-        let mut problem = Problem::unprocessable("batch_rejected", format!("none of the {rejected} events was accepted"));
+        let mut problem =
+            Problem::unprocessable("batch_rejected", format!("none of the {rejected} events was accepted"));
         if let Ok(serde_json::Value::Object(members)) = serde_json::to_value(&answer) {
             problem.members.extend(members);
         }
@@ -217,7 +220,9 @@ fn rejected(index: usize, refusal: Refusal) -> IngestResult {
 pub(super) fn not_appended(error: AppendError) -> Problem {
     tracing::warn!(error = %error, "events could not be appended");
     match error {
-        AppendError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", error.to_string()),
+        AppendError::TooLarge { .. } => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", error.to_string())
+        }
         AppendError::Overloaded { .. } | AppendError::Storage { .. } | AppendError::Closed => Problem::unavailable(
             "overloaded",
             "the journal did not take all events; send them again: those with an id, or under an Idempotency-Key, count once",

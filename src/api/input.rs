@@ -67,7 +67,9 @@ fn json_problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Proble
 ///
 /// # Errors
 /// Where the value is wrong.
-pub(super) fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+pub(super) fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
@@ -115,7 +117,12 @@ impl Query {
     ///
     /// # Errors
     /// 400 where it is wrong, with what was expected.
-    pub(super) fn read_as<T>(&self, name: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Problem> {
+    pub(super) fn read_as<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
         match self.one(name)? {
             None => Ok(None),
             Some(text) => match read(text) {

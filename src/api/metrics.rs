@@ -78,7 +78,10 @@ fn name(text: &str) -> Result<MetricName, Problem> {
 
 fn groups(group_by: Vec<String>) -> Result<Vec<String>, Problem> {
     if group_by.len() > GROUP_BY_MAX {
-        return Err(Problem::invalid("/group_by", format!("{} dimensions, at most {GROUP_BY_MAX} are taken", group_by.len())));
+        return Err(Problem::invalid(
+            "/group_by",
+            format!("{} dimensions, at most {GROUP_BY_MAX} are taken", group_by.len()),
+        ));
     }
     for (at, dimension) in group_by.iter().enumerate() {
         let pointer = format!("/group_by/{at}");
@@ -98,7 +101,12 @@ fn groups(group_by: Vec<String>) -> Result<Vec<String>, Problem> {
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Vec<MetricView>), Problems), security(("key" = ["read:accounts"]))
 )]
-pub(super) async fn list(State(app): State<App>, caller: Caller, uri: Uri, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
     caller.require(Scope::ReadAccounts)?;
     let query = Query::read(query.as_deref(), &PARAMETERS)?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;

@@ -27,7 +27,10 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
         let position = processor.gauges.position.load(Ordering::Relaxed);
         let owed = processor.gauges.owed.load(Ordering::Relaxed);
         let lag = end.saturating_sub(position);
-        folds.insert(format!("p{}", processor.partition.0), json!({"position": position, "lag_records": lag, "owed": owed}));
+        folds.insert(
+            format!("p{}", processor.partition.0),
+            json!({"position": position, "lag_records": lag, "owed": owed}),
+        );
     }
     let store = if app.node.writers.iter().any(|writer| writer.is_degraded()) { "degraded" } else { "ok" };
     let status = match (draining, failed) {

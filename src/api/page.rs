@@ -76,7 +76,10 @@ impl Paging {
                 return Err(parameter("cursor", "give page or cursor, not both"));
             }
             let cursor = paging.open(app, text).ok_or_else(|| {
-                Problem::bad_request("invalid_cursor", "the cursor is not one of this list with these filters; begin anew without it")
+                Problem::bad_request(
+                    "invalid_cursor",
+                    "the cursor is not one of this list with these filters; begin anew without it",
+                )
             })?;
             paging.page = cursor.p;
             paging.size = size.unwrap_or(cursor.s);
@@ -117,7 +120,12 @@ impl Paging {
     }
 
     /// Answers with a page; `items` may hold one more than its size, `key` names the last one shown.
-    pub(super) fn answer<T: Serialize>(&self, app: &App, mut items: Vec<T>, key: impl Fn(&T, usize) -> String) -> Response {
+    pub(super) fn answer<T: Serialize>(
+        &self,
+        app: &App,
+        mut items: Vec<T>,
+        key: impl Fn(&T, usize) -> String,
+    ) -> Response {
         let has_more = items.len() > self.size;
         items.truncate(self.size);
         let last = items.last().map(|item| key(item, self.offset() + items.len()));
@@ -158,7 +166,8 @@ impl Paging {
         let (json, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC_BYTES)?)?;
         let genuine = subtle::ConstantTimeEq::ct_eq(self.mac(app, json).as_slice(), mac);
         let cursor: Cursor = serde_json::from_slice(json).ok()?;
-        (bool::from(genuine) && cursor.v == 1 && (1..=PAGE_SIZE_MAX).contains(&cursor.s) && cursor.p > 0).then_some(cursor)
+        (bool::from(genuine) && cursor.v == 1 && (1..=PAGE_SIZE_MAX).contains(&cursor.s) && cursor.p > 0)
+            .then_some(cursor)
     }
 
     fn mac(&self, app: &App, json: &[u8]) -> Vec<u8> {

@@ -120,7 +120,11 @@ impl Problem {
     /// 500; the cause goes to the log, not to the caller.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %crate::telemetry::chain(error), "a request failed on our side");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "something failed on our side; nothing was changed")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "something failed on our side; nothing was changed",
+        )
     }
 
     /// Adds a member.
@@ -135,10 +139,14 @@ impl Problem {
         let (code, detail) = match status {
             StatusCode::BAD_REQUEST => ("invalid_parameter", "the request cannot be read"),
             StatusCode::NOT_FOUND => ("route_not_found", "there is no such path; see /docs"),
-            StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "the path exists, but not with this method; see Allow"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ("method_not_allowed", "the path exists, but not with this method; see Allow")
+            }
             StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request did not arrive in time"),
             StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "the body is too large"),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => ("unsupported_encoding", "the body's encoding is not supported; send it plain or with gzip"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                ("unsupported_encoding", "the body's encoding is not supported; send it plain or with gzip")
+            }
             StatusCode::UNPROCESSABLE_ENTITY => ("validation_failed", "the request is not valid"),
             StatusCode::SERVICE_UNAVAILABLE => ("overloaded", "try again soon"),
             _ => ("internal_error", "something failed on our side"),

@@ -74,7 +74,12 @@ fn view(caller: &Caller, row: &QuarantineRow, receipt: Option<String>) -> Quaran
            ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Vec<QuarantineView>), Problems), security(("key" = ["read:events"]))
 )]
-pub(super) async fn list(State(app): State<App>, caller: Caller, uri: Uri, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
     caller.require(Scope::ReadEvents)?;
     let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["status", "code", "account_id"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
@@ -82,7 +87,8 @@ pub(super) async fn list(State(app): State<App>, caller: Caller, uri: Uri, RawQu
     let asked = QuarantineQuery {
         tenant: caller.principal.tenant,
         id: None,
-        status: query.read_as("status", "open, replayed or discarded", |text| all.into_iter().find(|s| s.name() == text))?,
+        status: query
+            .read_as("status", "open, replayed or discarded", |text| all.into_iter().find(|s| s.name() == text))?,
         code: query.one("code")?.map(str::to_owned),
         account: query.account("account_id")?,
         offset: paging.offset(),
@@ -168,7 +174,11 @@ fn refused(refusal: &crate::domain::event::Refusal) -> Problem {
     post, path = "/v1/quarantine/{id}/discard", tag = "quarantine", params(("id" = String, Path)),
     responses((status = 200, body = QuarantineView), Problems), security(("key" = ["write:events"]))
 )]
-pub(super) async fn discard(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn discard(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     caller.require(Scope::WriteEvents)?;
     let entry = find(&app, &caller, &id).await?;
     let row = settle(&app, entry, QuarantineStatus::Discarded).await?;

@@ -79,7 +79,10 @@ impl Receipt {
             }
         };
         tokio::time::timeout(PATIENCE, all).await.map_err(|_| {
-            Problem::unavailable("not_yet_applied", "the events of this receipt are durable but not counted yet; ask again")
+            Problem::unavailable(
+                "not_yet_applied",
+                "the events of this receipt are durable but not counted yet; ask again",
+            )
         })
     }
 }
@@ -96,7 +99,10 @@ mod tests {
 
     #[test]
     fn receipts_round_trip_and_nothing_else_does() {
-        let receipt = Receipt(vec![(Log::Partition(PartitionId(0)), Position(7)), (Log::Partition(PartitionId(3)), Position(99))]);
+        let receipt = Receipt(vec![
+            (Log::Partition(PartitionId(0)), Position(7)),
+            (Log::Partition(PartitionId(3)), Position(99)),
+        ]);
         assert_eq!(Receipt::parse(&receipt.to_string()), Some(receipt));
         for bad in ["", "rcp_", "rcp_!!", "rcp_AAAA", "7.1"] {
             assert_eq!(Receipt::parse(bad), None, "{bad}");

@@ -60,7 +60,8 @@ fn paths() -> OpenApiRouter<App> {
 /// The OpenAPI document.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let (_, mut document) = paths().split_for_parts();
-    let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("pk_live_…").build());
+    let bearer =
+        SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("pk_live_…").build());
     if let Some(components) = &mut document.components {
         components.add_security_scheme("key", bearer);
     }
@@ -100,18 +101,23 @@ pub fn admin_router(app: App, metrics: PrometheusHandle) -> Router {
         .route("/metrics", axum::routing::get(scrape))
         .route("/healthz", axum::routing::get(operations::healthz))
         .route("/readyz", axum::routing::get(operations::readyz))
-        .route("/", axum::routing::get(|| async { Json(serde_json::json!({"paths": ["/metrics", "/healthz", "/readyz"]})) }))
+        .route(
+            "/",
+            axum::routing::get(|| async { Json(serde_json::json!({"paths": ["/metrics", "/healthz", "/readyz"]})) }),
+        )
         .with_state(app)
 }
 
 /// The outermost layer: the request's id, its time limit, the shape of errors, headers that every answer has, metrics.
 async fn finish(mut request: Request, next: Next) -> Response {
     let stopwatch = Stopwatch::start();
-    let given = request.headers().get("x-request-id").and_then(|value| value.to_str().ok()).filter(|id| is_request_id(id));
+    let given =
+        request.headers().get("x-request-id").and_then(|value| value.to_str().ok()).filter(|id| is_request_id(id));
     let id = given.map_or_else(|| format!("req_{}", ulid::Ulid(clock::ulid())), str::to_owned);
     let path = request.uri().path().to_owned();
     let method = request.method().to_string();
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched".to_owned(), |path| path.as_str().to_owned());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or("unmatched".to_owned(), |path| path.as_str().to_owned());
     request.extensions_mut().insert(RequestId(id.clone()));
     let limit = Duration::from_millis(u64::try_from(REQUEST_TIMEOUT.0).unwrap_or(30_000));
     let answered = tokio::time::timeout(limit, next.run(request)).await;
@@ -154,7 +160,8 @@ fn problem_of(response: &mut Response) -> Option<Problem> {
 }
 
 fn is_request_id(text: &str) -> bool {
-    (8..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    (8..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 /// Every error code with its meaning and remedy.

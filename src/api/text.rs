@@ -34,7 +34,10 @@ pub(super) fn bounded(pointer: &str, text: String, chars_max: usize) -> Result<S
 /// 422 where it has too many entries, or one is too long.
 pub(super) fn map(pointer: &str, entries: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
     if entries.len() > METADATA_ENTRIES_MAX {
-        return Err(Problem::invalid(pointer, format!("{} entries, at most {METADATA_ENTRIES_MAX} are taken", entries.len())));
+        return Err(Problem::invalid(
+            pointer,
+            format!("{} entries, at most {METADATA_ENTRIES_MAX} are taken", entries.len()),
+        ));
     }
     for (name, value) in &entries {
         entry(pointer, name, value)?;
@@ -58,10 +61,16 @@ pub(super) fn map_patch(pointer: &str, patch: Patch) -> Result<Patch, Problem> {
 fn entry(pointer: &str, name: &str, value: &str) -> Result<(), Problem> {
     let name_chars = name.chars().count();
     if name_chars == 0 || name_chars > METADATA_NAME_CHARS_MAX {
-        return Err(Problem::invalid(pointer, format!("a name of {name_chars} characters, expected 1 to {METADATA_NAME_CHARS_MAX}")));
+        return Err(Problem::invalid(
+            pointer,
+            format!("a name of {name_chars} characters, expected 1 to {METADATA_NAME_CHARS_MAX}"),
+        ));
     }
     if value.chars().count() > METADATA_VALUE_CHARS_MAX {
-        return Err(Problem::invalid(&format!("{pointer}/{name}"), format!("more than {METADATA_VALUE_CHARS_MAX} characters")));
+        return Err(Problem::invalid(
+            &format!("{pointer}/{name}"),
+            format!("more than {METADATA_VALUE_CHARS_MAX} characters"),
+        ));
     }
     Ok(())
 }
@@ -71,5 +80,6 @@ fn entry(pointer: &str, name: &str, value: &str) -> Result<(), Problem> {
 /// # Errors
 /// 422 where it is none.
 pub(super) fn duration(pointer: &str, text: &str) -> Result<Millis, Problem> {
-    Millis::parse(text).ok_or_else(|| Problem::invalid(pointer, format!("{text:?} is no duration such as 30s, 5m, 4h or 2d")))
+    Millis::parse(text)
+        .ok_or_else(|| Problem::invalid(pointer, format!("{text:?} is no duration such as 30s, 5m, 4h or 2d")))
 }

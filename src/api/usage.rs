@@ -188,7 +188,8 @@ pub(super) async fn get(
 
 async fn read(app: &App, caller: &Caller, query: &Query, account: &str) -> Result<Asked, Problem> {
     let widths = [("5m", 5), ("15m", 15), ("1h", 60), ("1d", 1_440)];
-    let named = |text: &str| widths.iter().find(|(name, _)| *name == text).map(|(_, minutes)| Millis::minutes(*minutes));
+    let named =
+        |text: &str| widths.iter().find(|(name, _)| *name == text).map(|(_, minutes)| Millis::minutes(*minutes));
     let width = query.read_as("window", "5m, 15m, 1h or 1d", named)?.unwrap_or(WINDOW);
     let to = query.instant("to")?.unwrap_or_else(|| clock::now().plus(Millis(1))).round_up(width);
     let default_from = Timestamp(to.0.saturating_sub(width.0.saturating_mul(WINDOWS_DEFAULT)));
@@ -216,7 +217,9 @@ async fn read(app: &App, caller: &Caller, query: &Query, account: &str) -> Resul
             if kept.is_empty() || kept != named {
                 let detail = match &metric {
                     None => "name the metric too".to_owned(),
-                    Some(metric) if kept.is_empty() => format!("{metric} keeps no groups; define it with group_by first"),
+                    Some(metric) if kept.is_empty() => {
+                        format!("{metric} keeps no groups; define it with group_by first")
+                    }
                     Some(metric) => format!("{metric} keeps the groups {kept}"),
                 };
                 return Err(parameter("group_by", detail));
@@ -230,7 +233,8 @@ async fn read(app: &App, caller: &Caller, query: &Query, account: &str) -> Resul
 }
 
 fn too_many(points: i64) -> Problem {
-    let detail = format!("{points} points, at most {USAGE_POINTS_MAX} are answered; take wider windows or a shorter time");
+    let detail =
+        format!("{points} points, at most {USAGE_POINTS_MAX} are answered; take wider windows or a shorter time");
     Problem::unprocessable("query_too_large", detail).with("limit", USAGE_POINTS_MAX)
 }
 
