@@ -5,7 +5,7 @@
 
 use crate::domain::limits::URL_BYTES_MAX;
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use url::{Host, Url};
 
 /// What may be sent to beyond the public internet.
@@ -57,13 +57,13 @@ impl Guard {
         if url.fragment().is_some() {
             return refuse("the URL has a fragment (#…), which is never sent");
         }
+        if !matches!(url.scheme(), "https" | "http") {
+            return refuse(format!("scheme {} is not taken; use https", url.scheme()));
+        }
         let Some(host) = url.host() else { return refuse("the URL has no host") };
         let allowed = self.allows_host(&host);
-        match url.scheme() {
-            "https" => {}
-            "http" if allowed => {}
-            "http" => return refuse("http is taken for allow-listed targets only (--allow-target); use https"),
-            other => return refuse(format!("scheme {other} is not taken; use https")),
+        if url.scheme() == "http" && !allowed {
+            return refuse("http is taken for allow-listed targets only (--allow-target); use https");
         }
         let port = url.port_or_known_default().unwrap_or(443);
         if !allowed && !matches!(port, 443 | 8443 | 1024..) {
@@ -102,6 +102,8 @@ impl Guard {
 
     fn allows_host(&self, host: &Host<&str>) -> bool {
         let address = match host {
+            // The one name whose address is known without asking (RFC 6761 §6.3).
+            Host::Domain("localhost") => IpAddr::V4(Ipv4Addr::LOCALHOST),
             Host::Domain(name) => return self.allow_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name)),
             Host::Ipv4(address) => IpAddr::V4(*address),
             Host::Ipv6(address) => IpAddr::V6(*address),
@@ -245,6 +247,7 @@ mod tests {
             Guard { allow_cidrs: vec!["127.0.0.0/8".parse().unwrap()], allow_hosts: vec!["chat.corp.example".into()] };
         assert!(guard.check_url("http://127.0.0.1:9/hook", TargetKind::Webhook).is_ok());
         assert!(guard.check_url("http://chat.corp.example/hook", TargetKind::Slack).is_ok());
+        assert!(guard.check_url("http://localhost:9/hook", TargetKind::Webhook).is_ok());
         assert!(guard.check_url("http://10.0.0.1/hook", TargetKind::Webhook).is_err());
         assert!(guard.allows_address("chat.corp.example", "10.0.0.1".parse().unwrap()));
         assert!(!guard.allows_address("evil.example", "10.0.0.1".parse().unwrap()));
