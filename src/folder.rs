@@ -88,6 +88,11 @@ impl DataFolder {
         self.path.join("store.db")
     }
 
+    /// A store that is made for comparing, or before it takes the other's place.
+    pub fn scratch(&self) -> PathBuf {
+        self.path.join("store.new.db")
+    }
+
     /// The folder of snapshots.
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")

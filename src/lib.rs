@@ -18,4 +18,7 @@ pub mod runtime;
 
 pub mod api;
 
+pub mod cli;
+pub mod config;
+
 pub mod telemetry;

@@ -1,7 +1,60 @@
 //! Metric names, and how logs are set up. Nothing else names a metric.
 
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::error::Error;
 use std::fmt::Write as _;
+use std::sync::OnceLock;
+use tracing_subscriber::EnvFilter;
+
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends the log to standard error; `filter` is a level, or directives such as `info,highwater::api=debug`.
+///
+/// # Errors
+/// Where the filter cannot be read, with what is wrong.
+pub fn init_log(filter: &str, format: LogFormat) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match format {
+        LogFormat::Text => log.with_target(false).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    // A second call, in tests, finds the log there already.
+    drop(set);
+    Ok(())
+}
+
+/// Seconds that the histograms tell apart: from a tenth of a millisecond to half a minute.
+const BUCKETS: [f64; 16] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+/// What gathers the metrics of this process, made at the first call.
+pub fn recorder() -> PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    RECORDER
+        .get_or_init(|| {
+            let seconds = Matcher::Suffix("_seconds".to_owned());
+            let builder = PrometheusBuilder::new();
+            // The buckets are a constant that is not empty, the only thing that is refused.
+            let builder =
+                builder.set_buckets_for_metric(seconds, &BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
+            let recorder = builder.build_recorder();
+            let handle = recorder.handle();
+            if metrics::set_global_recorder(recorder).is_err() {
+                tracing::debug!("another recorder gathers the metrics of this process");
+            }
+            handle
+        })
+        .clone()
+}
 
 /// Prints an error with its causes: `append the command: disk full`.
 pub fn chain(error: &dyn Error) -> String {

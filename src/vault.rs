@@ -34,6 +34,7 @@ pub enum VaultError {
 /// Seals with keys that are derived from one master key.
 pub struct Vault {
     cipher: ChaCha20Poly1305,
+    cursors: Zeroizing<[u8; 32]>,
     check: String,
 }
 
@@ -50,6 +51,7 @@ impl Vault {
         let sealing = derived(&master_key, "highwater vault: seal v1");
         let check = derived(&master_key, "highwater vault: check v1");
         Self {
+            cursors: derived(&master_key, "highwater vault: cursors v1"),
             cipher: ChaCha20Poly1305::new(Key::from_slice(sealing.as_slice())),
             check: format!("{VERSION}{}", URL_SAFE_NO_PAD.encode(check.as_slice())),
         }
@@ -78,6 +80,11 @@ impl Vault {
         let payload = Payload { msg: text, aad: context.as_bytes() };
         let plaintext = self.cipher.decrypt(Nonce::from_slice(nonce), payload).map_err(|_| VaultError::Refused)?;
         Ok(SecretSlice::from(plaintext))
+    }
+
+    /// Returns what signs the cursors of lists: the same on every node and after every restart.
+    pub fn cursor_key(&self) -> [u8; 32] {
+        *self.cursors
     }
 
     /// Returns what the control log holds to know the master key again: one-way, the same for the same key.

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 
 /// The state of the API; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct App {
+pub(super) struct App {
     /// The node.
     pub node: Arc<Node>,
     /// Whether the node is going down.
@@ -45,7 +45,7 @@ pub(super) struct Caller {
 
 impl App {
     /// The partition that holds an account.
-    pub fn partition(&self, caller: &Caller, account: &AccountId) -> PartitionId {
+    pub(super) fn partition(&self, caller: &Caller, account: &AccountId) -> PartitionId {
         partition_of(caller.principal.tenant.workspace, account, self.node.data.journal.partitions())
     }
 }

@@ -12,6 +12,7 @@ mod page;
 mod problem;
 mod receipt;
 mod router;
+mod running;
 mod server;
 mod text;
 
@@ -26,6 +27,6 @@ mod quarantine;
 mod quotas;
 mod usage;
 
-pub use app::App;
-pub use router::{admin_router, openapi, public_router};
-pub use server::{ServeError, Server, bind};
+pub use router::openapi;
+pub use running::{Listeners, Running};
+pub use server::ServeError;

@@ -69,7 +69,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// What the public listener serves.
-pub fn public_router(app: App) -> Router {
+pub(super) fn public_router(app: App) -> Router {
     let (router, _) = paths().split_for_parts();
     let document = openapi();
     let swagger = SwaggerUi::new("/docs")
@@ -92,7 +92,7 @@ pub fn public_router(app: App) -> Router {
 }
 
 /// What the admin listener serves.
-pub fn admin_router(app: App, metrics: PrometheusHandle) -> Router {
+pub(super) fn admin_router(app: App, metrics: PrometheusHandle) -> Router {
     let scrape = move |State(app): State<App>| async move {
         operations::refresh_gauges(&app);
         ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())

@@ -25,17 +25,17 @@ pub struct ServeError {
 
 /// An open listener.
 #[derive(Debug)]
-pub struct Server {
+pub(super) struct Server {
     listener: TcpListener,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(super) address: SocketAddr,
 }
 
 /// Opens a listener.
 ///
 /// # Errors
 /// Where the address cannot be listened on.
-pub async fn bind(address: SocketAddr) -> Result<Server, ServeError> {
+pub(super) async fn bind(address: SocketAddr) -> Result<Server, ServeError> {
     let failed = |source| ServeError { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
@@ -44,7 +44,7 @@ pub async fn bind(address: SocketAddr) -> Result<Server, ServeError> {
 
 impl Server {
     /// Serves until `stop` says so, then lets what is under way end.
-    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         while !*stop.borrow() {
             // A connection is taken off the listener only when there is room for it.
@@ -84,17 +84,21 @@ async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut serving = pin!(serving);
-    loop {
-        tokio::select! {
-            ended = serving.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(error = %error, "a connection ended early");
-                }
-                return;
-            }
-            _ = stop.changed() => serving.as_mut().graceful_shutdown(),
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
         }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, "a connection ended early");
     }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone says stop, too.
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 fn duration(span: Millis) -> Duration {

@@ -87,6 +87,8 @@ pub const METADATA_ENTRIES_MAX: usize = 20;
 pub const METADATA_NAME_CHARS_MAX: usize = 40;
 /// Characters of a `metadata` value.
 pub const METADATA_VALUE_CHARS_MAX: usize = 500;
+/// Imported files of one tenant that are recognised.
+pub const IMPORTS_REMEMBERED_MAX: usize = 10_000;
 /// Characters of a display name.
 pub const NAME_CHARS_MAX: usize = 200;
 /// Characters of an alert's message.
@@ -142,6 +144,8 @@ const _: () = assert!(EVENT_BYTES_MAX <= JSON_BODY_BYTES_MAX);
 pub const REQUEST_TIMEOUT: Millis = Millis::seconds(30);
 /// How long a request's head may take to arrive, and how long a connection may idle.
 pub const HEAD_TIMEOUT: Millis = Millis::seconds(30);
+/// Bytes of a file that are parsed at once by an import.
+pub const IMPORT_BLOCK_BYTES: usize = 4 * 1024 * 1024;
 /// Connections that are open at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// How long a stopping server waits for what is under way.

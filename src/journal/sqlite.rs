@@ -176,6 +176,7 @@ impl Writer {
                 self.newest = recorded_at;
                 self.heads = heads;
                 let mut written = written.into_iter();
+                let mut answers = Vec::with_capacity(group.len());
                 for append in group {
                     let mut stamps = Vec::with_capacity(append.batch.len());
                     // The batch comes first: its end must not swallow a position of the next one.
@@ -186,11 +187,15 @@ impl Writer {
                         }
                         stamps.push(Stamp { position, recorded_at });
                     }
-                    // Who asked may have given up; the records are in all the same.
-                    drop(append.answer.send(Ok(stamps)));
+                    answers.push((append.answer, stamps));
                 }
+                // Whoever is answered finds their records at once, so the ends move first.
                 for (end, head) in self.shared.ends.iter().zip(&self.heads) {
                     end.send_if_modified(|end| std::mem::replace(end, head.position) != head.position);
+                }
+                for (answer, stamps) in answers {
+                    // Who asked may have given up; the records are in all the same.
+                    drop(answer.send(Ok(stamps)));
                 }
             }
             Err(detail) => {

@@ -6,7 +6,6 @@ use crate::domain::event::{Acceptance, FrameBuilder, Refusal, RefusalCode, Usage
 use crate::domain::id::{AccountId, Epoch, Log, PartitionId, Position, Stamp, Tenant};
 use crate::domain::limits::{AHEAD_MAX, FRAME_BYTES_MAX, FRAME_EVENTS_MAX};
 use crate::domain::routing::partition_of;
-use crate::domain::time::Timestamp;
 use crate::journal::{AppendError, Journal};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -59,7 +58,8 @@ pub struct Prepared {
 pub struct Batch<'a> {
     sender: &'a Sender,
     control: &'a ControlPlane,
-    accepted_at: Timestamp,
+    acceptance: Acceptance,
+    strict: bool,
     partition_count: u32,
     accounts: HashMap<String, Option<Routed>>,
     open: BTreeMap<PartitionId, FrameBuilder>,
@@ -83,10 +83,18 @@ impl Ingest {
 
     /// Begins a batch that is accepted now.
     pub fn batch<'a>(&'a self, sender: &'a Sender) -> Batch<'a> {
+        let settings = self.control.state().settings();
+        let acceptance = Acceptance {
+            accepted_at: clock::now(),
+            lateness_horizon: settings.lateness_horizon,
+            ahead_max: AHEAD_MAX,
+            backfill: sender.backfill,
+        };
         Batch {
             sender,
             control: &self.control,
-            accepted_at: clock::now(),
+            acceptance,
+            strict: settings.strict_accounts,
             partition_count: self.journal.partitions(),
             accounts: HashMap::new(),
             open: BTreeMap::new(),
@@ -142,15 +150,8 @@ impl Batch<'_> {
     /// # Errors
     /// Where the event is refused; nothing else of the batch is lost with it.
     pub fn push(&mut self, index: usize, bytes: &[u8], event: &UsageEvent<'_>) -> Result<(), Refusal> {
-        let settings = self.settings();
-        let acceptance = Acceptance {
-            accepted_at: self.accepted_at,
-            lateness_horizon: settings.lateness_horizon,
-            ahead_max: AHEAD_MAX,
-            backfill: self.sender.backfill,
-        };
-        let timestamp = decide(event, &acceptance)?;
-        let routed = self.route(&event.account_id, settings.strict_accounts).ok_or_else(|| Refusal {
+        let timestamp = decide(event, &self.acceptance)?;
+        let routed = self.route(&event.account_id).ok_or_else(|| Refusal {
             code: RefusalCode::UnknownAccount,
             detail: format!("account {} does not exist, and strict_accounts is on: create it first", event.account_id),
             pointer: Some("/account_id".to_owned()),
@@ -168,7 +169,7 @@ impl Batch<'_> {
             }
         };
         let frame = self.open.entry(routed.partition).or_insert_with(|| FrameBuilder::new(self.sender.backfill));
-        frame.push(self.sender.tenant, routed.epoch, event, id, timestamp, self.accepted_at);
+        frame.push(self.sender.tenant, routed.epoch, event, id, timestamp, self.acceptance.accepted_at);
         self.accepted += 1;
         if self.keeps_ids {
             self.ids.push((index, id.to_owned()));
@@ -190,19 +191,15 @@ impl Batch<'_> {
         Prepared { frames: self.full, accepted: self.accepted, ids: self.ids }
     }
 
-    fn settings(&self) -> crate::domain::control::command::Settings {
-        self.control.state().settings()
-    }
-
     /// Looks an account up once for the batch; `None` where only known accounts are accepted and it is not one.
-    fn route(&mut self, account: &str, strict: bool) -> Option<Routed> {
+    fn route(&mut self, account: &str) -> Option<Routed> {
         if let Some(found) = self.accounts.get(account) {
             return *found;
         }
         let tenant = self.sender.tenant;
         let routed = AccountId::new(account).ok().and_then(|id| {
             let state = self.control.state();
-            let known = !strict || state.account(tenant, &id).is_some();
+            let known = !self.strict || state.account(tenant, &id).is_some();
             known.then(|| Routed {
                 partition: partition_of(tenant.workspace, &id, self.partition_count),
                 epoch: state.epoch_of(tenant, &id),

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod node;
 
 pub mod control;
+pub mod import;
 pub mod ingest;
 
 pub mod dispatcher;

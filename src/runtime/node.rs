@@ -25,6 +25,17 @@ use tokio::sync::{mpsc, watch};
 /// How many partitions embedded data has.
 pub const EMBEDDED_PARTITIONS: u32 = 4;
 
+/// The opened logs of a data folder, with the control plane folded: all that a refold needs.
+#[derive(Debug)]
+pub struct Logs {
+    /// The folder, locked.
+    pub folder: DataFolder,
+    /// The logs.
+    pub journal: Journal,
+    /// The control plane, folded.
+    pub control: ControlPlane,
+}
+
 /// Opened data: nothing runs yet.
 #[derive(Debug)]
 pub struct Data {
@@ -113,26 +124,42 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
+impl Logs {
+    /// Opens the logs of embedded data, made where there are none.
+    ///
+    /// # Errors
+    /// Where the folder is in use, or a log is damaged.
+    pub fn open(path: &Path) -> Result<Self, StartError> {
+        let folder = DataFolder::open(path)?;
+        let journal = Journal::Sqlite(SqliteJournal::open(&folder.journal(), EMBEDDED_PARTITIONS, clock::now)?);
+        let control = ControlPlane::open(journal.clone())?;
+        Ok(Self { folder, journal, control })
+    }
+
+    /// The key of the event fingerprints.
+    pub fn fingerprint_key(&self) -> [u8; 16] {
+        self.control.state().fingerprint_key().unwrap_or_default()
+    }
+}
+
 impl Data {
     /// Opens embedded data, made where there is none.
     ///
     /// # Errors
     /// Where any part of it cannot be used; nothing is changed then.
     pub async fn open(path: &Path) -> Result<Self, StartError> {
-        let folder = DataFolder::open(path)?;
-        let journal = Journal::Sqlite(SqliteJournal::open(&folder.journal(), EMBEDDED_PARTITIONS, clock::now)?);
+        let Logs { folder, journal, control } = Logs::open(path)?;
         let store = Store::Sqlite(SqliteStore::open(&folder.store())?);
         let snapshots = Snapshots::local(&folder.snapshots())?;
         let vault = Arc::new(Vault::new(folder.master_key(clock::random())?));
-        let control = ControlPlane::open(journal.clone())?;
         let data = Self { folder, journal, store, snapshots, control, vault };
         data.set_up().await?;
         Ok(data)
     }
 
     /// The folder that holds the data.
-    pub fn path(&self) -> &Path {
-        self.folder.path()
+    pub const fn folder(&self) -> &DataFolder {
+        &self.folder
     }
 
     async fn set_up(&self) -> Result<(), StartError> {

@@ -139,6 +139,15 @@ pub enum Command {
         /// The metric.
         metric: MetricName,
     },
+    /// Notes that a file was imported as a whole, so that it is passed over the next time.
+    RecordImport {
+        /// SHA-256 of the file, lower-case hex.
+        digest: String,
+        /// How many of its lines were accepted.
+        accepted: u64,
+        /// How many were refused.
+        refused: u64,
+    },
     /// Creates a channel.
     CreateChannel {
         /// Its id.

@@ -2,6 +2,7 @@
 
 use super::command::{Entry, Idempotency, Settings};
 use super::idempotency::{Ledger, is_kept};
+use super::imports::ImportRecord;
 use super::outcome::{Applied, Outcome, Refused};
 use super::registry::{Registry, World};
 use super::resource::{Account, Alert, ApiKey, Channel, ChannelKind, KeyRecord, MetricRecord, QuotaRecord, Workspace};
@@ -216,6 +217,11 @@ impl Control {
     /// Returns the alerts in the order of their ids.
     pub fn alerts(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &Alert> {
         self.world(tenant).into_iter().flat_map(|world| world.alerts.records.values())
+    }
+
+    /// Returns what is known of a file that was imported as a whole, by its digest.
+    pub fn import(&self, tenant: Tenant, digest: &str) -> Option<&ImportRecord> {
+        self.world(tenant)?.imports.records.get(digest)
     }
 
     fn world(&self, tenant: Tenant) -> Option<&World> {

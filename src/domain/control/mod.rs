@@ -15,6 +15,7 @@ mod accounts;
 mod alerts;
 mod channels;
 pub mod idempotency;
+pub mod imports;
 mod keys;
 mod metrics;
 mod patch;

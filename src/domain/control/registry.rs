@@ -4,6 +4,7 @@ use super::accounts::Accounts;
 use super::alerts::Alerts;
 use super::channels::Channels;
 use super::command::{Command, Settings};
+use super::imports::Imports;
 use super::keys::Keys;
 use super::metrics::Metrics;
 use super::outcome::{Change, Refused, Resource};
@@ -31,6 +32,8 @@ pub(super) struct World {
     pub(super) metrics: Metrics,
     pub(super) channels: Channels,
     pub(super) alerts: Alerts,
+    #[serde(default)]
+    pub(super) imports: Imports,
 }
 
 /// What everyone has.
@@ -67,6 +70,7 @@ impl Registry {
             | Command::PutMetric { .. }
             | Command::UpdateMetric { .. }
             | Command::DeleteMetric { .. }
+            | Command::RecordImport { .. }
             | Command::CreateChannel { .. }
             | Command::UpdateChannel { .. }
             | Command::DeleteChannel { .. }
@@ -122,7 +126,7 @@ impl Registry {
 
 impl World {
     fn apply(&mut self, context: Context, command: &Command) -> Verdict {
-        let Self { accounts, quotas, metrics, channels, alerts } = self;
+        let Self { accounts, quotas, metrics, channels, alerts, imports } = self;
         match command {
             Command::CreateAccount { account, name, metadata } => accounts.create(context, account, name, metadata),
             Command::UpdateAccount { account, patch } => accounts.update(context, account, patch),
@@ -132,6 +136,9 @@ impl World {
             Command::PutMetric { metric, definition } => metrics.put(context, metric, definition),
             Command::UpdateMetric { metric, patch } => metrics.update(context, metric, patch),
             Command::DeleteMetric { metric } => metrics.delete(context, metric),
+            Command::RecordImport { digest, accepted, refused } => {
+                Ok(imports.record(context, digest, *accepted, *refused))
+            }
             Command::CreateChannel { id, draft } => channels.create(context, *id, draft),
             Command::UpdateChannel { id, patch } => channels.update(context, *id, patch),
             Command::DeleteChannel { id } => channels.delete(context, alerts, *id),

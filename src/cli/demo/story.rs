@@ -1,0 +1,172 @@
+//! What the demo shows, step by step.
+
+use super::client::Client;
+use super::receiver::{Received, Receiver};
+use crate::api::Running;
+use crate::cli::terminal::say;
+use anyhow::{Context, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const METRIC: &str = "api.requests";
+const LIMIT: i64 = 5_000;
+const RAISED: i64 = 20_000;
+const ACCOUNTS: [(&str, i64); 3] = [("acme", 9), ("globex", 3), ("initech", 1)];
+const PACE: Duration = Duration::from_millis(60);
+
+pub(super) struct Story<'a> {
+    pub(super) client: &'a Client,
+    pub(super) receiver: Receiver,
+}
+
+impl Story<'_> {
+    pub(super) async fn tell(mut self) -> anyhow::Result<()> {
+        let alert = self.set_up().await?;
+        let receipt = self.climb().await?;
+        let fired = self.receiver.next().await?;
+        ensure!(fired.body["type"] == "alert.firing", "expected a firing, got {}", fired.body["type"]);
+        show(&fired);
+        say(&format!("\nacme is in time: its quota is raised to {RAISED}. The alert is judged again at once:"));
+        self.quota("acme", RAISED).await?;
+        let resolved = self.receiver.next().await?;
+        ensure!(resolved.body["type"] == "alert.resolved", "expected a resolve, got {}", resolved.body["type"]);
+        ensure!(resolved.body["data"]["follows"] == fired.id.as_str(), "the resolve names another firing");
+        show(&resolved);
+        self.windows(&receipt).await?;
+        self.history(&alert).await
+    }
+
+    async fn set_up(&self) -> anyhow::Result<String> {
+        say(&format!("\nThree accounts get a quota of {LIMIT} {METRIC} a month, and one alert watches all of them:"));
+        for (account, _) in ACCOUNTS {
+            self.quota(account, LIMIT).await?;
+        }
+        let url = format!("http://{}/hook", self.receiver.address);
+        let channel = json!({"type": "webhook", "name": "demo receiver", "url": url});
+        let channel = self.client.call(Method::POST, "/v1/channels", Some(channel)).await?;
+        self.receiver.trust(channel["secret"].as_str().context("the channel has no secret")?);
+        let rule = "quota_percent > 85";
+        let alert = json!({"account_id": "*", "rule": rule, "channel": channel["id"], "name": "Near the limit"});
+        let alert = self.client.call(Method::POST, "/v1/alerts", Some(alert)).await?;
+        let id = alert["id"].as_str().context("the alert has no id")?.to_owned();
+        say(&format!("  {rule}  →  {url}   ({id})\n\nEvents arrive over HTTP, 100 a request:"));
+        Ok(id)
+    }
+
+    async fn quota(&self, account: &str, limit: i64) -> anyhow::Result<()> {
+        let path = format!("/v1/accounts/{account}/quotas/{METRIC}");
+        let body = json!({"limit": limit, "period": "month"});
+        self.client.call(Method::PUT, &path, Some(body)).await.map(drop)
+    }
+
+    /// Sends events until acme has passed its threshold; returns the last receipt.
+    async fn climb(&self) -> anyhow::Result<String> {
+        let mut used = 0;
+        loop {
+            let receipt = send(self.client).await?;
+            used += ACCOUNTS[0].1 * 25;
+            let percent = used * 100 / LIMIT;
+            let filled = usize::try_from(percent * 30 / 100).unwrap_or(0).min(30);
+            say(&format!("  acme  [{}{}] {percent:>3} %", "█".repeat(filled), "·".repeat(30 - filled)));
+            if percent > 85 {
+                return Ok(receipt);
+            }
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
+    async fn windows(&self, receipt: &str) -> anyhow::Result<()> {
+        let path = format!("/v1/accounts/acme/usage?window=5m&after={receipt}");
+        let usage = self.client.call(Method::GET, &path, None).await?;
+        say("\nThe events are windows by now, and the answer says how final they are:");
+        let items = usage["items"].as_array().cloned().unwrap_or_default();
+        let told = |name: &str| usage[name].to_string();
+        for item in items.iter().filter(|item| item["count"] != 0) {
+            say(&format!(
+                "  acme {:<16}  {} … {}  sum {}  count {}  complete {}",
+                text(&item["metric"]),
+                text(&item["start"]),
+                text(&item["end"]),
+                item["value"],
+                item["count"],
+                item["complete"]
+            ));
+        }
+        say(&format!("  as of {}, complete {}", told("as_of").trim_matches('"'), told("complete")));
+        Ok(())
+    }
+
+    async fn history(&self, alert: &str) -> anyhow::Result<()> {
+        let history = self.client.call(Method::GET, &format!("/v1/alerts/{alert}/history"), None).await?;
+        say("\nWhat happened, and what decided it (newest first):");
+        for item in history["items"].as_array().cloned().unwrap_or_default() {
+            say(&format!(
+                "  {}  {:<7}  {} → {}  ({})  {} = {}",
+                text(&item["at"]),
+                text(&item["account_id"]),
+                text(&item["from"]),
+                text(&item["to"]),
+                text(&item["reason"]),
+                text(&item["value_name"]),
+                item["value"]
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn show(received: &Received) {
+    let data = &received.body["data"];
+    let latency = received.latency_ms.map(|ms| format!(", {ms} ms after the event was accepted")).unwrap_or_default();
+    say(&format!(
+        "\n  webhook {}  {}  {} of {}: {} = {} ({} of {})\n          signature verified{latency}",
+        received.id,
+        text(&received.body["type"]),
+        text(&data["account_id"]),
+        text(&data["metric"]),
+        text(&data["value_name"]),
+        data["value"],
+        data["quota"]["used"],
+        data["quota"]["limit"],
+    ));
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+/// Sends one batch: 25 events of each account, and 25 of another metric.
+async fn send(client: &Client) -> anyhow::Result<String> {
+    let mut events = Vec::new();
+    for (account, value) in ACCOUNTS {
+        events.extend((0..25).map(|_| json!({"account_id": account, "metric": METRIC, "value": value})));
+    }
+    events.extend((0..25).map(|_| json!({"account_id": "acme", "metric": "storage.gb_hours", "value": "0.25"})));
+    let answer = client.call(Method::POST, "/v1/events/batch", Some(json!({"events": events}))).await?;
+    Ok(answer["receipt"].as_str().context("the answer has no receipt")?.to_owned())
+}
+
+/// Sends one batch a second, until it is cancelled.
+pub(super) async fn emit(client: &Client) -> anyhow::Result<()> {
+    loop {
+        send(client).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Prints what to try by hand.
+pub(super) fn by_hand(client: &Client, running: &Running) {
+    let base = &client.base;
+    say(&format!(
+        "\nIt goes on until Ctrl-C, with one batch a second. Try it by hand:\n\n\
+         export CLOUD_API_KEY={key}\n\
+         curl -s {base}/v1/events -H \"Authorization: Bearer $CLOUD_API_KEY\" -H 'Content-Type: application/json' \\\n  \
+         -d '{{\"account_id\":\"acme\",\"metric\":\"{METRIC}\",\"value\":1200}}'\n\
+         curl -s \"{base}/v1/accounts/acme/usage?window=5m\" -H \"Authorization: Bearer $CLOUD_API_KEY\"\n\
+         curl -s {base}/v1/alerts -H \"Authorization: Bearer $CLOUD_API_KEY\"\n\n\
+         Docs: {base}/docs · readiness: {base}/readyz · metrics: http://{admin}/metrics",
+        key = client.key,
+        admin = running.admin,
+    ));
+}

@@ -1,0 +1,59 @@
+//! The named exit codes, and which error leads to which.
+
+use crate::api::ServeError;
+use crate::config::ConfigError;
+use crate::folder::FolderError;
+use crate::journal::{OpenError, ReadError};
+use crate::runtime::control::FoldError as ControlFoldError;
+use crate::runtime::node::StartError;
+use crate::runtime::processor::FoldError;
+use std::process::ExitCode;
+
+/// What the help says of them.
+pub(super) const CODES: &str = "\
+Exit codes: 0 done · 1 failed · 2 wrong arguments or configuration · 3 the data folder is in use ·
+  4 the data is damaged · 5 verify found drift · 6 import refused some lines · 7 an address is taken ·
+  8 refused: there is an owner key already";
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    InUse = 3,
+    Damaged = 4,
+    Drift = 5,
+    LinesRefused = 6,
+    AddressTaken = 7,
+    Bootstrapped = 8,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// The code that an error ends in: that of the innermost cause that has one.
+pub(super) fn code_of(error: &anyhow::Error) -> Code {
+    error.chain().filter_map(code_of_cause).last().unwrap_or(Code::Failed)
+}
+
+fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
+    if cause.is::<ConfigError>() {
+        return Some(Code::Usage);
+    }
+    if cause.is::<ServeError>() {
+        return Some(Code::AddressTaken);
+    }
+    if let Some(FolderError::InUse { .. }) = cause.downcast_ref() {
+        return Some(Code::InUse);
+    }
+    let damaged = matches!(cause.downcast_ref(), Some(ReadError::Damaged { .. } | ReadError::Gap { .. }))
+        || matches!(cause.downcast_ref(), Some(OpenError::Read(_)))
+        || matches!(cause.downcast_ref(), Some(FoldError::Fact { .. }))
+        || matches!(cause.downcast_ref(), Some(ControlFoldError::Entry { .. }))
+        || matches!(cause.downcast_ref(), Some(StartError::JournalBehind { .. }));
+    damaged.then_some(Code::Damaged)
+}

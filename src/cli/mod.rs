@@ -1,0 +1,130 @@
+//! The command line: one file a subcommand, one place where errors become exit codes.
+
+mod bootstrap;
+mod demo;
+mod exit;
+mod import;
+mod openapi;
+mod replay;
+mod serve;
+mod terminal;
+mod verify;
+mod workspace;
+
+use crate::config::{self, ConfigError, DATA_DEFAULT};
+use crate::telemetry::{self, LogFormat};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Exact usage windows, quotas and alerts, folded from a durable log.
+#[derive(Debug, Parser)]
+#[command(name = "highwater", version, max_term_width = 110, after_help = exit::CODES)]
+struct Arguments {
+    /// What is logged: a level, or directives such as info,highwater::api=debug
+    #[arg(long, env = "HIGHWATER_LOG", global = true, default_value = "info")]
+    log: String,
+    /// How lines of the log look
+    #[arg(long, env = "HIGHWATER_LOG_FORMAT", global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Serve the API: take events, evaluate alerts, send notifications
+    Serve(serve::Arguments),
+    /// Make a workspace and print its owner key, alone, on standard output; once
+    Bootstrap(bootstrap::Arguments),
+    /// Show the whole of it: a server, seeded accounts, events, an alert's life
+    Demo(demo::Arguments),
+    /// Take in a file of events, one a line (native or CloudEvents; plain, .gz or .zst)
+    Import(import::Arguments),
+    /// Make the store anew from the journal
+    Replay(replay::Arguments),
+    /// Prove that the store and the snapshots follow from the journal
+    Verify(verify::Arguments),
+    /// Print the OpenAPI document
+    Openapi,
+}
+
+/// Where the data is, for the commands that work on it alone.
+#[derive(Clone, Debug, clap::Args)]
+struct DataArguments {
+    /// The data folder
+    #[arg(long, env = "HIGHWATER_DATA", value_name = "DIR", default_value = DATA_DEFAULT)]
+    data: PathBuf,
+}
+
+impl DataArguments {
+    /// The folder, where there is data in it: a misspelt one must not look like an empty one.
+    fn existing(&self) -> Result<&Path, ConfigError> {
+        if self.data.join("journal.db").is_file() {
+            return Ok(&self.data);
+        }
+        let detail = format!("there is no data in {}", self.data.display());
+        Err(ConfigError::Value { name: "data", detail })
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no failure. Where even the message cannot be written, the code still says it.
+            drop(error.print());
+            return if error.use_stderr() { exit::Code::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(arguments) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            terminal::complain(&format!("highwater: {error:#}"));
+            exit::code_of(&error).into()
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> anyhow::Result<exit::Code> {
+    config::check_environment(&config::environment(), &known_variables())?;
+    telemetry::init_log(&arguments.log, arguments.log_format)
+        .map_err(|detail| ConfigError::Value { name: "log", detail })?;
+    match arguments.command {
+        Subcommands::Serve(arguments) => serve::run(arguments),
+        Subcommands::Bootstrap(arguments) => bootstrap::run(&arguments),
+        Subcommands::Demo(arguments) => demo::run(&arguments),
+        Subcommands::Import(arguments) => import::run(&arguments),
+        Subcommands::Replay(arguments) => replay::run(&arguments),
+        Subcommands::Verify(arguments) => verify::run(&arguments),
+        Subcommands::Openapi => openapi::run(),
+    }
+}
+
+/// Every variable that some argument reads.
+fn known_variables() -> Vec<&'static str> {
+    // The names come from literals; leaking the few of them once is what lets them be compared as such.
+    let command = Box::leak(Box::new(Arguments::command()));
+    let own = command.get_arguments();
+    let subcommands = command.get_subcommands().flat_map(clap::Command::get_arguments);
+    own.chain(subcommands).filter_map(|argument| argument.get_env()?.to_str()).collect()
+}
+
+fn multi_threaded() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+        let known = known_variables();
+        for name in ["HIGHWATER_DATA", "HIGHWATER_LOG", "HIGHWATER_ALLOW_TARGET", "HIGHWATER_CONFIG"] {
+            assert!(known.contains(&name), "{name} of {known:?}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `serve`: a node with its API, until it is told to stop.
+
+use super::exit::Code;
+use super::workspace;
+use crate::api::{Listeners, Running};
+use crate::config::{self, Config, Given};
+use crate::domain::control::command::Command;
+use crate::domain::id::WorkspaceId;
+use crate::runtime::node::{Data, Duty, Node};
+use anyhow::Context;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// A configuration file (TOML) with the names of these flags, `_` for `-`; flags and environment stand over it
+    #[arg(long, env = "HIGHWATER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
+}
+
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<Code> {
+    let file = arguments.config.as_deref().map(config::read_file).transpose()?.unwrap_or_default();
+    let config = config::resolve(arguments.given, file)?;
+    super::multi_threaded()?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let running = start(&config).await?;
+        announce(&config, &running);
+        let code = tokio::select! {
+            _ = terminate.recv() => Code::Done,
+            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| Code::Done)?,
+            () = failure(&running) => Code::Damaged,
+        };
+        tracing::info!("stopping: requests and attempts under way end first");
+        running.stop().await;
+        Ok(code)
+    })
+}
+
+/// Starts a node and serves it.
+pub(super) async fn start(config: &Config) -> anyhow::Result<Running> {
+    let listeners = Listeners::open(config.listen, config.admin).await?;
+    let data = Data::open(&config.data).await.with_context(|| format!("open {}", config.data.display()))?;
+    let present = data.control.state().settings();
+    let settings = config.settings.over(present)?;
+    if settings != present {
+        workspace::submit(&data, workspace::live(WorkspaceId(0)), Command::ChangeSettings { settings }).await?;
+        tracing::info!(?settings, "the settings of the folds changed");
+    }
+    let base_url = config.base_url.clone().unwrap_or_else(|| format!("http://{}", listeners.address()));
+    let node = Node::start(data, config.guard.clone(), &base_url, Duty::Serve).await?;
+    Ok(listeners.serve(node))
+}
+
+fn announce(config: &Config, running: &Running) {
+    let guard = &config.guard;
+    if !guard.allow_cidrs.is_empty() || !guard.allow_hosts.is_empty() {
+        tracing::warn!(networks = ?guard.allow_cidrs, hosts = ?guard.allow_hosts, "webhooks may reach these targets");
+    }
+    tracing::info!(
+        data = %config.data.display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "serving http://{address} · docs http://{address}/docs · metrics http://{admin}/metrics",
+        address = running.address,
+        admin = running.admin,
+    );
+    let keyless = {
+        let state = running.node().data.control.state();
+        state.workspaces().all(|workspace| state.keys(workspace.id).next().is_none())
+    };
+    if keyless {
+        tracing::warn!(
+            "there is no API key yet, so every call answers 401: stop, run `highwater bootstrap --data {}`, serve again",
+            config.data.display()
+        );
+    }
+}
+
+/// Resolves when a fold has stopped for good.
+async fn failure(running: &Running) {
+    while !running.node().has_failed() {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}

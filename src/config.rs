@@ -1,0 +1,301 @@
+//! What a node is told from outside, read once: flags over environment over file over defaults.
+
+use crate::domain::control::command::Settings;
+use crate::domain::limits::AHEAD_MAX;
+use crate::domain::time::Millis;
+use crate::notifier::Guard;
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Where data is kept where nobody says.
+pub const DATA_DEFAULT: &str = "./highwater-data";
+const ENV_PREFIX: &str = "HIGHWATER_";
+
+/// What `serve` may be told. Every field is optional here; [`resolve`] fills in the rest.
+#[derive(Clone, Debug, Default, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub struct Given {
+    /// The data folder; made where there is none
+    #[arg(long, env = "HIGHWATER_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where the API listens [default: 127.0.0.1:8080]
+    #[arg(long, env = "HIGHWATER_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Where /metrics listens, apart from the API [default: 127.0.0.1:8081]
+    #[arg(long, env = "HIGHWATER_ADMIN", value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+    /// Networks (CIDR), addresses or host names that webhooks may reach though they are not public
+    #[arg(long, env = "HIGHWATER_ALLOW_TARGET", value_name = "TARGET", value_delimiter = ',', num_args = 1..)]
+    pub allow_target: Option<Vec<String>>,
+    /// Where links in messages lead [default: http://LISTEN]
+    #[arg(long, env = "HIGHWATER_BASE_URL", value_name = "URL")]
+    pub base_url: Option<String>,
+    /// Refuse events of accounts that nobody created
+    #[arg(long, env = "HIGHWATER_STRICT_ACCOUNTS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub strict_accounts: Option<bool>,
+    /// How long after its end a window stays open [default: 30s]
+    #[arg(long, env = "HIGHWATER_GRACE", value_name = "DURATION", value_parser = duration)]
+    #[serde(deserialize_with = "read_duration")]
+    pub grace: Option<Millis>,
+    /// How old an event may be [default: 48h]
+    #[arg(long, env = "HIGHWATER_LATENESS_HORIZON", value_name = "DURATION", value_parser = duration)]
+    #[serde(deserialize_with = "read_duration")]
+    pub lateness_horizon: Option<Millis>,
+    /// How long event ids are remembered, at least the lateness horizon + 5m [default: 49h]
+    #[arg(long, env = "HIGHWATER_DEDUP_HORIZON", value_name = "DURATION", value_parser = duration)]
+    #[serde(deserialize_with = "read_duration")]
+    pub dedup_horizon: Option<Millis>,
+    /// How long a late event can correct what a closed window decided [default: 1h]
+    #[arg(long, env = "HIGHWATER_CORRECTION_HORIZON", value_name = "DURATION", value_parser = duration)]
+    #[serde(deserialize_with = "read_duration")]
+    pub correction_horizon: Option<Millis>,
+}
+
+/// What `serve` goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Where the metrics listen.
+    pub admin: SocketAddr,
+    /// What webhooks may reach.
+    pub guard: Guard,
+    /// Where links in messages lead; absent: where the API listens.
+    pub base_url: Option<String>,
+    /// What the folds go by from here on; what is absent stays as it is.
+    pub settings: SettingsGiven,
+}
+
+/// Settings of the folds, as far as they are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SettingsGiven {
+    strict_accounts: Option<bool>,
+    grace: Option<Millis>,
+    lateness_horizon: Option<Millis>,
+    dedup_horizon: Option<Millis>,
+    correction_horizon: Option<Millis>,
+}
+
+/// What is wrong with what was given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("read the configuration file {}: {detail}", path.display())]
+    Unreadable {
+        /// Which one.
+        path: PathBuf,
+        /// What the operating system said.
+        detail: String,
+    },
+    /// The file does not say anything that is known.
+    #[error("in {}: {detail}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Where and what.
+        detail: String,
+    },
+    /// A variable is set that nothing reads.
+    #[error("the environment variable {name} is not known{}", suggestion(nearest))]
+    UnknownVariable {
+        /// Which one.
+        name: String,
+        /// What was probably meant.
+        nearest: Option<String>,
+    },
+    /// A value is wrong.
+    #[error("{name}: {detail}")]
+    Value {
+        /// Which setting.
+        name: &'static str,
+        /// What is wrong and what would be right.
+        detail: String,
+    },
+}
+
+fn suggestion(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!("; did you mean {name}?")).unwrap_or_default()
+}
+
+/// Makes sure that every variable with our prefix is one that is read.
+///
+/// # Errors
+/// Where one is not, with the nearest that is.
+pub fn check_environment(set: &BTreeMap<String, String>, known: &[&str]) -> Result<(), ConfigError> {
+    for name in set.keys().filter(|name| name.starts_with(ENV_PREFIX)) {
+        if !known.contains(&name.as_str()) {
+            let nearest = known
+                .iter()
+                .map(|candidate| (strsim::levenshtein(candidate, name), *candidate))
+                .min()
+                .filter(|(distance, _)| *distance <= 3)
+                .map(|(_, candidate)| candidate.to_owned());
+            return Err(ConfigError::UnknownVariable { name: name.clone(), nearest });
+        }
+    }
+    Ok(())
+}
+
+/// The environment, read in this one place.
+pub fn environment() -> BTreeMap<String, String> {
+    let readable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(readable).collect()
+}
+
+/// Reads a configuration file (TOML); its names are those of the flags with `_` for `-`.
+///
+/// # Errors
+/// Where it cannot be read, or names something that is not known.
+pub fn read_file(path: &Path) -> Result<Given, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), detail: error.to_string() })?;
+    toml::from_str(&text)
+        .map_err(|error| ConfigError::File { path: path.to_owned(), detail: error.to_string().trim().to_owned() })
+}
+
+/// Puts flags and environment (which `given` holds already) over the file over the defaults.
+///
+/// # Errors
+/// Where a value is wrong.
+pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
+    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let targets = given.allow_target.or(file.allow_target).unwrap_or_default();
+    let base_url = given.base_url.or(file.base_url);
+    if let Some(url) = &base_url {
+        check_base_url(url)?;
+    }
+    let config = Config {
+        data: given.data.or(file.data).unwrap_or_else(|| DATA_DEFAULT.into()),
+        listen: given.listen.or(file.listen).unwrap_or_else(|| local(8080)),
+        admin: given.admin.or(file.admin).unwrap_or_else(|| local(8081)),
+        guard: guard(&targets)?,
+        base_url,
+        settings: SettingsGiven {
+            strict_accounts: given.strict_accounts.or(file.strict_accounts),
+            grace: given.grace.or(file.grace),
+            lateness_horizon: given.lateness_horizon.or(file.lateness_horizon),
+            dedup_horizon: given.dedup_horizon.or(file.dedup_horizon),
+            correction_horizon: given.correction_horizon.or(file.correction_horizon),
+        },
+    };
+    if config.listen == config.admin && config.listen.port() != 0 {
+        let detail = format!("{} is where the API listens; give another address", config.admin);
+        return Err(ConfigError::Value { name: "admin", detail });
+    }
+    Ok(config)
+}
+
+fn check_base_url(text: &str) -> Result<(), ConfigError> {
+    match url::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Ok(()),
+        Ok(_) | Err(_) => {
+            let detail = format!("{text:?} is no URL such as https://highwater.example.com");
+            Err(ConfigError::Value { name: "base_url", detail })
+        }
+    }
+}
+
+/// Makes a guard of networks, addresses and host names.
+///
+/// # Errors
+/// Where one is none of these.
+pub fn guard(targets: &[String]) -> Result<Guard, ConfigError> {
+    let mut guard = Guard::default();
+    for target in targets.iter().map(|target| target.trim()) {
+        let is_host = !target.is_empty()
+            && target.contains(|c: char| c.is_ascii_alphabetic())
+            && target.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+        if let Ok(net) = target.parse::<IpNet>() {
+            guard.allow_cidrs.push(net.trunc());
+        } else if let Ok(address) = target.parse::<IpAddr>() {
+            guard.allow_cidrs.push(address.into());
+        } else if is_host {
+            guard.allow_hosts.push(target.to_owned());
+        } else {
+            let detail = format!("{target:?} is no network such as 10.0.0.0/8, no address and no host name");
+            return Err(ConfigError::Value { name: "allow_target", detail });
+        }
+    }
+    Ok(guard)
+}
+
+impl SettingsGiven {
+    /// Returns the settings that follow from those in force.
+    ///
+    /// # Errors
+    /// Where ids would be forgotten while their events are still accepted, so that one could count twice.
+    pub fn over(self, present: Settings) -> Result<Settings, ConfigError> {
+        let settings = Settings {
+            grace: self.grace.unwrap_or(present.grace),
+            lateness_horizon: self.lateness_horizon.unwrap_or(present.lateness_horizon),
+            dedup_horizon: self.dedup_horizon.unwrap_or(present.dedup_horizon),
+            correction_horizon: self.correction_horizon.unwrap_or(present.correction_horizon),
+            strict_accounts: self.strict_accounts.unwrap_or(present.strict_accounts),
+        };
+        let least = settings.lateness_horizon.plus(AHEAD_MAX);
+        if settings.dedup_horizon < least {
+            let detail = format!(
+                "{} is less than lateness_horizon + {AHEAD_MAX} ({least}): an accepted event could count twice",
+                settings.dedup_horizon
+            );
+            return Err(ConfigError::Value { name: "dedup_horizon", detail });
+        }
+        Ok(settings)
+    }
+}
+
+fn duration(text: &str) -> Result<Millis, String> {
+    Millis::parse(text).ok_or_else(|| format!("{text:?} is no duration such as 30s, 5m, 48h or 7d"))
+}
+
+fn read_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Millis>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| duration(&text).map_err(serde::de::Error::custom)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_stand_over_the_file_and_the_file_over_defaults() {
+        let file: Given = toml::from_str("listen = \"127.0.0.1:9000\"\ndata = \"/srv/hw\"\ngrace = \"10s\"").unwrap();
+        let given = Given { listen: Some("127.0.0.1:9001".parse().unwrap()), ..Given::default() };
+        let config = resolve(given, file).unwrap();
+        assert_eq!((config.listen.port(), config.admin.port()), (9001, 8081));
+        assert_eq!(config.data, Path::new("/srv/hw"));
+        let settings = config.settings.over(Settings::default()).unwrap();
+        assert_eq!(settings, Settings { grace: Millis::seconds(10), ..Settings::default() });
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let typo = toml::from_str::<Given>("listten = \"127.0.0.1:9000\"").unwrap_err().to_string();
+        assert!(typo.contains("listten") && typo.contains("listen"), "{typo}");
+        let unit = toml::from_str::<Given>("grace = \"10 seconds\"").unwrap_err().to_string();
+        assert!(unit.contains("10 seconds") && unit.contains("30s"), "{unit}");
+        let variables = BTreeMap::from([("HIGHWATER_LISTN".to_owned(), String::new())]);
+        let error = check_environment(&variables, &["HIGHWATER_DATA", "HIGHWATER_LISTEN"]).unwrap_err().to_string();
+        assert!(error.contains("HIGHWATER_LISTN") && error.contains("did you mean HIGHWATER_LISTEN"), "{error}");
+        let short = SettingsGiven { dedup_horizon: Some(Millis::hours(48)), ..SettingsGiven::default() };
+        assert!(short.over(Settings::default()).is_err());
+        assert!(guard(&["10.0.0.0/33".to_owned()]).is_err());
+        assert!(resolve(Given { base_url: Some("ftp://x".to_owned()), ..Given::default() }, Given::default()).is_err());
+        let same = Some("127.0.0.1:1".parse().unwrap());
+        assert!(resolve(Given { listen: same, admin: same, ..Given::default() }, Given::default()).is_err());
+    }
+
+    #[test]
+    fn targets_are_networks_addresses_or_hosts() {
+        let guard = guard(&["10.1.2.3/8".to_owned(), "::1".to_owned(), "hooks.corp.example".to_owned()]).unwrap();
+        assert_eq!(guard.allow_cidrs, ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+        assert_eq!(guard.allow_hosts, ["hooks.corp.example"]);
+    }
+}
