@@ -1,1 +1,5 @@
-//! it
+//! The one integration binary.
+
+mod crash;
+mod process;
+mod tidy;
