@@ -14,6 +14,7 @@ mod frame_read;
 mod frame_write;
 mod native;
 mod refusal;
+mod scan;
 
 pub use body::{BodyError, ContentKind, Item, parse_events, parse_line};
 pub use cloudevent::parse_binary_cloudevent;
