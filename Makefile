@@ -11,7 +11,7 @@ demo: release
 # Everything: unit, contract, property, API and crash tests. HIGHWATER_CRASH_ROUNDS=500 makes the crash test longer.
 .PHONY: test
 test:
-	$(CARGO) test --locked --all-targets
+	$(CARGO) test --locked
 
 # What a change must pass beside the tests. It installs cargo-deny where it is missing.
 .PHONY: lint
