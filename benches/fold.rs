@@ -3,6 +3,7 @@
 //! `cargo bench --bench fold`; the figure is events a second on one core.
 
 #![expect(missing_docs, reason = "the functions that the macros of criterion make have none")]
+#![expect(clippy::expect_used, reason = "a bench that cannot run says so")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use highwater::domain::control::outcome::Change;

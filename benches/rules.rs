@@ -1,6 +1,7 @@
 //! How fast rules are compiled and evaluated: `cargo bench --bench rules`.
 
 #![expect(missing_docs, reason = "the functions that the macros of criterion make have none")]
+#![expect(clippy::expect_used, reason = "a bench that cannot run says so")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use highwater::domain::quantity::Quantity;

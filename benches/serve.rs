@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench serve`; client, server and receiver share this machine's cores.
 
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench says what it found, or that it cannot run")]
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;

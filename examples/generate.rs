@@ -2,6 +2,8 @@
 //!
 //! The events end now and span the last 55 minutes, so every one is inside the lateness horizon.
 
+#![expect(clippy::expect_used, reason = "an example that cannot run says so")]
+
 use std::io::{BufWriter, Write};
 
 const METRICS: [&str; 5] = ["api.requests", "storage.bytes", "compute.ms", "egress.bytes", "jobs.run"];

@@ -508,11 +508,7 @@ fn transition(row: &TransitionRow) -> TransitionView {
 }
 
 fn answered(caller: &Caller, changed: &Changed, summary: Option<&Summary>) -> Response {
-    match &changed.resource {
-        Resource::Alert(alert) => {
-            let location = format!("/v1/alerts/{}", alert.definition.id);
-            answer::changed(changed, &view(caller, alert, summary), alert.life.version, &location)
-        }
-        _ => answer::gone(),
-    }
+    let Resource::Alert(alert) = &changed.resource else { return answer::gone() };
+    let location = format!("/v1/alerts/{}", alert.definition.id);
+    answer::changed(changed, &view(caller, alert, summary), alert.life.version, &location)
 }

@@ -184,7 +184,7 @@ impl Batch<'_> {
     /// Closes the frames.
     pub fn finish(mut self) -> Prepared {
         for (partition, frame) in self.open {
-            if frame.len() > 0 {
+            if !frame.is_empty() {
                 self.full.push((Log::Partition(partition), Bytes::from(frame.finish())));
             }
         }

@@ -94,9 +94,14 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap()
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long a test runs is no configuration of the product")]
+fn rounds() -> u64 {
+    std::env::var("HIGHWATER_CRASH_ROUNDS").map_or(ROUNDS_DEFAULT, |rounds| rounds.parse().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_kill_9() {
-    let rounds = std::env::var("HIGHWATER_CRASH_ROUNDS").map_or(ROUNDS_DEFAULT, |rounds| rounds.parse().unwrap());
+    let rounds = rounds();
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let mut random = Random(seed);

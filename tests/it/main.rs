@@ -1,4 +1,5 @@
 //! The one integration binary.
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test that fails says so")]
 
 mod crash;
 mod faults;

@@ -73,7 +73,6 @@ impl FrameBuilder {
     }
 
     /// Adds an event that was parsed and decided on. One whose names are not valid is left out, which parsing excludes.
-    #[expect(clippy::too_many_arguments, reason = "an event with all that acceptance adds to it")]
     pub fn push(
         &mut self,
         tenant: Tenant,

@@ -74,7 +74,7 @@ impl Log {
     fn refused(&mut self, command: Command) -> Refused {
         match self.submit(command).outcome {
             Outcome::Refused(why) => why,
-            other => panic!("accepted: {other:?}"),
+            other @ (Outcome::Created(_) | Outcome::Done(_) | Outcome::Deleted) => panic!("accepted: {other:?}"),
         }
     }
 
