@@ -25,6 +25,10 @@ pub(super) struct Problem {
     pub retry_after: Option<u32>,
     /// A `WWW-Authenticate` challenge.
     pub challenge: Option<String>,
+    /// The content types that are read instead.
+    pub accept_post: Option<&'static str>,
+    /// Whether an earlier request's outcome is repeated.
+    pub is_replayed: bool,
 }
 
 /// One fault of a request.
@@ -82,6 +86,8 @@ impl Problem {
             members: Map::new(),
             retry_after: None,
             challenge: None,
+            accept_post: None,
+            is_replayed: false,
         }
     }
 
@@ -132,6 +138,12 @@ impl Problem {
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Marks the problem as the repetition of an earlier answer.
+    #[must_use]
+    pub(super) fn replayed(self) -> Self {
+        Self { is_replayed: true, ..self }
     }
 
     /// Makes the problem that a bare status stands for.
@@ -186,6 +198,12 @@ impl Problem {
         }
         if let Some(challenge) = self.challenge.and_then(|challenge| HeaderValue::from_str(&challenge).ok()) {
             headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if self.is_replayed {
+            headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+        }
+        if let Some(types) = self.accept_post {
+            headers.insert("accept-post", HeaderValue::from_static(types));
         }
         response
     }
