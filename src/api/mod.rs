@@ -9,6 +9,7 @@ mod change;
 mod description;
 mod docs;
 mod input;
+mod linger;
 mod page;
 mod problem;
 mod receipt;

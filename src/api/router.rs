@@ -4,7 +4,7 @@ use super::app::{App, Caller, RequestId, SeenMode};
 use super::problem::{Problem, ProblemBody};
 use super::server::ListenerLimits;
 use super::{
-    accounts, alert_rows, alerts, channels, description, events, metrics, operations, quarantine, quotas, usage,
+    accounts, alert_rows, alerts, channels, description, events, linger, metrics, operations, quarantine, quotas, usage,
 };
 use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
 use crate::runtime::clock::{self, Stopwatch};
@@ -23,6 +23,10 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
+
+/// Bytes of a body as it is sent. More than of one that is unpacked, so that what stops a long body is the limit whose
+/// error is told apart from a torn one.
+const WIRE_BODY_BYTES_MAX: usize = NDJSON_BODY_BYTES_MAX + 64 * 1024;
 
 /// The documentation loads nothing from elsewhere; the reader's own pictures and styles are written into its page.
 const DOCS_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
@@ -107,7 +111,8 @@ fn bounded<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .layer(DefaultBodyLimit::max(NDJSON_BODY_BYTES_MAX))
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(false))
-        .layer(RequestBodyLimitLayer::new(NDJSON_BODY_BYTES_MAX))
+        .layer(RequestBodyLimitLayer::new(WIRE_BODY_BYTES_MAX))
+        .layer(middleware::from_fn(linger::read_rest))
 }
 
 /// Gives every answer its shape.
