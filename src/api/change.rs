@@ -5,11 +5,17 @@ use super::input::Query;
 use super::problem::Problem;
 use crate::domain::control::command::{Command, Idempotency};
 use crate::domain::control::outcome::{Outcome, Refused, Resource};
+use crate::domain::id::Position;
 use crate::runtime::clock;
 use crate::runtime::control::SubmitError;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use sha2::{Digest, Sha256};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long an answer waits for the partitions to learn of a change.
+const SPREAD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a change came to.
 #[derive(Debug)]
@@ -22,6 +28,8 @@ pub(super) struct Changed {
     pub replayed: bool,
     /// What the answer shows beside the resource, as [`Sent::beside`] had it the first time.
     pub beside: Option<String>,
+    /// Its record in the control log, where it is not repeated.
+    pub position: Option<Position>,
 }
 
 /// A request as far as repeating it goes.
@@ -94,12 +102,13 @@ pub(super) async fn submit(app: &App, caller: &Caller, sent: Sent<'_>, command: 
 async fn run(app: App, asking: crate::runtime::control::Asking, command: Command) -> Result<Changed, Problem> {
     let record = asking.idempotency.clone();
     match app.node.data.control.submit(asking, command).await {
-        Ok((_, applied)) => {
+        Ok((stamp, applied)) => {
             let state = app.node.data.control.state();
             let original = record.as_ref().and_then(|record| state.original(record, clock::now()));
             let replayed = applied.replayed_from.map(|_| original.and_then(|original| original.beside.clone()));
             drop(state);
             outcome(applied.outcome, replayed)
+                .map(|changed| Changed { position: Some(stamp.position).filter(|_| !changed.replayed), ..changed })
         }
         Err(SubmitError::Append(error)) => {
             tracing::warn!(error = %error, "a command could not be appended");
@@ -115,7 +124,13 @@ async fn run(app: App, asking: crate::runtime::control::Asking, command: Command
 /// `replayed` is what a repeated answer shows beside the resource.
 fn outcome(outcome: Outcome, replayed: Option<Option<String>>) -> Result<Changed, Problem> {
     let is_replayed = replayed.is_some();
-    let changed = |resource, created| Changed { resource, created, replayed: is_replayed, beside: replayed.flatten() };
+    let changed = |resource, created| Changed {
+        resource,
+        created,
+        replayed: is_replayed,
+        beside: replayed.flatten(),
+        position: None,
+    };
     match outcome {
         Outcome::Created(resource) => Ok(changed(resource, true)),
         Outcome::Done(resource) => Ok(changed(resource, false)),
@@ -124,6 +139,25 @@ fn outcome(outcome: Outcome, replayed: Option<Option<String>>) -> Result<Changed
             let problem = refused(why);
             Err(if is_replayed { problem.replayed() } else { problem })
         }
+    }
+}
+
+/// Waits until every partition knows of a change, so that what is sent behind its answer is counted by it.
+///
+/// A partition that is far behind is not waited for: it learns of the change in its turn.
+pub(super) async fn spread(app: &App, changed: &Changed) {
+    let Some(position) = changed.position else { return };
+    let known = || {
+        let mut folds = app.node.processors.iter();
+        folds.all(|fold| fold.gauges.control_through.load(Ordering::Relaxed) >= position.0)
+    };
+    let waiting = async {
+        while !known() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(SPREAD_PATIENCE, waiting).await.is_err() {
+        tracing::debug!(position = position.0, "a change was answered before every partition knew of it");
     }
 }
 
