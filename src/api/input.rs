@@ -84,7 +84,8 @@ fn json_problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Proble
     let detail = inner.to_string();
     let code = if detail.starts_with("unknown field") { "unknown_field" } else { "validation_failed" };
     // What is missing or unknown has no value of its own, so the path leads to what it is missing in.
-    if let Some(named) = detail.strip_prefix("missing field `").or_else(|| detail.strip_prefix("unknown field `"))
+    let prefixes = ["missing field `", "unknown field `", "duplicate field `"];
+    if let Some(named) = prefixes.iter().find_map(|prefix| detail.strip_prefix(prefix))
         && let Some((name, _)) = named.split_once('`')
         && !pointer.ends_with(&token(name))
     {
