@@ -1,1 +1,5 @@
-//! it
+//! The integration tests, in one binary.
+
+mod api;
+mod receiver;
+mod server;
