@@ -1,6 +1,6 @@
 //! What handlers work with: the node's handles, and who asks.
 
-use super::problem::Problem;
+use super::problem::{Advice, Problem};
 use crate::credential::{AuthError, Principal, authenticate};
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{AccountId, Mode, PartitionId};
@@ -74,7 +74,10 @@ impl Caller {
         let needed = scope.text();
         let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
         let detail = format!("this key lacks the scope {needed}");
-        Err(Problem { challenge: Some(challenge), ..Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail) })
+        Err(Problem {
+            advice: Some(Advice::Challenge(challenge)),
+            ..Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail)
+        })
     }
 
     /// How the caller asks for a command, without an idempotency record.
@@ -169,5 +172,5 @@ fn unauthorized(error: AuthError) -> Problem {
         }
     };
     let problem = Problem::new(StatusCode::UNAUTHORIZED, error.code(), format!("{error}{hint}"));
-    Problem { challenge: Some(challenge), ..problem }
+    Problem { advice: Some(Advice::Challenge(challenge)), ..problem }
 }

@@ -1,6 +1,6 @@
 //! Reading requests: JSON bodies with exact faults, query strings without unknown names.
 
-use super::problem::{Fault, Problem};
+use super::problem::{Advice, Fault, Problem};
 use crate::domain::id::{AccountId, MetricName};
 use crate::domain::limits::JSON_BODY_BYTES_MAX;
 use crate::domain::time::Timestamp;
@@ -45,7 +45,7 @@ pub(super) fn empty(headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
 pub(super) fn unsupported(found: &str, accepted: &'static str) -> Problem {
     let detail = format!("{found} is not read here; send one of {accepted}");
     Problem {
-        accept_post: Some(accepted),
+        advice: Some(Advice::AcceptPost(accepted)),
         ..Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 }

@@ -23,12 +23,19 @@ pub(super) struct Problem {
     pub members: Map<String, Value>,
     /// Seconds to wait before another try.
     pub retry_after: Option<u32>,
-    /// A `WWW-Authenticate` challenge.
-    pub challenge: Option<String>,
-    /// The content types that are read instead.
-    pub accept_post: Option<&'static str>,
+    /// A header that says what would be taken.
+    pub advice: Option<Advice>,
     /// Whether an earlier request's outcome is repeated.
     pub is_replayed: bool,
+}
+
+/// A header that says what would be taken.
+#[derive(Clone, Debug)]
+pub(super) enum Advice {
+    /// `WWW-Authenticate`.
+    Challenge(String),
+    /// `Accept-Post`: content types.
+    AcceptPost(&'static str),
 }
 
 /// One fault of a request.
@@ -85,8 +92,7 @@ impl Problem {
             errors: Vec::new(),
             members: Map::new(),
             retry_after: None,
-            challenge: None,
-            accept_post: None,
+            advice: None,
             is_replayed: false,
         }
     }
@@ -196,14 +202,19 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if let Some(challenge) = self.challenge.and_then(|challenge| HeaderValue::from_str(&challenge).ok()) {
-            headers.insert(WWW_AUTHENTICATE, challenge);
-        }
         if self.is_replayed {
             headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
         }
-        if let Some(types) = self.accept_post {
-            headers.insert("accept-post", HeaderValue::from_static(types));
+        match self.advice {
+            Some(Advice::Challenge(challenge)) => {
+                if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+                    headers.insert(WWW_AUTHENTICATE, challenge);
+                }
+            }
+            Some(Advice::AcceptPost(types)) => {
+                headers.insert("accept-post", HeaderValue::from_static(types));
+            }
+            None => {}
         }
         response
     }
