@@ -2,10 +2,10 @@
 
 use super::answer;
 use super::app::{App, Caller};
-use super::change::{Sent, submit};
+use super::change::{Sent, repeated, submit};
 use super::docs::Problems;
 use super::input::{Query, json, nullable};
-use super::page::{PARAMETERS, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::store_away;
 use super::text;
@@ -114,7 +114,7 @@ pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<(Accoun
     get, path = "/v1/accounts", tag = "accounts",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
            ("q" = Option<String>, Query, description = "Begins with")),
-    responses((status = 200, body = Vec<AccountView>), Problems), security(("key" = ["read:accounts"]))
+    responses((status = 200, body = Page<AccountView>), Problems), security(("key" = ["read:accounts"]))
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -128,7 +128,7 @@ pub(super) async fn list(
     let prefix = query.one("q")?.unwrap_or("").to_owned();
     let tenant = caller.principal.tenant;
     let after = paging.after.as_deref().and_then(|after| AccountId::new(after).ok());
-    let skip = if after.is_some() { 0 } else { paging.offset() };
+    let skip = paging.offset();
     let wanted = skip + paging.size + 1;
     let mut views: BTreeMap<AccountId, AccountView> = BTreeMap::new();
     {
@@ -153,7 +153,7 @@ pub(super) async fn list(
         from = Some(last);
     }
     let items: Vec<AccountView> = views.into_values().skip(skip).take(paging.size + 1).collect();
-    Ok(paging.answer(&app, items, |account, _| account.id.clone()))
+    Ok(paging.answer(&app, items, |account| account.id.clone()))
 }
 
 /// Creates an account.
@@ -175,7 +175,7 @@ pub(super) async fn create(
         AccountId::new(&wanted.id).map_err(|_| Problem::invalid("/id", format!("expected {}", AccountId::EXPECTED)))?;
     let name = wanted.name.map(|name| text::name("/name", name)).transpose()?;
     let command = Command::CreateAccount { account, name, metadata: text::map("/metadata", wanted.metadata)? };
-    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
+    let sent = Sent::new(&method, &uri, &headers, &body);
     let changed = submit(&app, &caller, sent, command).await?;
     answered(&caller, &changed)
 }
@@ -194,7 +194,7 @@ pub(super) async fn get(
     caller.require(Scope::ReadAccounts)?;
     Query::read(query.as_deref(), &[])?;
     let (_, view) = find(&app, &caller, &id).await?;
-    Ok(answer::show(&view, view.version))
+    Ok(answer::show(&caller, &view, &answer::etag(view.version)))
 }
 
 /// Changes an account (JSON Merge Patch, RFC 7396).
@@ -213,6 +213,10 @@ pub(super) async fn update(
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
     let wanted: AccountUpdate = json(&headers, &body)?;
+    let sent = Sent::new(&method, &uri, &headers, &body);
+    if let Some(changed) = repeated(&app, &caller, sent)? {
+        return answered(&caller, &changed);
+    }
     let (account, _) = find(&app, &caller, &id).await?;
     let name = match wanted.name {
         Some(Some(name)) => Some(Some(text::name("/name", name)?)),
@@ -220,7 +224,6 @@ pub(super) async fn update(
     };
     let metadata = text::map_patch("/metadata", wanted.metadata)?;
     let command = Command::UpdateAccount { account, patch: AccountPatch { name, metadata } };
-    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
     let changed = submit(&app, &caller, sent, command).await?;
     answered(&caller, &changed)
 }
@@ -240,7 +243,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
     let (account, _) = find(&app, &caller, &id).await?;
-    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &[] };
+    let sent = Sent::new(&method, &uri, &headers, &[]);
     submit(&app, &caller, sent, Command::DeleteAccount { account }).await?;
     Ok(answer::gone())
 }

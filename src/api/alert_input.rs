@@ -1,18 +1,18 @@
 //! Reading what people write about alerts: rules, channels, durations.
 
 use super::app::{App, Caller};
-use super::input::nullable;
+use super::input::{defaulted, nullable, present};
 use super::problem::{Fault, Problem};
 use super::text;
 use crate::domain::control::command::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
 use crate::domain::control::resource::{Alert, ChannelKind};
 use crate::domain::definition::{NoDataPolicy, Severity};
-use crate::domain::id::{AccountScope, ChannelId, MetricName, ProjectId};
+use crate::domain::id::{AccountScope, ChannelId, Epoch, MetricName, ProjectId};
 use crate::domain::limits::{CHANNELS_PER_ALERT_MAX, MESSAGE_CHARS_MAX, REPEAT_INTERVAL};
-use crate::domain::rule::{GRAMMAR, RuleProgram};
+use crate::domain::rule::{GRAMMAR, Input, RuleProgram};
 use crate::domain::time::Millis;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
 /// An alert to be.
@@ -25,7 +25,7 @@ pub(super) struct AlertCreate {
     #[schema(max_length = 512)]
     rule: String,
     /// A type (`slack`, `webhook`), a channel's id, or an array of either.
-    #[schema(value_type = Object)]
+    #[schema(value_type = ChannelNames)]
     channel: ChannelChoice,
     metric: Option<String>,
     name: Option<String>,
@@ -49,15 +49,30 @@ pub(super) struct AlertCreate {
     project_id: Option<String>,
 }
 
+/// A channel's type or id, or several.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its derived description is used")]
+pub(super) enum ChannelNames {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
 type MapPatch = Option<Option<BTreeMap<String, Option<String>>>>;
 
 /// Changes of an alert.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct AlertUpdate {
+    #[serde(deserialize_with = "present")]
     account_id: Option<String>,
+    #[serde(deserialize_with = "present")]
+    #[schema(max_length = 512)]
     rule: Option<String>,
-    #[schema(value_type = Option<Object>)]
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<ChannelNames>)]
     channel: Option<ChannelChoice>,
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
@@ -65,14 +80,27 @@ pub(super) struct AlertUpdate {
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
     name: Option<Option<String>>,
-    r#for: Option<String>,
-    keep_firing_for: Option<String>,
+    /// `null` stands for `0s`.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    r#for: Option<Option<String>>,
+    /// `null` stands for `0s`.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    keep_firing_for: Option<Option<String>>,
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
     recover: Option<Option<String>>,
+    /// `null` stands for `warning`.
+    #[serde(deserialize_with = "defaulted")]
     #[schema(value_type = Option<String>, pattern = "^(info|warning|critical)$")]
     severity: Option<Severity>,
-    repeat_interval: Option<String>,
+    /// `null` stands for `4h`.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    repeat_interval: Option<Option<String>>,
+    /// `null` stands for `ok`.
+    #[serde(deserialize_with = "defaulted")]
     #[schema(value_type = Option<String>, pattern = "^(ok|alert|keep)$")]
     no_data: Option<NoDataPolicy>,
     #[serde(deserialize_with = "nullable")]
@@ -93,13 +121,13 @@ pub(super) struct AlertUpdate {
 ///
 /// # Errors
 /// 422 where a field is wrong.
-pub(super) fn draft(app: &App, caller: &Caller, wanted: AlertCreate) -> Result<AlertDraft, Problem> {
+pub(super) async fn draft(app: &App, caller: &Caller, wanted: AlertCreate) -> Result<AlertDraft, Problem> {
     let account = scope(wanted.account_id)?;
     let metric = wanted.metric.map(metric).transpose()?;
     let program = compile("/rule", &wanted.rule)?;
     let recover = wanted.recover.map(recovery).transpose()?;
     let channels = resolve(app, caller, &wanted.channel)?;
-    let warnings = warnings(app, caller, &program, (&account, metric.as_ref()));
+    let warnings = warnings(app, caller, &program, (&account, metric.as_ref())).await;
     Ok(AlertDraft {
         normalized: program.normalized().to_owned(),
         rule: wanted.rule,
@@ -127,7 +155,12 @@ pub(super) fn draft(app: &App, caller: &Caller, wanted: AlertCreate) -> Result<A
 ///
 /// # Errors
 /// 422 where a field is wrong.
-pub(super) fn patch(app: &App, caller: &Caller, alert: &Alert, wanted: AlertUpdate) -> Result<AlertPatch, Problem> {
+pub(super) async fn patch(
+    app: &App,
+    caller: &Caller,
+    alert: &Alert,
+    wanted: AlertUpdate,
+) -> Result<AlertPatch, Problem> {
     let account = wanted.account_id.map(scope).transpose()?;
     let metric = wanted.metric.map(|named| named.map(metric).transpose()).transpose()?;
     let definition = &alert.definition;
@@ -137,7 +170,7 @@ pub(super) fn patch(app: &App, caller: &Caller, alert: &Alert, wanted: AlertUpda
             let program = compile("/rule", &source)?;
             let on = account.as_ref().unwrap_or(&definition.account);
             let own = metric.as_ref().unwrap_or(&definition.metric).as_ref();
-            let warnings = warnings(app, caller, &program, (on, own));
+            let warnings = warnings(app, caller, &program, (on, own)).await;
             Some(RulePatch { normalized: program.normalized().to_owned(), source, warnings, grammar: GRAMMAR })
         }
     };
@@ -154,9 +187,12 @@ pub(super) fn patch(app: &App, caller: &Caller, alert: &Alert, wanted: AlertUpda
         metric,
         rule,
         recover: wanted.recover.map(|source| source.map(recovery).transpose()).transpose()?,
-        hold: duration("/for", wanted.r#for)?,
-        keep_firing_for: duration("/keep_firing_for", wanted.keep_firing_for)?,
-        repeat_interval: interval(wanted.repeat_interval)?,
+        hold: wanted.r#for.map(|text| or_default(duration("/for", text), Millis::ZERO)).transpose()?,
+        keep_firing_for: wanted
+            .keep_firing_for
+            .map(|text| or_default(duration("/keep_firing_for", text), Millis::ZERO))
+            .transpose()?,
+        repeat_interval: wanted.repeat_interval.map(|text| or_default(interval(text), REPEAT_INTERVAL)).transpose()?,
         severity: wanted.severity,
         no_data: wanted.no_data,
         name: wanted.name.map(|name| name.map(|name| text::name("/name", name)).transpose()).transpose()?,
@@ -166,6 +202,10 @@ pub(super) fn patch(app: &App, caller: &Caller, alert: &Alert, wanted: AlertUpda
         project: wanted.project_id.map(|id| id.map(project).transpose()).transpose()?,
         channel,
     })
+}
+
+fn or_default(span: Result<Option<Millis>, Problem>, default: Millis) -> Result<Millis, Problem> {
+    Ok(span?.unwrap_or(default))
 }
 
 fn scope(text: String) -> Result<AccountScope, Problem> {
@@ -218,7 +258,7 @@ pub(super) fn compile(pointer: &str, source: &str) -> Result<RuleProgram, Proble
 }
 
 /// What is odd about the rule itself, or about what it will find.
-fn warnings(
+async fn warnings(
     app: &App,
     caller: &Caller,
     program: &RuleProgram,
@@ -229,22 +269,19 @@ fn warnings(
         .iter()
         .map(|warning| AlertWarning { code: warning.code.to_owned(), detail: warning.detail.clone() })
         .collect();
-    let tenant = caller.principal.tenant;
-    let state = app.node.data.control.state();
-    let has_quota = |metric: Option<&MetricName>| match (account, metric) {
-        (AccountScope::One(account), Some(metric)) => state.effective_quota(tenant, account, metric).is_some(),
-        (AccountScope::One(account), None) => !state.effective_quotas(tenant, account).is_empty(),
-        // Some account may have one of its own.
-        (AccountScope::All, _) => true,
-    };
-    let mut named: Vec<Option<&MetricName>> = program
-        .inputs()
-        .iter()
-        .filter(|input| input.name.reads_quota())
-        .map(|input| input.metric.as_ref().or(metric))
-        .collect();
-    named.dedup();
-    for metric in named.into_iter().filter(|metric| !has_quota(*metric)) {
+    let inputs = program.inputs();
+    let own = |input: &Input| input.metric.as_ref().or(metric).cloned();
+    let named: BTreeSet<MetricName> = inputs.iter().filter_map(own).collect();
+    for metric in named {
+        if !is_known(app, caller, account, &metric).await {
+            warnings.push(AlertWarning {
+                code: "unknown_metric".to_owned(),
+                detail: format!("nothing is known of {metric} yet: no event, no quota and no definition names it"),
+            });
+        }
+    }
+    let quotas: BTreeSet<Option<MetricName>> = inputs.iter().filter(|i| i.name.reads_quota()).map(own).collect();
+    for metric in quotas.into_iter().filter(|metric| !has_quota(app, caller, account, metric.as_ref())) {
         let what =
             metric.map_or("no metric of this account has a quota yet".to_owned(), |m| format!("{m} has no quota yet"));
         warnings.push(AlertWarning {
@@ -255,6 +292,44 @@ fn warnings(
         });
     }
     warnings
+}
+
+fn has_quota(app: &App, caller: &Caller, account: &AccountScope, metric: Option<&MetricName>) -> bool {
+    let tenant = caller.principal.tenant;
+    let state = app.node.data.control.state();
+    match (account, metric) {
+        (AccountScope::One(account), Some(metric)) => state.effective_quota(tenant, account, metric).is_some(),
+        (AccountScope::One(account), None) => !state.effective_quotas(tenant, account).is_empty(),
+        // Some account may have one of its own.
+        (AccountScope::All, _) => true,
+    }
+}
+
+/// Whether a metric is defined, limited or in use. What the store cannot tell is taken for known.
+async fn is_known(app: &App, caller: &Caller, account: &AccountScope, metric: &MetricName) -> bool {
+    let tenant = caller.principal.tenant;
+    let (defined, epoch) = {
+        let state = app.node.data.control.state();
+        let limited = match account {
+            AccountScope::One(account) => state.effective_quota(tenant, account, metric).is_some(),
+            AccountScope::All => state.quota(tenant, &AccountScope::All, metric).is_some(),
+        };
+        let epoch = match account {
+            AccountScope::One(account) => state.epoch_of(tenant, account),
+            AccountScope::All => Epoch::default(),
+        };
+        (limited || state.metric(tenant, metric).is_some(), epoch)
+    };
+    if defined {
+        return true;
+    }
+    let store = &app.node.data.store;
+    match account {
+        AccountScope::One(account) => {
+            store.metrics_of(tenant, epoch, account.clone()).await.map_or(true, |known| known.contains(metric))
+        }
+        AccountScope::All => store.has_metric(tenant, metric.clone()).await.unwrap_or(true),
+    }
 }
 
 /// Finds the channels that a choice stands for.

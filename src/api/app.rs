@@ -1,20 +1,20 @@
 //! What handlers work with: the node's handles, and who asks.
 
-use super::problem::Problem;
+use super::problem::{Advice, Problem};
 use crate::credential::{AuthError, Principal, authenticate};
 use crate::domain::control::resource::Scope;
-use crate::domain::id::{AccountId, PartitionId};
+use crate::domain::id::{AccountId, Mode, PartitionId};
 use crate::domain::routing::partition_of;
 use crate::runtime::clock;
 use crate::runtime::control::Asking;
 use crate::runtime::node::Node;
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, IF_MATCH};
+use axum::http::header::{AUTHORIZATION, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The state of the API; cheap to clone.
 #[derive(Clone, Debug)]
@@ -41,6 +41,18 @@ pub(super) struct Caller {
     /// The request's id.
     pub request_id: String,
     if_match: Option<String>,
+    if_none_match: Option<String>,
+}
+
+/// Where a request notes on whose behalf it turned out to be, for the headers of its answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SeenMode(Arc<OnceLock<Mode>>);
+
+impl SeenMode {
+    /// The mode of the credential, where there was a valid one.
+    pub(super) fn get(&self) -> Option<Mode> {
+        self.0.get().copied()
+    }
 }
 
 impl App {
@@ -62,7 +74,10 @@ impl Caller {
         let needed = scope.text();
         let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
         let detail = format!("this key lacks the scope {needed}");
-        Err(Problem { challenge: Some(challenge), ..Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail) })
+        Err(Problem {
+            advice: Some(Advice::Challenge(challenge)),
+            ..Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail)
+        })
     }
 
     /// How the caller asks for a command, without an idempotency record.
@@ -70,15 +85,16 @@ impl Caller {
     /// # Errors
     /// 400 where `If-Match` is no version.
     pub(super) fn asking(&self) -> Result<Asking, Problem> {
-        let if_match = match self.if_match.as_deref().map(str::trim) {
-            None | Some("*") => None,
-            Some(text) => {
-                let digits = text.trim_start_matches("W/").trim_matches('"');
-                let version = digits.parse().map_err(|_| {
-                    Problem::bad_request("invalid_header", format!("If-Match {text} is no version such as \"7\""))
-                })?;
-                Some(version)
-            }
+        let wrong = |text: &str| {
+            let detail = format!("If-Match {text} is no version such as \"7\"");
+            Problem::bad_request("invalid_header", detail)
+        };
+        let if_match = match (self.if_match.as_deref(), self.if_none_match.as_deref()) {
+            (None | Some("*"), None) => None,
+            // What exists has a version from 1 on, so this says: only where there is none yet.
+            (None | Some("*"), Some("*")) => Some(0),
+            (None | Some("*"), Some(_)) => None,
+            (Some(text), _) => Some(version(text).ok_or_else(|| wrong(text))?),
         };
         Ok(Asking {
             tenant: self.principal.tenant,
@@ -88,6 +104,32 @@ impl Caller {
             idempotency: None,
         })
     }
+
+    /// Whether the caller has what an `ETag` names (`If-None-Match`, compared weakly).
+    pub(super) fn has_already(&self, etag: &str) -> bool {
+        let Some(given) = self.if_none_match.as_deref() else { return false };
+        given == "*" || given.split(',').any(|one| one.trim().trim_start_matches("W/") == etag)
+    }
+}
+
+/// The version that an `ETag` names: `"7"`, or `"7-…"` where it says something of the state, too.
+fn version(etag: &str) -> Option<u64> {
+    let bare = etag.strip_prefix("W/").unwrap_or(etag);
+    let bare = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(bare);
+    let digits = bare.split_once('-').map_or(bare, |(version, _)| version);
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+/// The value of a header that may stand once.
+fn one_header(parts: &Parts, name: HeaderName) -> Result<Option<String>, Problem> {
+    let invalid = |detail: &str| Problem::bad_request("invalid_header", format!("{name}: {detail}"));
+    let mut values = parts.headers.get_all(&name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(invalid("the header stands more than once"));
+    }
+    let text = value.to_str().map_err(|_| invalid("expected visible ASCII characters"))?;
+    Ok(Some(text.trim().to_owned()))
 }
 
 impl FromRequestParts<App> for Caller {
@@ -112,8 +154,12 @@ impl FromRequestParts<App> for Caller {
             }
         };
         let principal = authenticate(&app.node.data.control.state(), token, clock::now()).map_err(unauthorized)?;
-        let if_match = parts.headers.get(IF_MATCH).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Ok(Self { principal, request_id, if_match })
+        if let Some(SeenMode(seen)) = parts.extensions.get::<SeenMode>() {
+            seen.get_or_init(|| principal.tenant.mode);
+        }
+        let if_match = one_header(parts, IF_MATCH)?;
+        let if_none_match = one_header(parts, IF_NONE_MATCH)?;
+        Ok(Self { principal, request_id, if_match, if_none_match })
     }
 }
 
@@ -126,5 +172,5 @@ fn unauthorized(error: AuthError) -> Problem {
         }
     };
     let problem = Problem::new(StatusCode::UNAUTHORIZED, error.code(), format!("{error}{hint}"));
-    Problem { challenge: Some(challenge), ..problem }
+    Problem { advice: Some(Advice::Challenge(challenge)), ..problem }
 }

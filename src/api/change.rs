@@ -1,14 +1,21 @@
 //! The one way that a request changes the control plane: idempotency, the command, the answer to its outcome.
 
 use super::app::{App, Caller};
+use super::input::Query;
 use super::problem::Problem;
 use crate::domain::control::command::{Command, Idempotency};
 use crate::domain::control::outcome::{Outcome, Refused, Resource};
+use crate::domain::id::Position;
 use crate::runtime::clock;
 use crate::runtime::control::SubmitError;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use sha2::{Digest, Sha256};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long an answer waits for the partitions to learn of a change.
+const SPREAD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a change came to.
 #[derive(Debug)]
@@ -19,6 +26,10 @@ pub(super) struct Changed {
     pub created: bool,
     /// Whether an earlier request's outcome is repeated.
     pub replayed: bool,
+    /// What the answer shows beside the resource, as [`Sent::beside`] had it the first time.
+    pub beside: Option<String>,
+    /// Its record in the control log, where it is not repeated.
+    pub position: Option<Position>,
 }
 
 /// A request as far as repeating it goes.
@@ -32,6 +43,34 @@ pub(super) struct Sent<'a> {
     pub headers: &'a HeaderMap,
     /// The body.
     pub body: &'a [u8],
+    /// What the answer will show beside the resource; a repetition shows it again.
+    pub beside: Option<&'a str>,
+}
+
+impl<'a> Sent<'a> {
+    /// A request whose answer shows the resource alone.
+    pub(super) const fn new(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap, body: &'a [u8]) -> Self {
+        Self { method, uri, headers, body, beside: None }
+    }
+}
+
+/// Finds what was answered to the same request before.
+///
+/// It stands before everything that depends on the state, so that a repetition is answered as the first time also where
+/// what it is about is gone by then. Changes take no query parameters; that is checked here, too.
+///
+/// # Errors
+/// 422 where the key was used for another request, or what the first one was refused for; 400 where the key is none.
+pub(super) fn repeated(app: &App, caller: &Caller, sent: Sent<'_>) -> Result<Option<Changed>, Problem> {
+    Query::read(sent.uri.query(), &[])?;
+    let Some(record) = idempotency(caller, sent)? else { return Ok(None) };
+    let original = app.node.data.control.state().original(&record, clock::now()).cloned();
+    let Some(original) = original else { return Ok(None) };
+    crate::telemetry::counter("highwater_idempotency_total", &[("outcome", "replayed")], 1);
+    if original.fingerprint != record.fingerprint {
+        return Err(refused(Refused::IdempotencyKeyReused { original_request_id: original.request_id }));
+    }
+    outcome(original.outcome, Some(original.beside)).map(Some)
 }
 
 /// Submits a command once per idempotency key, and waits for its outcome even where the caller goes away.
@@ -39,19 +78,14 @@ pub(super) struct Sent<'a> {
 /// # Errors
 /// What the fold refused, as a problem; 409 while the same key is under way; 503 where the journal did not take it.
 pub(super) async fn submit(app: &App, caller: &Caller, sent: Sent<'_>, command: Command) -> Result<Changed, Problem> {
+    if let Some(changed) = repeated(app, caller, sent)? {
+        return Ok(changed);
+    }
     let mut asking = caller.asking()?;
     asking.idempotency = idempotency(caller, sent)?;
     let Some(record) = asking.idempotency.clone() else {
         return run(app.clone(), asking, command).await;
     };
-    let original = app.node.data.control.state().original(&record, clock::now()).cloned();
-    if let Some(original) = original {
-        crate::telemetry::counter("highwater_idempotency_total", &[("outcome", "replayed")], 1);
-        if original.fingerprint != record.fingerprint {
-            return Err(refused(Refused::IdempotencyKeyReused { original_request_id: original.request_id }));
-        }
-        return outcome(original.outcome, true);
-    }
     let guard = UnderWay::begin(app, &record)?;
     // The commit and its record finish also where the caller hangs up, so that their retry finds the outcome.
     let task = tokio::spawn({
@@ -66,8 +100,16 @@ pub(super) async fn submit(app: &App, caller: &Caller, sent: Sent<'_>, command: 
 }
 
 async fn run(app: App, asking: crate::runtime::control::Asking, command: Command) -> Result<Changed, Problem> {
+    let record = asking.idempotency.clone();
     match app.node.data.control.submit(asking, command).await {
-        Ok((_, applied)) => outcome(applied.outcome, applied.replayed_from.is_some()),
+        Ok((stamp, applied)) => {
+            let state = app.node.data.control.state();
+            let original = record.as_ref().and_then(|record| state.original(record, clock::now()));
+            let replayed = applied.replayed_from.map(|_| original.and_then(|original| original.beside.clone()));
+            drop(state);
+            outcome(applied.outcome, replayed)
+                .map(|changed| Changed { position: Some(stamp.position).filter(|_| !changed.replayed), ..changed })
+        }
         Err(SubmitError::Append(error)) => {
             tracing::warn!(error = %error, "a command could not be appended");
             Err(Problem::unavailable(
@@ -79,12 +121,43 @@ async fn run(app: App, asking: crate::runtime::control::Asking, command: Command
     }
 }
 
-fn outcome(outcome: Outcome, replayed: bool) -> Result<Changed, Problem> {
+/// `replayed` is what a repeated answer shows beside the resource.
+fn outcome(outcome: Outcome, replayed: Option<Option<String>>) -> Result<Changed, Problem> {
+    let is_replayed = replayed.is_some();
+    let changed = |resource, created| Changed {
+        resource,
+        created,
+        replayed: is_replayed,
+        beside: replayed.flatten(),
+        position: None,
+    };
     match outcome {
-        Outcome::Created(resource) => Ok(Changed { resource, created: true, replayed }),
-        Outcome::Done(resource) => Ok(Changed { resource, created: false, replayed }),
-        Outcome::Deleted => Ok(Changed { resource: Resource::None, created: false, replayed }),
-        Outcome::Refused(why) => Err(refused(why)),
+        Outcome::Created(resource) => Ok(changed(resource, true)),
+        Outcome::Done(resource) => Ok(changed(resource, false)),
+        Outcome::Deleted => Ok(changed(Resource::None, false)),
+        Outcome::Refused(why) => {
+            let problem = refused(why);
+            Err(if is_replayed { problem.replayed() } else { problem })
+        }
+    }
+}
+
+/// Waits until every partition knows of a change, so that what is sent behind its answer is counted by it.
+///
+/// A partition that is far behind is not waited for: it learns of the change in its turn.
+pub(super) async fn spread(app: &App, changed: &Changed) {
+    let Some(position) = changed.position else { return };
+    let known = || {
+        let mut folds = app.node.processors.iter();
+        folds.all(|fold| fold.gauges.control_through.load(Ordering::Relaxed) >= position.0)
+    };
+    let waiting = async {
+        while !known() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(SPREAD_PATIENCE, waiting).await.is_err() {
+        tracing::debug!(position = position.0, "a change was answered before every partition knew of it");
     }
 }
 
@@ -148,6 +221,7 @@ fn idempotency(caller: &Caller, sent: Sent<'_>) -> Result<Option<Idempotency>, P
     Ok(Some(Idempotency {
         record: digest(scope.iter().map(String::as_bytes)),
         fingerprint: digest([content.as_bytes(), format!("{query:?}").as_bytes(), &body].into_iter()),
+        beside: sent.beside.map(str::to_owned),
     }))
 }
 

@@ -2,10 +2,10 @@
 
 use super::answer;
 use super::app::{App, Caller};
-use super::change::{Sent, submit};
+use super::change::{Changed, Sent, repeated, submit};
 use super::docs::Problems;
-use super::input::{Query, json};
-use super::page::{PARAMETERS, Paging};
+use super::input::{Query, defaulted, json, present};
+use super::page::{Order, PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::text;
 use crate::domain::control::command::{ChannelDraft, ChannelPatch, Command};
@@ -67,10 +67,16 @@ pub(super) struct ChannelCreate {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChannelUpdate {
+    #[serde(default, deserialize_with = "present")]
     name: Option<String>,
+    /// `null` stands for false.
+    #[serde(default, deserialize_with = "defaulted")]
     default: Option<bool>,
+    #[serde(default, deserialize_with = "present")]
     url: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     bot_token: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     slack_channel: Option<String>,
 }
 
@@ -113,12 +119,13 @@ fn target(app: &App, wanted: &ChannelCreate) -> Result<(Target, String), Problem
             let channel = wanted.slack_channel.clone().filter(|channel| !channel.is_empty());
             let channel =
                 channel.ok_or_else(|| Problem::invalid("/slack_channel", "a bot needs the channel to post to"))?;
+            let (token, channel) = (bot_token(token.clone())?, text::name("/slack_channel", channel)?);
             let api = match &wanted.slack_api_url {
                 Some(api) => Some(vetted(app, "/slack_api_url", api, TargetKind::Webhook)?.to_string()),
                 None => None,
             };
             let hint = format!("bot in {channel}");
-            Ok((Target::SlackBot { token: token.clone(), channel, api }, hint))
+            Ok((Target::SlackBot { token, channel, api }, hint))
         }
         (ChannelKind::Webhook, _, Some(_)) => Err(Problem::invalid("/bot_token", "only Slack has bots")),
         (ChannelKind::Webhook, None, None) => Err(Problem::invalid("/url", "the field is required")),
@@ -129,6 +136,12 @@ fn target(app: &App, wanted: &ChannelCreate) -> Result<(Target, String), Problem
             Err(Problem::invalid("/bot_token", "give url or bot_token, not both"))
         }
     }
+}
+
+/// Checks a bot's token: it travels in a header.
+fn bot_token(token: String) -> Result<String, Problem> {
+    let fits = (1..=512).contains(&token.len()) && token.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
+    if fits { Ok(token) } else { Err(Problem::invalid("/bot_token", "expected 1 to 512 visible ASCII characters")) }
 }
 
 /// The host, and nothing of a path that may be secret.
@@ -142,7 +155,7 @@ fn hint(url: &url::Url) -> String {
     get, path = "/v1/channels", tag = "channels",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
            ("type" = Option<String>, Query)),
-    responses((status = 200, body = Vec<ChannelView>), Problems), security(("key" = ["read:channels"]))
+    responses((status = 200, body = Page<ChannelView>), Problems), security(("key" = ["read:channels"]))
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -161,9 +174,10 @@ pub(super) async fn list(
     let state = app.node.data.control.state();
     let all =
         state.channels(caller.principal.tenant).rev().filter(|channel| kind.is_none_or(|kind| kind == channel.kind));
-    let items = paging.cut(all.map(|channel| view(&caller, channel, None)), |channel| channel.id.clone());
+    let items =
+        paging.cut(Order::Falling, all.map(|channel| view(&caller, channel, None)), |channel| channel.id.clone());
     drop(state);
-    Ok(paging.answer(&app, items, |channel, _| channel.id.clone()))
+    Ok(paging.answer(&app, items, |channel| channel.id.clone()))
 }
 
 /// Creates a channel. A webhook's secret is in this answer only.
@@ -181,12 +195,15 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteChannels)?;
     let wanted: ChannelCreate = json(&headers, &body)?;
+    let sent = Sent::new(&method, &uri, &headers, &body);
+    if let Some(changed) = repeated(&app, &caller, sent)? {
+        return answered(&app, &caller, &changed);
+    }
     let name = text::name("/name", wanted.name.clone())?;
     let (target, hint) = target(&app, &wanted)?;
     let id = ChannelId(clock::ulid());
     let sealed = target.seal(&app.node.data.vault, id).map_err(|error| Problem::internal(&error))?;
     let draft = ChannelDraft { kind: wanted.r#type, name, default: wanted.default, sealed, hint };
-    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
     let changed = submit(&app, &caller, sent, Command::CreateChannel { id, draft }).await?;
     answered(&app, &caller, &changed)
 }
@@ -205,7 +222,7 @@ pub(super) async fn get(
     caller.require(Scope::ReadChannels)?;
     Query::read(query.as_deref(), &[])?;
     let channel = find(&app, &caller, &id)?;
-    Ok(answer::show(&view(&caller, &channel, None), channel.life.version))
+    Ok(answer::show(&caller, &view(&caller, &channel, None), &answer::etag(channel.life.version)))
 }
 
 /// Changes a channel (JSON Merge Patch, RFC 7396). A webhook keeps its secret.
@@ -224,19 +241,28 @@ pub(super) async fn update(
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteChannels)?;
     let wanted: ChannelUpdate = json(&headers, &body)?;
+    let sent = Sent::new(&method, &uri, &headers, &body);
+    if let Some(changed) = repeated(&app, &caller, sent)? {
+        return Ok(updated(&caller, &changed));
+    }
     let channel = find(&app, &caller, &id)?;
     let name = wanted.name.clone().map(|name| text::name("/name", name)).transpose()?;
     let retargets = wanted.url.is_some() || wanted.bot_token.is_some() || wanted.slack_channel.is_some();
     let target = if retargets { Some(retarget(&app, &channel, &wanted)?) } else { None };
     let patch = ChannelPatch { name, default: wanted.default, target };
-    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
     let changed = submit(&app, &caller, sent, Command::UpdateChannel { id: channel.id, patch }).await?;
-    let Resource::Channel(channel) = &changed.resource else { return Ok(answer::gone()) };
-    Ok(answer::changed(&changed, &view(&caller, channel, None), channel.life.version, ""))
+    Ok(updated(&caller, &changed))
+}
+
+fn updated(caller: &Caller, changed: &Changed) -> Response {
+    let Resource::Channel(channel) = &changed.resource else { return answer::gone() };
+    answer::changed(changed, &view(caller, channel, None), channel.life.version, "")
 }
 
 fn retarget(app: &App, channel: &Channel, wanted: &ChannelUpdate) -> Result<(String, String), Problem> {
     let old = open(app, channel)?;
+    wanted.bot_token.clone().map(bot_token).transpose()?;
+    wanted.slack_channel.clone().map(|channel| text::name("/slack_channel", channel)).transpose()?;
     let (target, hint) = match (old, &wanted.url, &wanted.bot_token, &wanted.slack_channel) {
         (Target::Webhook { secrets, .. }, Some(url), None, None) => {
             let url = vetted(app, "/url", url, TargetKind::Webhook)?;
@@ -279,7 +305,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteChannels)?;
     let channel = find(&app, &caller, &id)?;
-    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &[] };
+    let sent = Sent::new(&method, &uri, &headers, &[]);
     submit(&app, &caller, sent, Command::DeleteChannel { id: channel.id }).await?;
     Ok(answer::gone())
 }
@@ -298,7 +324,7 @@ fn open(app: &App, channel: &Channel) -> Result<Target, Problem> {
 }
 
 /// The secret is read back from what was sealed, so a replay shows the true one.
-fn answered(app: &App, caller: &Caller, changed: &super::change::Changed) -> Result<Response, Problem> {
+fn answered(app: &App, caller: &Caller, changed: &Changed) -> Result<Response, Problem> {
     let Resource::Channel(channel) = &changed.resource else { return Ok(answer::gone()) };
     let secret = match open(app, channel)? {
         Target::Webhook { secrets, .. } => secrets.into_iter().next(),

@@ -25,6 +25,9 @@ pub(super) enum Problems {
     /// The path does not have this method.
     #[response(status = 405, content_type = "application/problem+json")]
     MethodNotAllowed(ProblemBody),
+    /// The request did not arrive in time.
+    #[response(status = 408, content_type = "application/problem+json")]
+    RequestTimeout(ProblemBody),
     /// The state does not allow it, or the same request is under way.
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(ProblemBody),

@@ -3,7 +3,8 @@
 use super::app::{App, Caller};
 use super::change::idempotency_key;
 use super::docs::Problems;
-use super::input::{Query, essence, within};
+use super::event_schema::{CloudEvent, EventBatch, NativeEvent};
+use super::input::{Query, essence, unsupported, within};
 use super::problem::Problem;
 use super::receipt::Receipt;
 use crate::domain::control::resource::Scope;
@@ -14,7 +15,7 @@ use crate::runtime::ingest::{IdSource, Sender};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -61,10 +62,12 @@ pub(super) struct IngestResult {
 #[utoipa::path(
     post, path = "/v1/events", tag = "events",
     params(("verbose" = Option<bool>, Query, description = "Lists accepted events too"),
-           ("Idempotency-Key" = Option<String>, Header, description = "Gives events without an id one that a retry repeats")),
-    request_body(content(
-        (serde_json::Value = "application/json"), (serde_json::Value = "application/cloudevents+json"),
-        (serde_json::Value = "application/cloudevents-batch+json"), (String = "application/x-ndjson"))),
+           ("Idempotency-Key" = Option<String>, Header, max_length = 255,
+            description = "Gives events without an id one that a retry repeats")),
+    request_body(description = "One native event (or, with `ce-` headers, the data of a binary CloudEvent), CloudEvents, \
+                                or lines of either", content(
+        (NativeEvent = "application/json"), (CloudEvent = "application/cloudevents+json"),
+        (Vec<CloudEvent> = "application/cloudevents-batch+json"), (String = "application/x-ndjson"))),
     responses((status = 202, body = IngestAnswer), Problems), security(("key" = ["write:events"]))
 )]
 pub(super) async fn send(
@@ -83,7 +86,7 @@ pub(super) async fn send(
         Some("application/cloudevents+json") => ContentKind::CloudEvent,
         Some("application/cloudevents-batch+json") => ContentKind::CloudEventBatch,
         Some("application/x-ndjson" | "application/jsonl" | "application/ndjson") => ContentKind::Lines,
-        Some(other) => return Err(unsupported(other)),
+        Some(other) => return Err(unsupported(other, ACCEPTED_TYPES)),
     };
     take(&app, &caller, query.as_deref(), (&headers, &body), kind).await
 }
@@ -92,8 +95,9 @@ pub(super) async fn send(
 #[utoipa::path(
     post, path = "/v1/events/batch", tag = "events",
     params(("verbose" = Option<bool>, Query, description = "Lists accepted events too"),
-           ("Idempotency-Key" = Option<String>, Header, description = "Gives events without an id one that a retry repeats")),
-    request_body(content((serde_json::Value = "application/json"))),
+           ("Idempotency-Key" = Option<String>, Header, max_length = 255,
+            description = "Gives events without an id one that a retry repeats")),
+    request_body(description = "At most 1,000 events; a bare array is taken, too", content((EventBatch = "application/json"))),
     responses((status = 202, body = IngestAnswer), Problems), security(("key" = ["write:events"]))
 )]
 pub(super) async fn send_batch(
@@ -106,15 +110,9 @@ pub(super) async fn send_batch(
     caller.require(Scope::WriteEvents)?;
     match essence(&headers).as_deref() {
         None | Some("application/json") => {}
-        Some(other) => return Err(unsupported(other)),
+        Some(other) => return Err(unsupported(other, "application/json")),
     }
     take(&app, &caller, query.as_deref(), (&headers, &body), ContentKind::NativeBatch).await
-}
-
-fn unsupported(found: &str) -> Problem {
-    let detail = format!("{found} is not read here; send one of {ACCEPTED_TYPES}");
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
-        .with("accept_post", ACCEPTED_TYPES)
 }
 
 async fn take(
@@ -254,7 +252,5 @@ pub(super) async fn receipt(
     Query::read(query.as_deref(), &[])?;
     let read = Receipt::parse(&receipt).ok_or_else(|| Problem::not_found("receipt"))?;
     let applied = read.is_applied(&app).await?;
-    let mut response = Json(ReceiptAnswer { receipt, applied }).into_response();
-    response.headers_mut().insert("x-mode", HeaderValue::from_static(caller.principal.tenant.mode.name()));
-    Ok(response)
+    Ok(Json(ReceiptAnswer { receipt, applied }).into_response())
 }

@@ -1,6 +1,6 @@
 //! Reading requests: JSON bodies with exact faults, query strings without unknown names.
 
-use super::problem::{Fault, Problem};
+use super::problem::{Advice, Fault, Problem};
 use crate::domain::id::{AccountId, MetricName};
 use crate::domain::limits::JSON_BODY_BYTES_MAX;
 use crate::domain::time::Timestamp;
@@ -8,6 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_path_to_error::Segment;
 use std::collections::BTreeMap;
 
 /// Reads a JSON body.
@@ -18,14 +19,35 @@ use std::collections::BTreeMap;
 pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Problem> {
     let declared = essence(headers);
     if !matches!(declared.as_deref(), None | Some("application/json" | "application/merge-patch+json")) {
-        let detail = format!("{} is not read here; send application/json", declared.unwrap_or_default());
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+        return Err(unsupported(&declared.unwrap_or_default(), "application/json, application/merge-patch+json"));
     }
     within(body, JSON_BODY_BYTES_MAX)?;
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_problem(&error))?;
     deserializer.end().map_err(|error| Problem::bad_request("malformed_json", error.to_string()))?;
     Ok(value)
+}
+
+/// An object without fields.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// Takes no body, or an empty object.
+///
+/// # Errors
+/// As [`json`].
+pub(super) fn empty(headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
+    if body.is_empty() { Ok(()) } else { json(headers, body).map(|Nothing {}| ()) }
+}
+
+/// 415, with the types that are read.
+pub(super) fn unsupported(found: &str, accepted: &'static str) -> Problem {
+    let detail = format!("{found} is not read here; send one of {accepted}");
+    Problem {
+        advice: Some(Advice::AcceptPost(accepted)),
+        ..Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
 }
 
 /// Makes sure that a body is not too large.
@@ -51,16 +73,31 @@ fn json_problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Proble
     if inner.is_syntax() || inner.is_eof() || inner.is_io() {
         return Problem::bad_request("malformed_json", inner.to_string());
     }
-    let path = error.path().to_string();
     let mut pointer = String::new();
-    for segment in path.split('.').filter(|segment| *segment != "." && !segment.is_empty()) {
-        pointer.push('/');
-        pointer.push_str(&segment.replace('[', "/").replace(']', ""));
+    for segment in error.path().iter() {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => pointer.push_str(&token(key)),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
     }
     let detail = inner.to_string();
     let code = if detail.starts_with("unknown field") { "unknown_field" } else { "validation_failed" };
+    // What is missing or unknown has no value of its own, so the path leads to what it is missing in.
+    let prefixes = ["missing field `", "unknown field `", "duplicate field `"];
+    if let Some(named) = prefixes.iter().find_map(|prefix| detail.strip_prefix(prefix))
+        && let Some((name, _)) = named.split_once('`')
+        && !pointer.ends_with(&token(name))
+    {
+        pointer.push_str(&token(name));
+    }
     let fault = Fault { pointer, code: code.to_owned(), detail: detail.clone(), ..Fault::default() };
     Problem { errors: vec![fault], ..Problem::unprocessable(code, detail) }
+}
+
+/// Makes a name one token of a JSON pointer (RFC 6901).
+fn token(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 /// Tells an absent field from one that is `null`.
@@ -71,6 +108,24 @@ pub(super) fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// Reads a field that may be left out, but not cleared.
+///
+/// # Errors
+/// Where the value is wrong, or `null`.
+pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Reads a field that stands for its default where it is `null`.
+///
+/// # Errors
+/// Where the value is wrong.
+pub(super) fn defaulted<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Some(Option::<T>::deserialize(deserializer)?.unwrap_or_default()))
 }
 
 /// A query string whose names are all known.
@@ -132,6 +187,20 @@ impl Query {
         }
     }
 
+    /// Every value of a name, read as `T`.
+    ///
+    /// # Errors
+    /// 400 where one is wrong, with what was expected.
+    pub(super) fn read_all<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, Problem> {
+        let wrong = |text: &str| parameter(name, format!("{text:?} is not valid, expected {expected}"));
+        self.all(name).iter().map(|text| read(text).ok_or_else(|| wrong(text))).collect()
+    }
+
     /// An instant.
     ///
     /// # Errors
@@ -156,10 +225,17 @@ impl Query {
         self.read_as(name, AccountId::EXPECTED, |text| AccountId::new(text).ok())
     }
 
-    /// The names and values that filter, for binding a cursor to them.
+    /// The names and values that filter, as a query string that ends in `&`, for links and for binding a cursor to them.
     pub(super) fn filters(&self) -> String {
+        let mut text = form_urlencoded::Serializer::new(String::new());
         let filters = self.values.iter().filter(|(name, _)| !matches!(name.as_str(), "page" | "page_size" | "cursor"));
-        filters.map(|(name, values)| format!("{name}={}&", values.join(","))).collect()
+        for (name, values) in filters {
+            for value in values {
+                text.append_pair(name, value);
+            }
+        }
+        let text = text.finish();
+        if text.is_empty() { text } else { text + "&" }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::answer;
 use super::app::{App, Caller};
-use super::change::{Sent, submit};
+use super::change::{Sent, spread, submit};
 use super::docs::Problems;
-use super::input::{Query, json, nullable};
-use super::page::{PARAMETERS, Paging};
+use super::input::{Query, defaulted, json, nullable};
+use super::page::{Order, PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use crate::domain::control::command::{Command, MetricPatch};
 use crate::domain::control::outcome::Resource;
@@ -53,8 +53,12 @@ pub(super) struct MetricUpdate {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
     unit: Option<Option<String>>,
+    /// `null` stands for `sum`.
+    #[serde(default, deserialize_with = "defaulted")]
     #[schema(value_type = Option<String>, pattern = "^(sum|max|last)$")]
     aggregate: Option<Fold>,
+    /// `null` stands for none.
+    #[serde(default, deserialize_with = "defaulted")]
     group_by: Option<Vec<String>>,
 }
 
@@ -99,7 +103,7 @@ fn groups(group_by: Vec<String>) -> Result<Vec<String>, Problem> {
 #[utoipa::path(
     get, path = "/v1/metrics", tag = "metrics",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
-    responses((status = 200, body = Vec<MetricView>), Problems), security(("key" = ["read:accounts"]))
+    responses((status = 200, body = Page<MetricView>), Problems), security(("key" = ["read:accounts"]))
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -112,9 +116,9 @@ pub(super) async fn list(
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let state = app.node.data.control.state();
     let all = state.metrics(caller.principal.tenant).map(|record| view(&caller, record));
-    let items = paging.cut(all, |metric| metric.metric.clone());
+    let items = paging.cut(Order::Rising, all, |metric| metric.metric.clone());
     drop(state);
-    Ok(paging.answer(&app, items, |metric, _| metric.metric.clone()))
+    Ok(paging.answer(&app, items, |metric| metric.metric.clone()))
 }
 
 /// Defines a metric.
@@ -136,8 +140,9 @@ pub(super) async fn put(
     let unit = wanted.unit.map(|unit| super::text::name("/unit", unit)).transpose()?;
     let definition = MetricDefinition { unit, aggregate: wanted.aggregate, group_by: groups(wanted.group_by)? };
     let command = Command::PutMetric { metric: name(&metric)?, definition };
-    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
+    let sent = Sent::new(&method, &uri, &headers, &body);
     let changed = submit(&app, &caller, sent, command).await?;
+    spread(&app, &changed).await;
     answered(&caller, &changed)
 }
 
@@ -163,8 +168,9 @@ pub(super) async fn update(
     };
     let patch = MetricPatch { unit, aggregate: wanted.aggregate, group_by: wanted.group_by.map(groups).transpose()? };
     let command = Command::UpdateMetric { metric: name(&metric)?, patch };
-    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
+    let sent = Sent::new(&method, &uri, &headers, &body);
     let changed = submit(&app, &caller, sent, command).await?;
+    spread(&app, &changed).await;
     answered(&caller, &changed)
 }
 
@@ -182,8 +188,9 @@ pub(super) async fn delete(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
-    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &[] };
-    submit(&app, &caller, sent, Command::DeleteMetric { metric: name(&metric)? }).await?;
+    let sent = Sent::new(&method, &uri, &headers, &[]);
+    let changed = submit(&app, &caller, sent, Command::DeleteMetric { metric: name(&metric)? }).await?;
+    spread(&app, &changed).await;
     Ok(answer::gone())
 }
 

@@ -6,8 +6,10 @@
 mod answer;
 mod app;
 mod change;
+mod description;
 mod docs;
 mod input;
+mod linger;
 mod page;
 mod problem;
 mod receipt;
@@ -18,8 +20,11 @@ mod text;
 
 mod accounts;
 mod alert_input;
+mod alert_rows;
+mod alert_view;
 mod alerts;
 mod channels;
+mod event_schema;
 mod events;
 mod metrics;
 mod operations;
@@ -29,4 +34,4 @@ mod usage;
 
 pub use router::openapi;
 pub use running::{Listeners, Running};
-pub use server::ServeError;
+pub use server::{ListenerLimits, ServeError};

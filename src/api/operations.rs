@@ -10,14 +10,15 @@ use serde_json::{Map, Value, json};
 use std::sync::atomic::Ordering;
 
 /// The process lives; asks nothing else.
-#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200, description = "alive")))]
+#[utoipa::path(get, path = "/healthz", tag = "operations", security(()),
+    responses((status = 200, description = "alive", body = Object)))]
 pub(super) async fn healthz() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
 /// Whether the node can accept. A store that is away or a fold that lags shows in `checks` and is no 503.
-#[utoipa::path(get, path = "/readyz", tag = "operations",
-    responses((status = 200, description = "can accept"), (status = 503, description = "cannot accept")))]
+#[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
+    responses((status = 200, description = "can accept", body = Object), (status = 503, description = "cannot accept", body = Object)))]
 pub(super) async fn readyz(State(app): State<App>) -> Response {
     let draining = app.draining.load(Ordering::Relaxed);
     let failed = app.node.has_failed();

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use utoipa::ToSchema;
 
 /// The parameters that every list takes.
 pub(super) const PARAMETERS: [&str; 3] = ["page", "page_size", "cursor"];
@@ -27,7 +28,6 @@ pub(super) struct Paging {
     pub size: usize,
     /// The key of the last item before this page, from a cursor.
     pub after: Option<String>,
-    by_cursor: bool,
     filters: String,
     path: String,
 }
@@ -41,13 +41,28 @@ struct Cursor {
 }
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
-struct Page<T> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Page<T> {
+    /// The items, in the order of the list.
     items: Vec<T>,
+    /// Counts from 1, with `page` and with `cursor`.
+    #[schema(minimum = 1)]
     page: usize,
+    #[schema(minimum = 1, maximum = 100)]
     page_size: usize,
+    /// Whether there is a page behind this one.
     has_more: bool,
+    /// Leads to the page behind this one; null where there is none.
     next_cursor: Option<String>,
+}
+
+/// How the keys of a list run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// By name.
+    Rising,
+    /// Newest first.
+    Falling,
 }
 
 impl Paging {
@@ -67,7 +82,6 @@ impl Paging {
             page: page.unwrap_or(1),
             size: size.unwrap_or(PAGE_SIZE_DEFAULT),
             after: None,
-            by_cursor: false,
             filters,
             path: format!("{path}?{}", query.filters()),
         };
@@ -75,61 +89,50 @@ impl Paging {
             if page.is_some() {
                 return Err(parameter("cursor", "give page or cursor, not both"));
             }
-            let cursor = paging.open(app, text).ok_or_else(|| {
-                Problem::bad_request(
-                    "invalid_cursor",
-                    "the cursor is not one of this list with these filters; begin anew without it",
-                )
-            })?;
+            let cursor = paging.open(app, text).ok_or_else(invalid_cursor)?;
             paging.page = cursor.p;
             paging.size = size.unwrap_or(cursor.s);
             paging.after = Some(cursor.k);
-            paging.by_cursor = true;
         }
-        if !paging.by_cursor && paging.page.saturating_mul(paging.size) > PAGE_REACH_MAX {
+        if paging.after.is_none() && paging.page.saturating_mul(paging.size) > PAGE_REACH_MAX {
             let detail = format!("pages reach {PAGE_REACH_MAX} items; go on with cursor");
-            return Err(Problem::bad_request("page_out_of_range", detail));
+            return Err(Problem::bad_request("page_out_of_range", detail).with("param", "cursor"));
         }
         Ok(paging)
     }
 
-    /// How many items to pass over where the list is asked by number.
+    /// How many items to pass over; none where a cursor says behind which key to begin.
     pub(super) fn offset(&self) -> usize {
-        match self.after.as_deref().map(str::parse) {
-            Some(Ok(offset)) => offset,
-            Some(Err(_)) | None => (self.page - 1) * self.size,
-        }
+        if self.after.is_some() { 0 } else { (self.page - 1).saturating_mul(self.size) }
+    }
+
+    /// Reads the key that the cursor holds, in its parts.
+    ///
+    /// # Errors
+    /// 400 where it is none of this list.
+    pub(super) fn after_parts<T>(&self, read: impl Fn(&[&str]) -> Option<T>) -> Result<Option<T>, Problem> {
+        let Some(key) = self.after.as_deref() else { return Ok(None) };
+        let parts: Vec<&str> = key.split(' ').collect();
+        read(&parts).map(Some).ok_or_else(invalid_cursor)
     }
 
     /// Cuts a page out of a whole list; `key` names an item for the cursor.
-    pub(super) fn cut<T>(&self, items: impl Iterator<Item = T>, key: impl Fn(&T) -> String) -> Vec<T> {
-        let Some(after) = self.after.as_deref() else {
-            return items.skip((self.page - 1) * self.size).take(self.size + 1).collect();
+    ///
+    /// The list may have lost the item that the cursor names, so its place is found by order, not by equality.
+    pub(super) fn cut<T>(&self, order: Order, items: impl Iterator<Item = T>, key: impl Fn(&T) -> String) -> Vec<T> {
+        let before_page = |item: &T| match (self.after.as_deref(), order) {
+            (None, _) => false,
+            (Some(after), Order::Rising) => key(item).as_str() <= after,
+            (Some(after), Order::Falling) => key(item).as_str() >= after,
         };
-        // The list may have lost the item that the cursor names, so its place is found by order, not by equality.
-        let mut items = items.peekable();
-        let ascending = {
-            let first = items.peek().map(&key);
-            first.is_some_and(|first| first.as_str() <= after)
-        };
-        let behind = |item: &T| {
-            let own = key(item);
-            if ascending { own.as_str() > after } else { own.as_str() < after }
-        };
-        items.skip_while(|item| !behind(item)).take(self.size + 1).collect()
+        items.skip_while(before_page).skip(self.offset()).take(self.size + 1).collect()
     }
 
     /// Answers with a page; `items` may hold one more than its size, `key` names the last one shown.
-    pub(super) fn answer<T: Serialize>(
-        &self,
-        app: &App,
-        mut items: Vec<T>,
-        key: impl Fn(&T, usize) -> String,
-    ) -> Response {
+    pub(super) fn answer<T: Serialize>(&self, app: &App, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Response {
         let has_more = items.len() > self.size;
         items.truncate(self.size);
-        let last = items.last().map(|item| key(item, self.offset() + items.len()));
-        let next_cursor = last.filter(|_| has_more).map(|key| self.seal(app, key));
+        let next_cursor = items.last().filter(|_| has_more).map(|last| self.seal(app, key(last)));
         let links = self.links(has_more, next_cursor.as_deref());
         let body = Page { items, page: self.page, page_size: self.size, has_more, next_cursor };
         let mut response = Json(body).into_response();
@@ -142,11 +145,11 @@ impl Paging {
     fn links(&self, has_more: bool, next_cursor: Option<&str>) -> String {
         let (path, size) = (&self.path, self.size);
         let mut links = vec![format!("<{path}page=1&page_size={size}>; rel=\"first\"")];
-        if self.page > 1 && !self.by_cursor {
+        if self.page > 1 && self.after.is_none() {
             links.push(format!("<{path}page={}&page_size={size}>; rel=\"prev\"", self.page - 1));
         }
         match next_cursor {
-            Some(cursor) if self.by_cursor => links.push(format!("<{path}cursor={cursor}>; rel=\"next\"")),
+            Some(cursor) if self.after.is_some() => links.push(format!("<{path}cursor={cursor}>; rel=\"next\"")),
             _ if has_more => links.push(format!("<{path}page={}&page_size={size}>; rel=\"next\"", self.page + 1)),
             _ => {}
         }
@@ -177,4 +180,9 @@ impl Paging {
         mac.update(json);
         mac.finalize().into_bytes().iter().copied().take(MAC_BYTES).collect()
     }
+}
+
+fn invalid_cursor() -> Problem {
+    let detail = "the cursor is not one of this list with these filters; begin anew without it";
+    Problem::bad_request("invalid_cursor", detail).with("param", "cursor")
 }

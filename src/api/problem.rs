@@ -23,8 +23,19 @@ pub(super) struct Problem {
     pub members: Map<String, Value>,
     /// Seconds to wait before another try.
     pub retry_after: Option<u32>,
-    /// A `WWW-Authenticate` challenge.
-    pub challenge: Option<String>,
+    /// A header that says what would be taken.
+    pub advice: Option<Advice>,
+    /// Whether an earlier request's outcome is repeated.
+    pub is_replayed: bool,
+}
+
+/// A header that says what would be taken.
+#[derive(Clone, Debug)]
+pub(super) enum Advice {
+    /// `WWW-Authenticate`.
+    Challenge(String),
+    /// `Accept-Post`: content types.
+    AcceptPost(&'static str),
 }
 
 /// One fault of a request.
@@ -81,7 +92,8 @@ impl Problem {
             errors: Vec::new(),
             members: Map::new(),
             retry_after: None,
-            challenge: None,
+            advice: None,
+            is_replayed: false,
         }
     }
 
@@ -134,6 +146,12 @@ impl Problem {
         self
     }
 
+    /// Marks the problem as the repetition of an earlier answer.
+    #[must_use]
+    pub(super) fn replayed(self) -> Self {
+        Self { is_replayed: true, ..self }
+    }
+
     /// Makes the problem that a bare status stands for.
     pub(super) fn of_status(status: StatusCode) -> Self {
         let (code, detail) = match status {
@@ -184,8 +202,19 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if let Some(challenge) = self.challenge.and_then(|challenge| HeaderValue::from_str(&challenge).ok()) {
-            headers.insert(WWW_AUTHENTICATE, challenge);
+        if self.is_replayed {
+            headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+        }
+        match self.advice {
+            Some(Advice::Challenge(challenge)) => {
+                if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+                    headers.insert(WWW_AUTHENTICATE, challenge);
+                }
+            }
+            Some(Advice::AcceptPost(types)) => {
+                headers.insert("accept-post", HeaderValue::from_static(types));
+            }
+            None => {}
         }
         response
     }

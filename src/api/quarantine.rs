@@ -4,7 +4,7 @@ use super::app::{App, Caller};
 use super::docs::Problems;
 use super::events::not_appended;
 use super::input::{Query, json};
-use super::page::{PARAMETERS, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::{Receipt, store_away};
 use crate::domain::control::resource::Scope;
@@ -12,6 +12,7 @@ use crate::domain::event::parse_line;
 use crate::domain::id::{Log, QuarantineId};
 use crate::domain::partition::effect::{QuarantineRow, QuarantineStatus};
 use crate::domain::partition::fact::Note;
+use crate::domain::time::Timestamp;
 use crate::runtime::ingest::{IdSource, Sender};
 use crate::store::{QuarantineEntry, QuarantineQuery};
 use axum::Json;
@@ -72,7 +73,7 @@ fn view(caller: &Caller, row: &QuarantineRow, receipt: Option<String>) -> Quaran
     get, path = "/v1/quarantine", tag = "quarantine",
     params(("status" = Option<String>, Query), ("code" = Option<String>, Query), ("account_id" = Option<String>, Query),
            ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
-    responses((status = 200, body = Vec<QuarantineView>), Problems), security(("key" = ["read:events"]))
+    responses((status = 200, body = Page<QuarantineView>), Problems), security(("key" = ["read:events"]))
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -91,12 +92,16 @@ pub(super) async fn list(
             .read_as("status", "open, replayed or discarded", |text| all.into_iter().find(|s| s.name() == text))?,
         code: query.one("code")?.map(str::to_owned),
         account: query.account("account_id")?,
+        after: paging.after_parts(|parts| match parts {
+            [at, id] => Some((Timestamp::parse(at)?, id.parse().ok()?)),
+            _ => None,
+        })?,
         offset: paging.offset(),
         limit: paging.size + 1,
     };
     let entries = app.node.data.store.quarantine(asked).await.map_err(store_away)?;
     let items = entries.iter().map(|entry| view(&caller, &entry.row, None)).collect();
-    Ok(paging.answer(&app, items, |_: &QuarantineView, offset| offset.to_string()))
+    Ok(paging.answer(&app, items, |entry: &QuarantineView| format!("{} {}", entry.at, entry.id)))
 }
 
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<QuarantineEntry, Problem> {
@@ -107,18 +112,17 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<QuarantineEntry, P
         status: None,
         code: None,
         account: None,
+        after: None,
         offset: 0,
         limit: 1,
     };
     let found = app.node.data.store.quarantine(asked).await.map_err(store_away)?.into_iter().next();
-    let entry = found.ok_or_else(|| Problem::not_found("quarantined event"))?;
-    match entry.row.status {
-        QuarantineStatus::Open => Ok(entry),
-        QuarantineStatus::Replayed | QuarantineStatus::Discarded => {
-            let detail = format!("the event is {} already", entry.row.status.name());
-            Err(Problem::new(StatusCode::CONFLICT, "invalid_state", detail))
-        }
-    }
+    found.ok_or_else(|| Problem::not_found("quarantined event"))
+}
+
+fn settled_already(entry: &QuarantineEntry) -> Problem {
+    let detail = format!("the event is {} already", entry.row.status.name());
+    Problem::new(StatusCode::CONFLICT, "invalid_state", detail)
 }
 
 async fn settle(app: &App, entry: QuarantineEntry, status: QuarantineStatus) -> Result<QuarantineRow, Problem> {
@@ -140,13 +144,18 @@ async fn settle(app: &App, entry: QuarantineEntry, status: QuarantineStatus) -> 
 pub(super) async fn replay(
     State(app): State<App>,
     caller: Caller,
+    RawQuery(query): RawQuery,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteEvents)?;
+    Query::read(query.as_deref(), &[])?;
     let wanted: ReplayBody = if body.is_empty() { ReplayBody::default() } else { json(&headers, &body)? };
     let entry = find(&app, &caller, &id).await?;
+    if entry.row.status != QuarantineStatus::Open {
+        return Err(settled_already(&entry));
+    }
     let bytes = wanted.event.as_ref().map_or(entry.row.body.as_str(), |event| event.get()).to_owned();
     let receipt = {
         // A repeated replay finds the same id, so that it counts once.
@@ -177,10 +186,16 @@ fn refused(refusal: &crate::domain::event::Refusal) -> Problem {
 pub(super) async fn discard(
     State(app): State<App>,
     caller: Caller,
+    RawQuery(query): RawQuery,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteEvents)?;
+    Query::read(query.as_deref(), &[])?;
     let entry = find(&app, &caller, &id).await?;
-    let row = settle(&app, entry, QuarantineStatus::Discarded).await?;
+    let row = match entry.row.status {
+        QuarantineStatus::Open => settle(&app, entry, QuarantineStatus::Discarded).await?,
+        QuarantineStatus::Discarded => entry.row,
+        QuarantineStatus::Replayed => return Err(settled_already(&entry)),
+    };
     Ok(Json(view(&caller, &row, None)).into_response())
 }

@@ -5,7 +5,7 @@ use super::app::{App, Caller};
 use super::change::{Sent, submit};
 use super::docs::Problems;
 use super::input::{Query, json};
-use super::page::{PARAMETERS, Paging};
+use super::page::{Order, PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use crate::domain::control::command::Command;
 use crate::domain::control::outcome::Resource;
@@ -80,8 +80,10 @@ fn metric(text: &str) -> Result<MetricName, Problem> {
 
 /// Lists the quotas that were set on an account, or on all (`*`).
 #[utoipa::path(
-    get, path = "/v1/accounts/{account_id}/quotas", tag = "accounts", params(("account_id" = String, Path)),
-    responses((status = 200, body = Vec<QuotaView>), Problems), security(("key" = ["read:accounts"]))
+    get, path = "/v1/accounts/{account_id}/quotas", tag = "accounts",
+    params(("account_id" = String, Path, description = "An account, or * for all"),
+           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<QuotaView>), Problems), security(("key" = ["read:accounts"]))
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -99,9 +101,9 @@ pub(super) async fn list(
     }
     let state = app.node.data.control.state();
     let all = state.quotas_of(caller.principal.tenant, &scope).map(|record| view(&caller, record));
-    let items = paging.cut(all, |quota| quota.metric.clone());
+    let items = paging.cut(Order::Rising, all, |quota| quota.metric.clone());
     drop(state);
-    Ok(paging.answer(&app, items, |quota, _| quota.metric.clone()))
+    Ok(paging.answer(&app, items, |quota| quota.metric.clone()))
 }
 
 /// Sets a quota; makes the account known.
@@ -126,7 +128,7 @@ pub(super) async fn put(
     }
     let quota = Quota { limit: wanted.limit, period: wanted.period, aggregate: wanted.aggregate };
     let command = Command::PutQuota { account: scope(&account)?, metric: metric(&metric_name)?, quota };
-    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &body };
+    let sent = Sent::new(&method, &uri, &headers, &body);
     let changed = submit(&app, &caller, sent, command).await?;
     let Resource::Quota(record) = &changed.resource else { return Ok(answer::gone()) };
     let location = format!("/v1/accounts/{account}/quotas/{metric_name}");
@@ -149,7 +151,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
     let command = Command::DeleteQuota { account: scope(&account)?, metric: metric(&metric_name)? };
-    let sent = Sent { method: &method, uri: &uri, headers: &headers, body: &[] };
+    let sent = Sent::new(&method, &uri, &headers, &[]);
     submit(&app, &caller, sent, command).await?;
     Ok(answer::gone())
 }

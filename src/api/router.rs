@@ -1,12 +1,15 @@
 //! Every path, and what every request passes through.
 
-use super::app::{App, RequestId};
+use super::app::{App, Caller, RequestId, SeenMode};
 use super::problem::{Problem, ProblemBody};
-use super::{accounts, alerts, channels, events, metrics, operations, quarantine, quotas, usage};
-use crate::domain::limits::{NDJSON_BODY_BYTES_MAX, REQUEST_TIMEOUT};
+use super::server::ListenerLimits;
+use super::{
+    accounts, alert_rows, alerts, channels, description, events, linger, metrics, operations, quarantine, quotas, usage,
+};
+use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
 use crate::runtime::clock::{self, Stopwatch};
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
@@ -17,10 +20,17 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
+
+/// Bytes of a body as it is sent. More than of one that is unpacked, so that what stops a long body is the limit whose
+/// error is told apart from a torn one.
+const WIRE_BODY_BYTES_MAX: usize = NDJSON_BODY_BYTES_MAX + 64 * 1024;
+
+/// The documentation loads nothing from elsewhere; the reader's own pictures and styles are written into its page.
+const DOCS_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
+                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -48,8 +58,8 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(alerts::get, alerts::update, alerts::delete))
         .routes(routes!(alerts::pause))
         .routes(routes!(alerts::resume))
-        .routes(routes!(alerts::instances))
-        .routes(routes!(alerts::history))
+        .routes(routes!(alert_rows::instances))
+        .routes(routes!(alert_rows::history))
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::replay))
         .routes(routes!(quarantine::discard))
@@ -60,44 +70,31 @@ fn paths() -> OpenApiRouter<App> {
 /// The OpenAPI document.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let (_, mut document) = paths().split_for_parts();
-    let bearer =
-        SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("pk_live_…").build());
-    if let Some(components) = &mut document.components {
-        components.add_security_scheme("key", bearer);
-    }
+    description::complete(&mut document);
     document
 }
 
 /// What the public listener serves.
-pub(super) fn public_router(app: App) -> Router {
+pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
     let (router, _) = paths().split_for_parts();
     let document = openapi();
     let swagger = SwaggerUi::new("/docs")
         .url("/v1/openapi.json", document)
         .config(Config::from("/v1/openapi.json").validator_url("none"));
-    router
+    let router = router
         .route("/docs/errors", axum::routing::get(errors_page))
-        .fallback(|| async { Problem::of_status(StatusCode::NOT_FOUND) })
-        .method_not_allowed_fallback(|| async { Problem::of_status(StatusCode::METHOD_NOT_ALLOWED) })
-        .layer(DefaultBodyLimit::max(NDJSON_BODY_BYTES_MAX))
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(false))
-        .layer(RequestBodyLimitLayer::new(NDJSON_BODY_BYTES_MAX))
-        .merge(swagger)
-        .layer(CatchPanicLayer::custom(|_| {
-            tracing::error!("a handler panicked");
-            Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into_response()
-        }))
-        .layer(middleware::from_fn(finish))
-        .with_state(app)
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method);
+    dressed(bounded(router).merge(swagger), limits).with_state(app)
 }
 
 /// What the admin listener serves.
-pub(super) fn admin_router(app: App, metrics: PrometheusHandle) -> Router {
+pub(super) fn admin_router(app: App, metrics: PrometheusHandle, limits: ListenerLimits) -> Router {
     let scrape = move |State(app): State<App>| async move {
         operations::refresh_gauges(&app);
         ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
     };
-    Router::new()
+    let router = Router::new()
         .route("/metrics", axum::routing::get(scrape))
         .route("/healthz", axum::routing::get(operations::healthz))
         .route("/readyz", axum::routing::get(operations::readyz))
@@ -105,11 +102,51 @@ pub(super) fn admin_router(app: App, metrics: PrometheusHandle) -> Router {
             "/",
             axum::routing::get(|| async { Json(serde_json::json!({"paths": ["/metrics", "/healthz", "/readyz"]})) }),
         )
-        .with_state(app)
+        .fallback(|| async { Problem::of_status(StatusCode::NOT_FOUND) });
+    dressed(router, limits).with_state(app)
+}
+
+/// Bounds bodies, before and after they are unpacked.
+fn bounded<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router
+        .layer(DefaultBodyLimit::max(NDJSON_BODY_BYTES_MAX))
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(false))
+        .layer(RequestBodyLimitLayer::new(WIRE_BODY_BYTES_MAX))
+        .layer(middleware::from_fn(linger::read_rest))
+}
+
+/// Gives every answer its shape.
+fn dressed<S: Clone + Send + Sync + 'static>(router: Router<S>, limits: ListenerLimits) -> Router<S> {
+    router
+        .layer(CatchPanicLayer::custom(|_| {
+            tracing::error!("a handler panicked");
+            Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+        }))
+        .layer(middleware::from_fn(move |request, next| finish(request, next, limits.request)))
+}
+
+/// No such path. What `/v1` has is told to those with a key only.
+async fn no_route(State(app): State<App>, request: Request) -> Problem {
+    unknown(&app, request, StatusCode::NOT_FOUND).await
+}
+
+/// No such method on the path.
+async fn no_method(State(app): State<App>, request: Request) -> Problem {
+    unknown(&app, request, StatusCode::METHOD_NOT_ALLOWED).await
+}
+
+async fn unknown(app: &App, request: Request, status: StatusCode) -> Problem {
+    let (mut parts, _) = request.into_parts();
+    if parts.uri.path().starts_with("/v1/")
+        && let Err(problem) = Caller::from_request_parts(&mut parts, app).await
+    {
+        return problem;
+    }
+    Problem::of_status(status)
 }
 
 /// The outermost layer: the request's id, its time limit, the shape of errors, headers that every answer has, metrics.
-async fn finish(mut request: Request, next: Next) -> Response {
+async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     let stopwatch = Stopwatch::start();
     let given =
         request.headers().get("x-request-id").and_then(|value| value.to_str().ok()).filter(|id| is_request_id(id));
@@ -118,8 +155,9 @@ async fn finish(mut request: Request, next: Next) -> Response {
     let method = request.method().to_string();
     let route =
         request.extensions().get::<MatchedPath>().map_or("unmatched".to_owned(), |path| path.as_str().to_owned());
+    let seen = SeenMode::default();
     request.extensions_mut().insert(RequestId(id.clone()));
-    let limit = Duration::from_millis(u64::try_from(REQUEST_TIMEOUT.0).unwrap_or(30_000));
+    request.extensions_mut().insert(seen.clone());
     let answered = tokio::time::timeout(limit, next.run(request)).await;
     let mut response = answered.unwrap_or_else(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT).into_response());
     if let Some(problem) = problem_of(&mut response) {
@@ -136,6 +174,12 @@ async fn finish(mut request: Request, next: Next) -> Response {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if path.starts_with("/v1") {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if path.starts_with("/docs") {
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_POLICY));
+    }
+    if let Some(mode) = seen.get() {
+        headers.insert("x-mode", HeaderValue::from_static(mode.name()));
     }
     let status = response.status().as_u16();
     let labels = vec![
@@ -167,4 +211,44 @@ fn is_request_id(text: &str) -> bool {
 /// Every error code with its meaning and remedy.
 async fn errors_page() -> Html<&'static str> {
     Html(include_str!("errors.html"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+    use tower::ServiceExt;
+
+    async fn ask(router: Router, request: Request) -> (StatusCode, serde_json::Value) {
+        let answer = router.oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        assert_eq!(parts.headers["content-type"], "application/problem+json");
+        assert_eq!(parts.headers["x-content-type-options"], "nosniff");
+        let body: serde_json::Value = serde_json::from_slice(&to_bytes(body, 1 << 20).await.unwrap()).unwrap();
+        assert_eq!(parts.headers["x-request-id"], body["request_id"].as_str().unwrap());
+        (parts.status, body)
+    }
+
+    fn get(path: &str) -> Request {
+        Request::builder().uri(path).body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_and_tells_nothing_of_itself() {
+        async fn panics() {
+            panic!("secret of the inside");
+        }
+        let router = dressed(Router::new().route("/v1/x", axum::routing::get(panics)), ListenerLimits::default());
+        let (status, body) = ask(router, get("/v1/x")).await;
+        assert_eq!((status.as_u16(), &body["code"], &body["retryable"]), (500, &"internal_error".into(), &true.into()));
+        assert!(!body.to_string().contains("secret"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_does_not_end_is_a_problem() {
+        let limits = ListenerLimits { request: Duration::from_millis(10), ..ListenerLimits::default() };
+        let router = dressed(Router::new().route("/v1/x", axum::routing::get(std::future::pending::<()>)), limits);
+        let (status, body) = ask(router, get("/v1/x")).await;
+        assert_eq!((status.as_u16(), &body["code"]), (408, &"request_timeout".into()));
+    }
 }

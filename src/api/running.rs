@@ -2,8 +2,9 @@
 
 use super::app::App;
 use super::router::{admin_router, public_router};
-use super::server::{ServeError, Server, bind};
+use super::server::{ListenerLimits, ServeError, Server, bind};
 use crate::runtime::node::Node;
+use axum::Router;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 pub struct Listeners {
     public: Server,
     admin: Server,
+    limits: ListenerLimits,
 }
 
 /// A node that serves.
@@ -25,8 +27,29 @@ pub struct Running {
     /// Where the metrics listen.
     pub admin: SocketAddr,
     app: App,
+    public: Serving,
+    metrics: Serving,
+}
+
+/// A listener that serves, and what stops it.
+#[derive(Debug)]
+struct Serving {
     stop: watch::Sender<bool>,
-    serving: Vec<JoinHandle<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Serving {
+    fn start(server: Server, router: Router, limits: ListenerLimits) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        Self { stop, task: tokio::spawn(server.serve(router, limits, stopped)) }
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(error = %error, "a listener ended badly");
+        }
+    }
 }
 
 impl Listeners {
@@ -35,7 +58,14 @@ impl Listeners {
     /// # Errors
     /// Where an address cannot be listened on.
     pub async fn open(public: SocketAddr, admin: SocketAddr) -> Result<Self, ServeError> {
-        Ok(Self { public: bind(public).await?, admin: bind(admin).await? })
+        Ok(Self { public: bind(public).await?, admin: bind(admin).await?, limits: ListenerLimits::default() })
+    }
+
+    /// Waits for callers for other times.
+    #[must_use]
+    pub const fn with_limits(mut self, limits: ListenerLimits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Where the API will listen.
@@ -52,14 +82,11 @@ impl Listeners {
             under_way: Arc::default(),
             cursor_key,
         };
-        let (stop, stopped) = watch::channel(false);
-        let (address, admin) = (self.public.address, self.admin.address);
+        let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);
         let metrics = crate::telemetry::recorder();
-        let serving = vec![
-            tokio::spawn(self.public.serve(public_router(app.clone()), stopped.clone())),
-            tokio::spawn(self.admin.serve(admin_router(app.clone(), metrics), stopped)),
-        ];
-        Running { address, admin, app, stop, serving }
+        let public = Serving::start(self.public, public_router(app.clone(), limits), limits);
+        let metrics = Serving::start(self.admin, admin_router(app.clone(), metrics, limits), limits);
+        Running { address, admin, app, public, metrics }
     }
 }
 
@@ -70,14 +97,12 @@ impl Running {
     }
 
     /// Stops in order: `/readyz` says so, nothing new is accepted, what is under way ends, the node stops.
+    ///
+    /// The admin listener answers until the public one has ended.
     pub async fn stop(self) {
         self.app.draining.store(true, Ordering::Relaxed);
-        self.stop.send_replace(true);
-        for task in self.serving {
-            if let Err(error) = task.await {
-                tracing::error!(error = %error, "a listener ended badly");
-            }
-        }
+        self.public.stop().await;
+        self.metrics.stop().await;
         match Arc::try_unwrap(self.app.node) {
             Ok(node) => node.stop().await,
             // A request that was cut off still holds the node; what is durable is folded at the next start.

@@ -1,6 +1,6 @@
 //! The accept loop: bounded connections, a time limit on request heads, an orderly end.
 
-use crate::domain::limits::{CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT};
+use crate::domain::limits::{CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, REQUEST_TIMEOUT};
 use crate::domain::time::Millis;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -42,19 +42,40 @@ pub(super) async fn bind(address: SocketAddr) -> Result<Server, ServeError> {
     Ok(Server { listener, address })
 }
 
+/// How long a listener waits for its callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// For a request's head, and between two requests.
+    pub head: Duration,
+    /// From a request's head to its answer.
+    pub request: Duration,
+    /// For what is under way when it is told to stop.
+    pub drain: Duration,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self { head: duration(HEAD_TIMEOUT), request: duration(REQUEST_TIMEOUT), drain: duration(DRAIN_TIMEOUT) }
+    }
+}
+
 impl Server {
-    /// Serves until `stop` says so, then lets what is under way end.
-    pub(super) async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
+    /// Serves until `stop` says so, then accepts nothing more and lets what is under way end.
+    pub(super) async fn serve(self, router: Router, limits: ListenerLimits, mut stop: watch::Receiver<bool>) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        while !*stop.borrow() {
+        loop {
             // A connection is taken off the listener only when there is room for it.
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+            let permit = tokio::select! {
+                permit = Arc::clone(&permits).acquire_owned() => permit,
+                () = stopped(&mut stop) => break,
+            };
+            let Ok(permit) = permit else { break };
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let (router, stop) = (router.clone(), stop.clone());
                         tokio::spawn(async move {
-                            connection(stream, router, stop).await;
+                            connection(stream, router, limits, stop).await;
                             drop(permit);
                         });
                     }
@@ -63,24 +84,26 @@ impl Server {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 },
-                changed = stop.changed() => if changed.is_err() { break },
+                () = stopped(&mut stop) => break,
             }
         }
+        // Who connects meanwhile is refused at once, and does not wait for an answer that never comes.
+        drop(self.listener);
         let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-        let ended = tokio::time::timeout(duration(DRAIN_TIMEOUT), permits.acquire_many(all)).await;
+        let ended = tokio::time::timeout(limits.drain, permits.acquire_many(all)).await;
         if ended.is_err() {
             tracing::warn!("some requests did not end in time and are cut off");
         }
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, router: Router, limits: ListenerLimits, mut stop: watch::Receiver<bool>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "TCP_NODELAY could not be set");
     }
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(duration(HEAD_TIMEOUT))
+        .header_read_timeout(limits.head)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut serving = pin!(serving);

@@ -21,7 +21,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
 const PARAMETERS: [&str; 8] = ["window", "from", "to", "metric", "group_by", "agg", "format", "after"];
@@ -255,8 +255,13 @@ async fn points(app: &App, caller: &Caller, asked: &Asked) -> Result<Vec<WindowP
             Some(metric) => vec![metric.clone()],
             None => {
                 let store = &app.node.data.store;
-                let metrics = store.metrics_of(caller.principal.tenant, asked.epoch, asked.account.clone()).await;
-                metrics.map_err(store_away)?
+                let tenant = caller.principal.tenant;
+                let counted = store.metrics_of(tenant, asked.epoch, asked.account.clone()).await;
+                let limited = app.node.data.control.state().effective_quotas(tenant, &asked.account);
+                // A metric with a quota is known without events, too: its windows are zero.
+                let limited = limited.into_iter().map(|(metric, _)| metric);
+                let all: BTreeSet<MetricName> = counted.map_err(store_away)?.into_iter().chain(limited).collect();
+                all.into_iter().collect()
             }
         };
         let count = asked.to.since(asked.from).0 / asked.width.0 * known.len() as i64;
@@ -386,6 +391,6 @@ fn csv(items: &[UsagePoint]) -> Response {
 
 /// Quotes a cell, and keeps spreadsheets from reading it as a formula.
 fn cell(text: &str) -> String {
-    let guarded = if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() };
-    if guarded.contains([',', '"', '\n']) { format!("\"{}\"", guarded.replace('"', "\"\"")) } else { guarded }
+    let guarded = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() };
+    if guarded.contains([',', '"', '\n', '\r']) { format!("\"{}\"", guarded.replace('"', "\"\"")) } else { guarded }
 }

@@ -43,6 +43,8 @@ struct Lane {
     due: BTreeSet<(Timestamp, NotificationId)>,
     waits: BTreeMap<NotificationId, Timestamp>,
     under_way: BTreeSet<NotificationId>,
+    /// When those under way are due again, where that was said before they ended.
+    again: BTreeMap<NotificationId, Timestamp>,
     requests: usize,
     not_before: Timestamp,
     /// When the next message would be due if every one took its second; lags behind `now` while there is burst left.
@@ -56,6 +58,7 @@ impl Lane {
             due: BTreeSet::new(),
             waits: BTreeMap::new(),
             under_way: BTreeSet::new(),
+            again: BTreeMap::new(),
             requests: 0,
             not_before: Timestamp::MIN,
             spaced: Timestamp::MIN,
@@ -96,11 +99,13 @@ impl Lane {
 }
 
 impl Queue {
-    /// Adds a notification, or changes when it is due. One that is under way stays so.
+    /// Adds a notification, or changes when it is due. One that is under way stays so, and is due again once it ends.
     pub fn add(&mut self, channel: ChannelId, kind: DestinationKind, id: NotificationId, due: Timestamp) {
         let lane = self.lanes.entry(channel).or_insert_with(|| Lane::new(kind));
         lane.kind = kind;
         if lane.under_way.contains(&id) {
+            // The outcome of an attempt may come back from the fold before the attempt itself ends here.
+            lane.again.insert(id, due);
             return;
         }
         if let Some(before) = lane.waits.insert(id, due) {
@@ -109,11 +114,11 @@ impl Queue {
         lane.due.insert((due, id));
     }
 
-    /// Takes a notification out; nothing happens to one that is under way.
+    /// Takes a notification out; one that is under way ends, and is not due again.
     pub fn remove(&mut self, channel: ChannelId, id: NotificationId) {
-        if let Some(lane) = self.lanes.get_mut(&channel)
-            && let Some(due) = lane.waits.remove(&id)
-        {
+        let Some(lane) = self.lanes.get_mut(&channel) else { return };
+        lane.again.remove(&id);
+        if let Some(due) = lane.waits.remove(&id) {
             lane.due.remove(&(due, id));
         }
     }
@@ -143,11 +148,14 @@ impl Queue {
         lane.requests = lane.requests.saturating_sub(1);
         lane.not_before = lane.not_before.max(penalty_until.unwrap_or(Timestamp::MIN));
         let kind = lane.kind;
+        let mut due_again = Vec::new();
         for id in ids {
             lane.under_way.remove(id);
+            let said = lane.again.remove(id);
+            due_again.extend(retry_at.or(said).map(|at| (*id, at)));
         }
-        for id in ids.iter().filter(|_| retry_at.is_some()) {
-            self.add(channel, kind, *id, retry_at.unwrap_or(Timestamp::MIN));
+        for (id, at) in due_again {
+            self.add(channel, kind, id, at);
         }
     }
 
@@ -197,6 +205,25 @@ mod tests {
         assert_eq!(queue.next(Timestamp(0)).map(|work| work.channel), Some(ChannelId(2)));
         assert_eq!(queue.next(Timestamp(59_999)), None);
         assert_eq!(queue.next(Timestamp(60_000)).map(|work| work.channel), Some(ChannelId(1)));
+    }
+
+    #[test]
+    fn what_is_due_again_before_it_ended_is_not_forgotten() {
+        let mut queue = Queue::default();
+        let (channel, id) = (ChannelId(1), NotificationId(1));
+        let kind = DestinationKind::Webhook;
+        queue.add(channel, kind, id, Timestamp(0));
+        let work = queue.next(Timestamp(0)).unwrap();
+        queue.add(channel, kind, id, Timestamp(5_000));
+        assert_eq!(queue.next(Timestamp(9_000)), None, "it is under way");
+        queue.done(channel, &work.ids, None, None);
+        assert_eq!(queue.next_wakeup(), Some(Timestamp(5_000)));
+        let work = queue.next(Timestamp(5_000)).unwrap();
+        // Settled meanwhile: it ends for good.
+        queue.add(channel, kind, id, Timestamp(7_000));
+        queue.remove(channel, id);
+        queue.done(channel, &work.ids, None, None);
+        assert_eq!((queue.next_wakeup(), queue.pending()), (None, 0));
     }
 
     proptest! {

@@ -18,6 +18,6 @@ mod contract;
 pub use port::{Store, StoreError};
 pub use query::{
     DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
-    TransitionQuery, WindowPoint, WindowQuery,
+    TransitionPlace, TransitionQuery, WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

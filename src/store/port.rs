@@ -138,6 +138,16 @@ impl Store {
         }
     }
 
+    /// Whether any account of a tenant has events of a metric.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn has_metric(&self, tenant: Tenant, metric: MetricName) -> Answer<bool> {
+        match self {
+            Self::Sqlite(store) => store.read(move |connection| read::has_metric(connection, tenant, &metric)).await,
+        }
+    }
+
     /// The accounts that have events, by name, behind `after`.
     ///
     /// # Errors

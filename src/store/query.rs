@@ -67,6 +67,8 @@ pub struct InstanceQuery {
     pub states: Vec<State>,
     /// The account; all where absent.
     pub account: Option<AccountId>,
+    /// The account and metric behind which to begin.
+    pub after: Option<(AccountId, Option<MetricName>)>,
     /// How many to pass over.
     pub offset: usize,
     /// How many at most.
@@ -107,10 +109,25 @@ pub struct TransitionQuery {
     pub from: Option<Timestamp>,
     /// The latest own time, exclusive.
     pub to: Option<Timestamp>,
+    /// The transition behind which to begin.
+    pub after: Option<TransitionPlace>,
     /// How many to pass over.
     pub offset: usize,
     /// How many at most.
     pub limit: usize,
+}
+
+/// A transition's place among those of its alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransitionPlace {
+    /// Its own time.
+    pub at: Timestamp,
+    /// The account.
+    pub account: AccountId,
+    /// The metric.
+    pub metric: Option<MetricName>,
+    /// Its number in the instance.
+    pub sequence: u64,
 }
 
 /// Asks for notifications, newest first.
@@ -156,6 +173,8 @@ pub struct QuarantineQuery {
     pub code: Option<String>,
     /// Whose they are; all where absent.
     pub account: Option<AccountId>,
+    /// The time and id of the entry behind which to begin.
+    pub after: Option<(Timestamp, QuarantineId)>,
     /// How many to pass over.
     pub offset: usize,
     /// How many at most.

@@ -98,6 +98,13 @@ pub(super) fn metrics_of(
     rows.collect()
 }
 
+/// Tells whether any account of a tenant has events of a metric.
+pub(super) fn has_metric(connection: &Connection, tenant: Tenant, metric: &MetricName) -> Answer<bool> {
+    let mut select = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM series WHERE workspace = ?1 AND mode = ?2 AND metric = ?3)")?;
+    select.query_row(params![workspace(tenant), mode(tenant), metric.as_str()], |row| row.get(0))
+}
+
 pub(super) fn accounts(
     connection: &Connection,
     tenant: Tenant,
@@ -144,6 +151,7 @@ pub(super) fn instances(connection: &Connection, query: &InstanceQuery) -> Answe
         "SELECT account, metric, epoch, state, since, silenced, value, evaluated_at, revision FROM alert_states
          WHERE workspace = ?1 AND mode = ?2 AND alert = ?3 AND state IS NOT NULL
            AND (?4 = '' OR instr(?4, ',' || state || ',') > 0) AND (?5 IS NULL OR account = ?5)
+           AND (?8 IS NULL OR (account, metric) > (?8, ?9))
          ORDER BY account, metric LIMIT ?6 OFFSET ?7",
     )?;
     let states = if wanted.is_empty() { String::new() } else { format!(",{},", wanted.join(",")) };
@@ -154,7 +162,9 @@ pub(super) fn instances(connection: &Connection, query: &InstanceQuery) -> Answe
         states,
         query.account.as_ref().map(|account| account.as_str()),
         query.limit as i64,
-        query.offset as i64
+        query.offset as i64,
+        query.after.as_ref().map(|(account, _)| account.as_str()),
+        query.after.as_ref().map(|(_, metric)| metric.as_ref().map_or("", MetricName::as_str))
     ];
     let rows = select.query_map(values, |row| {
         Ok(InstanceRow {
@@ -208,8 +218,10 @@ pub(super) fn transitions(connection: &Connection, query: &TransitionQuery) -> A
         "SELECT body FROM alert_transitions
          WHERE workspace = ?1 AND mode = ?2 AND alert = ?3 AND (?4 IS NULL OR account = ?4)
            AND at >= ?5 AND at < ?6
+           AND (?9 IS NULL OR (at, account, metric, sequence) < (?9, ?10, ?11, ?12))
          ORDER BY at DESC, account DESC, metric DESC, sequence DESC LIMIT ?7 OFFSET ?8",
     )?;
+    let after = query.after.as_ref();
     let values = params![
         workspace(query.tenant),
         mode(query.tenant),
@@ -218,7 +230,11 @@ pub(super) fn transitions(connection: &Connection, query: &TransitionQuery) -> A
         query.from.unwrap_or(Timestamp::MIN).0,
         query.to.unwrap_or(Timestamp::MAX).0,
         query.limit as i64,
-        query.offset as i64
+        query.offset as i64,
+        after.map(|place| place.at.0),
+        after.map(|place| place.account.as_str()),
+        after.map(|place| place.metric.as_ref().map_or("", MetricName::as_str)),
+        after.map(|place| place.sequence.cast_signed())
     ];
     let rows = select.query_map(values, |row| parsed(row.get_ref(0)?.as_str()?))?;
     rows.collect()
@@ -277,6 +293,7 @@ pub(super) fn quarantine(connection: &Connection, query: &QuarantineQuery) -> An
         "SELECT partition, body FROM quarantine
          WHERE workspace = ?1 AND mode = ?2 AND (?3 IS NULL OR id = ?3) AND (?4 IS NULL OR status = ?4)
            AND (?5 IS NULL OR code = ?5) AND (?6 IS NULL OR account = ?6)
+           AND (?9 IS NULL OR (at, id) < (?9, ?10))
          ORDER BY at DESC, id DESC LIMIT ?7 OFFSET ?8",
     )?;
     let values = params![
@@ -287,7 +304,9 @@ pub(super) fn quarantine(connection: &Connection, query: &QuarantineQuery) -> An
         query.code,
         query.account.as_ref().map(|account| account.as_str()),
         query.limit as i64,
-        query.offset as i64
+        query.offset as i64,
+        query.after.map(|(at, _)| at.0),
+        query.after.map(|(_, id)| Id(id.0))
     ];
     let rows = select.query_map(values, |row| {
         Ok(QuarantineEntry { partition: PartitionId(row.get(0)?), row: parsed(row.get_ref(1)?.as_str()?)? })

@@ -44,6 +44,9 @@ pub struct Idempotency {
     pub record: String,
     /// H(content type, query, canonical body).
     pub fingerprint: String,
+    /// What the answer shows beside the resource, as the caller's side wrote it; a repetition shows the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
 }
 
 /// What is asked for.

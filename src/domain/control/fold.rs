@@ -57,6 +57,7 @@ impl Control {
                 fingerprint: idempotency.fingerprint.clone(),
                 request_id: entry.request_id.clone(),
                 outcome: outcome.clone(),
+                beside: idempotency.beside.clone(),
                 recorded_at: self.clock,
             };
             self.ledger.keep(idempotency, original);

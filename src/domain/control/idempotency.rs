@@ -17,6 +17,9 @@ pub struct Original {
     pub request_id: String,
     /// The answer.
     pub outcome: Outcome,
+    /// What it shows beside the resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
     /// When the log took the request in.
     pub recorded_at: Timestamp,
 }

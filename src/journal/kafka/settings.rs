@@ -67,7 +67,7 @@ impl KafkaSettings {
         let Some(rest) = url.strip_prefix("kafka://") else { return wrong("the URL does not begin with kafka://") };
         let (brokers, query) = rest.split_once('?').unwrap_or((rest, ""));
         let brokers = brokers.trim_end_matches('/');
-        if brokers.is_empty() || !brokers.split(',').all(|broker| is_broker(broker)) {
+        if brokers.is_empty() || !brokers.split(',').all(is_broker) {
             return wrong(format!("{brokers:?} is no list of host:port"));
         }
         let mut prefix = "highwater".to_owned();

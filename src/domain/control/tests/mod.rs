@@ -98,7 +98,7 @@ fn entry(command: Command) -> Entry {
 }
 
 fn repeatable(record: &str, fingerprint: &str, command: Command) -> Entry {
-    let idempotency = Idempotency { record: record.to_owned(), fingerprint: fingerprint.to_owned() };
+    let idempotency = Idempotency { record: record.to_owned(), fingerprint: fingerprint.to_owned(), beside: None };
     Entry { idempotency: Some(idempotency), ..entry(command) }
 }
 

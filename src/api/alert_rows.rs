@@ -1,0 +1,203 @@
+//! What the store keeps of an alert: its instances, and what happened to them.
+
+use super::alerts::{find, states};
+use super::app::{App, Caller};
+use super::docs::Problems;
+use super::input::Query;
+use super::page::{PARAMETERS, Page, Paging};
+use super::problem::Problem;
+use super::receipt::store_away;
+use super::usage::number;
+use crate::domain::control::resource::Scope;
+use crate::domain::id::{AccountId, MetricName};
+use crate::domain::partition::effect::{InstanceRow, TransitionRow};
+use crate::domain::time::Timestamp;
+use crate::store::{InstanceQuery, TransitionPlace, TransitionQuery};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::Uri;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+/// One alert on one account and metric.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct InstanceView {
+    object: &'static str,
+    account_id: String,
+    /// Null where every name of the rule names its metric.
+    metric: Option<String>,
+    state: &'static str,
+    since: String,
+    silenced: bool,
+    #[schema(value_type = Option<f64>)]
+    value: Option<Box<RawValue>>,
+    evaluated_at: String,
+    revision: u64,
+}
+
+/// What happened to an instance.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TransitionView {
+    object: &'static str,
+    account_id: String,
+    metric: Option<String>,
+    sequence: u64,
+    from: &'static str,
+    to: &'static str,
+    reason: &'static str,
+    at: String,
+    recorded_at: String,
+    /// The deciding record's place in its partition's log.
+    position: u64,
+    notification_id: Option<String>,
+    #[schema(value_type = Option<f64>)]
+    value: Option<Box<RawValue>>,
+    value_name: Option<String>,
+    #[schema(value_type = Option<f64>)]
+    limit: Option<Box<RawValue>>,
+    #[schema(value_type = Option<f64>)]
+    used: Option<Box<RawValue>>,
+    window_start: Option<String>,
+    window_revision: Option<u64>,
+    rule: String,
+    alert_version: u64,
+    /// Every sub-expression with its value.
+    inputs: Vec<InputView>,
+}
+
+/// A sub-expression with its value.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct InputView {
+    expression: String,
+    value: String,
+}
+
+/// Lists an alert's instances by account and metric.
+#[utoipa::path(
+    get, path = "/v1/alerts/{id}/instances", tag = "alerts",
+    params(("id" = String, Path), ("account_id" = Option<String>, Query), ("state" = Option<Vec<String>>, Query),
+           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<InstanceView>), Problems), security(("key" = ["read:alerts"]))
+)]
+pub(super) async fn instances(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::ReadAlerts)?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["account_id", "state"]].concat())?;
+    let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let asked = InstanceQuery {
+        tenant: caller.principal.tenant,
+        alert: find(&app, &caller, &id)?.definition.id,
+        states: states(&query)?,
+        account: query.account("account_id")?,
+        after: paging.after_parts(|parts| match parts {
+            [account, metric] => Some((AccountId::new(account).ok()?, optional_metric(metric)?)),
+            _ => None,
+        })?,
+        offset: paging.offset(),
+        limit: paging.size + 1,
+    };
+    let rows = app.node.data.store.instances(asked).await.map_err(store_away)?;
+    let items = rows.iter().map(instance).collect();
+    Ok(paging.answer(&app, items, |row: &InstanceView| {
+        format!("{} {}", row.account_id, row.metric.as_deref().unwrap_or("-"))
+    }))
+}
+
+fn instance(row: &InstanceRow) -> InstanceView {
+    InstanceView {
+        object: "alert_instance",
+        account_id: row.key.account.to_string(),
+        metric: row.key.metric.as_ref().map(ToString::to_string),
+        state: row.state.unwrap_or_default().name(),
+        since: row.since.to_string(),
+        silenced: row.silenced,
+        value: row.value.map(number),
+        evaluated_at: row.evaluated_at.to_string(),
+        revision: row.revision.0,
+    }
+}
+
+/// Lists what happened to an alert's instances, newest first, each with what decided it.
+#[utoipa::path(
+    get, path = "/v1/alerts/{id}/history", tag = "alerts",
+    params(("id" = String, Path), ("account_id" = Option<String>, Query), ("from" = Option<String>, Query),
+           ("to" = Option<String>, Query), ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query),
+           ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<TransitionView>), Problems), security(("key" = ["read:alerts"]))
+)]
+pub(super) async fn history(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::ReadAlerts)?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["account_id", "from", "to"]].concat())?;
+    let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let asked = TransitionQuery {
+        tenant: caller.principal.tenant,
+        alert: find(&app, &caller, &id)?.definition.id,
+        account: query.account("account_id")?,
+        from: query.instant("from")?,
+        to: query.instant("to")?,
+        after: paging.after_parts(transition_place)?,
+        offset: paging.offset(),
+        limit: paging.size + 1,
+    };
+    let rows = app.node.data.store.transitions(asked).await.map_err(store_away)?;
+    let items = rows.iter().map(transition).collect();
+    Ok(paging.answer(&app, items, |row: &TransitionView| {
+        format!("{} {} {} {}", row.at, row.account_id, row.metric.as_deref().unwrap_or("-"), row.sequence)
+    }))
+}
+
+fn transition_place(parts: &[&str]) -> Option<TransitionPlace> {
+    let [at, account, metric, sequence] = parts else { return None };
+    Some(TransitionPlace {
+        at: Timestamp::parse(at)?,
+        account: AccountId::new(account).ok()?,
+        metric: optional_metric(metric)?,
+        sequence: sequence.parse().ok()?,
+    })
+}
+
+/// Reads a metric's place in a cursor, `-` where there is none.
+fn optional_metric(text: &str) -> Option<Option<MetricName>> {
+    if text == "-" { Some(None) } else { MetricName::new(text).ok().map(Some) }
+}
+
+fn transition(row: &TransitionRow) -> TransitionView {
+    let evidence = &row.evidence;
+    let inputs = evidence.trace.0.iter();
+    TransitionView {
+        object: "alert_transition",
+        account_id: row.key.account.to_string(),
+        metric: row.key.metric.as_ref().map(ToString::to_string),
+        sequence: row.sequence,
+        from: row.from.name(),
+        to: row.to.name(),
+        reason: row.reason.name(),
+        at: row.at.to_string(),
+        recorded_at: row.recorded_at.to_string(),
+        position: row.position.0,
+        notification_id: row.notification.map(|id| id.to_string()),
+        value: evidence.value.map(number),
+        value_name: evidence.value_name.clone(),
+        limit: evidence.quota.map(|quota| number(quota.limit)),
+        used: evidence.quota.map(|quota| number(quota.used)),
+        window_start: evidence.window.map(|window| window.start.to_string()),
+        window_revision: evidence.window.map(|window| window.revision.0),
+        rule: evidence.rule.clone(),
+        alert_version: evidence.alert_version,
+        inputs: inputs
+            .map(|step| InputView { expression: step.expression.clone(), value: step.value.clone() })
+            .collect(),
+    }
+}

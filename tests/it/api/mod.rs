@@ -1,0 +1,20 @@
+//! The REST API over HTTP, by noun.
+
+mod accounts;
+mod alerts;
+mod auth;
+mod channels;
+mod documents;
+mod events;
+mod hostile_events;
+mod idempotency;
+mod lists;
+mod operations;
+mod problems;
+mod quarantine;
+mod robustness;
+mod rules;
+mod slack;
+mod targets;
+mod usage;
+mod webhooks;

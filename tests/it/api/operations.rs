@@ -1,0 +1,72 @@
+//! Every operation of `/v1`, kept by hand: what the description says is compared with it, and each is called with keys
+//! of all kinds.
+
+use highwater::domain::control::resource::Scope;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    /// As the description writes it.
+    pub(crate) path: &'static str,
+    pub(crate) scope: Scope,
+    pub(crate) body: Option<Value>,
+}
+
+impl Operation {
+    /// The path with made-up names of things.
+    pub(crate) fn call(&self) -> String {
+        let id = match self.path.split('/').nth(2) {
+            Some("alerts") => "alr_01J9Z0000000000000000000AA",
+            Some("channels") => "chn_01J9Z0000000000000000000AA",
+            _ => "evt_01J9Z0000000000000000000AA",
+        };
+        let path = self.path.replace("{account_id}", "acme").replace("{metric}", "api.calls");
+        path.replace("{id}", id).replace("{receipt}", "rcp_MC4x")
+    }
+}
+
+pub(crate) fn all() -> Vec<Operation> {
+    let event = json!({"account_id": "acme", "metric": "api.calls"});
+    let quota = json!({"limit": 10, "period": "day"});
+    let channel = json!({"type": "webhook", "name": "hook", "url": "https://example.com/hook"});
+    let alert = json!({"account_id": "acme", "rule": "used > 1", "channel": "webhook"});
+    let name = json!({"name": "x"});
+    let of = |method, path, scope, body| Operation { method, path, scope, body };
+    let (get, post, put, patch, delete) = (Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE);
+    vec![
+        of(post.clone(), "/v1/events", Scope::WriteEvents, Some(event.clone())),
+        of(post.clone(), "/v1/events/batch", Scope::WriteEvents, Some(json!({"events": [event]}))),
+        of(get.clone(), "/v1/receipts/{receipt}", Scope::WriteEvents, None),
+        of(get.clone(), "/v1/accounts", Scope::ReadAccounts, None),
+        of(post.clone(), "/v1/accounts", Scope::WriteAccounts, Some(json!({"id": "acme"}))),
+        of(get.clone(), "/v1/accounts/{account_id}", Scope::ReadAccounts, None),
+        of(patch.clone(), "/v1/accounts/{account_id}", Scope::WriteAccounts, Some(name.clone())),
+        of(get.clone(), "/v1/accounts/{account_id}/quotas", Scope::ReadAccounts, None),
+        of(put.clone(), "/v1/accounts/{account_id}/quotas/{metric}", Scope::WriteAccounts, Some(quota)),
+        of(delete.clone(), "/v1/accounts/{account_id}/quotas/{metric}", Scope::WriteAccounts, None),
+        of(get.clone(), "/v1/accounts/{account_id}/usage", Scope::ReadUsage, None),
+        of(delete.clone(), "/v1/accounts/{account_id}", Scope::WriteAccounts, None),
+        of(get.clone(), "/v1/metrics", Scope::ReadAccounts, None),
+        of(put, "/v1/metrics/{metric}", Scope::WriteAccounts, Some(json!({"unit": "calls"}))),
+        of(patch.clone(), "/v1/metrics/{metric}", Scope::WriteAccounts, Some(json!({"unit": null}))),
+        of(delete.clone(), "/v1/metrics/{metric}", Scope::WriteAccounts, None),
+        of(get.clone(), "/v1/channels", Scope::ReadChannels, None),
+        of(post.clone(), "/v1/channels", Scope::WriteChannels, Some(channel)),
+        of(get.clone(), "/v1/channels/{id}", Scope::ReadChannels, None),
+        of(patch.clone(), "/v1/channels/{id}", Scope::WriteChannels, Some(name.clone())),
+        of(delete.clone(), "/v1/channels/{id}", Scope::WriteChannels, None),
+        of(get.clone(), "/v1/alerts", Scope::ReadAlerts, None),
+        of(post.clone(), "/v1/alerts", Scope::WriteAlerts, Some(alert)),
+        of(get.clone(), "/v1/alerts/{id}", Scope::ReadAlerts, None),
+        of(patch, "/v1/alerts/{id}", Scope::WriteAlerts, Some(name)),
+        of(delete, "/v1/alerts/{id}", Scope::WriteAlerts, None),
+        of(post.clone(), "/v1/alerts/{id}/pause", Scope::WriteAlerts, None),
+        of(post.clone(), "/v1/alerts/{id}/resume", Scope::WriteAlerts, None),
+        of(get.clone(), "/v1/alerts/{id}/instances", Scope::ReadAlerts, None),
+        of(get.clone(), "/v1/alerts/{id}/history", Scope::ReadAlerts, None),
+        of(get, "/v1/quarantine", Scope::ReadEvents, None),
+        of(post.clone(), "/v1/quarantine/{id}/replay", Scope::WriteEvents, None),
+        of(post, "/v1/quarantine/{id}/discard", Scope::WriteEvents, None),
+    ]
+}

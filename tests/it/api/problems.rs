@@ -1,0 +1,160 @@
+//! Every answer without success is a problem, and every answer has the headers that are promised.
+
+use crate::server::{Ask, Server};
+use reqwest::Method;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_lead_nowhere() {
+    let server = Server::start().await;
+    server.get("/v1/nonsense").await.problem(404, "route_not_found");
+    server.get("/nonsense").await.problem(404, "route_not_found");
+    server.ask(Method::GET, "/v1/projects").anonymous().send().await.problem(401, "authentication_required");
+    server.ask(Method::PUT, "/v1/alerts").anonymous().send().await.problem(401, "authentication_required");
+    let answer = server.ask(Method::PUT, "/v1/alerts").send().await;
+    answer.problem(405, "method_not_allowed");
+    assert_eq!(answer.header("allow"), "GET,HEAD,POST");
+    assert_eq!(answer.header("x-mode"), "live");
+    for method in [Method::TRACE, Method::OPTIONS, Method::from_bytes(b"BREW").unwrap()] {
+        let answer = server.ask(method, "/v1/accounts/acme").send().await;
+        answer.problem(405, "method_not_allowed");
+        assert_eq!(answer.header("allow"), "GET,HEAD,PATCH,DELETE");
+    }
+    server.get("/v1/accounts/%FF").await.problem(400, "invalid_parameter");
+    server.get("/v1/accounts/%zz").await.problem(404, "resource_not_found");
+    server.post("/v1/openapi.json", json!({})).await.problem(405, "method_not_allowed");
+    server.get("/docs/nonsense").await.problem(404, "route_not_found");
+    let head = server.ask(Method::HEAD, "/v1/accounts/nobody").send().await;
+    assert_eq!((head.status, head.bytes.len()), (404, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_are_none() {
+    let server = Server::start().await;
+    let alert = |body: &str| server.ask(Method::POST, "/v1/alerts").kind("application/json").body(body);
+    for body in ["{", "", "{\"rule\":", "{\"rule\": 1e999}", "{\"rule\": NaN}", "{\"rule\": \"\\ud800\"}", "\u{1}"] {
+        alert(body).send().await.problem(400, "malformed_json");
+    }
+    alert(r#"{"account_id":"a","rule":"used > 1","channel":"slack"} {}"#).send().await.problem(400, "malformed_json");
+    let check = async |body: &str, code: &str, pointer: &str| {
+        let problem = alert(body).send().await.problem(422, code);
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}: {problem}");
+        assert_eq!(problem["errors"][0]["code"], code, "{body}");
+    };
+    check(r#"{"account_id":"a","rule":"used > 1","channel":"slack","colour":1}"#, "unknown_field", "/colour").await;
+    check(r#"{"account_id":"a","channel":"slack"}"#, "validation_failed", "/rule").await;
+    check(r#"{"account_id":7,"rule":"used > 1","channel":"slack"}"#, "validation_failed", "/account_id").await;
+    check(r#"{"account_id":"a","rule":"used > 1","rule":"used > 2","channel":"slack"}"#, "validation_failed", "/rule")
+        .await;
+    check(
+        r#"{"account_id":"a","rule":"used > 1","channel":"slack","labels":{"a/b":1}}"#,
+        "validation_failed",
+        "/labels/a~1b",
+    )
+    .await;
+    check("[]", "validation_failed", "").await;
+    check("null", "validation_failed", "").await;
+    // What a caller cannot set is no field.
+    for name in ["id", "workspace_id", "mode", "state", "version", "created_by", "scopes", "role"] {
+        let body = json!({"account_id": "a", "rule": "used > 1", "channel": "slack", name: "x"});
+        server.post("/v1/alerts", body).await.problem(422, "unknown_field");
+    }
+    let answer = server.ask(Method::POST, "/v1/alerts").kind("text/plain").body("{}").send().await;
+    answer.problem(415, "unsupported_media_type");
+    assert_eq!(answer.header("accept-post"), "application/json, application/merge-patch+json");
+    let answer = server.ask(Method::POST, "/v1/events").kind("text/csv").body("a,b").send().await;
+    answer.problem(415, "unsupported_media_type");
+    assert!(answer.header("accept-post").contains("application/x-ndjson"));
+    alert("{}").header("content-encoding", "br").send().await.problem(415, "unsupported_encoding");
+    let long = format!("{{\"rule\":\"{}\"}}", "x".repeat(1_100_000));
+    assert_eq!(alert(&long).send().await.problem(413, "payload_too_large")["limit"], 1 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parameters_that_are_not_known() {
+    let server = Server::start().await;
+    let alert = "/v1/alerts/alr_01J9Z0000000000000000000AA";
+    for (method, path) in [
+        (Method::GET, "/v1/alerts".to_owned()),
+        (Method::POST, "/v1/alerts".to_owned()),
+        (Method::GET, alert.to_owned()),
+        (Method::PATCH, alert.to_owned()),
+        (Method::DELETE, "/v1/metrics/api.calls".to_owned()),
+        (Method::POST, format!("{alert}/pause")),
+        (Method::PUT, "/v1/accounts/acme/quotas/api.calls".to_owned()),
+        (Method::POST, "/v1/accounts".to_owned()),
+        (Method::GET, "/v1/accounts/acme/usage".to_owned()),
+        (Method::POST, "/v1/events".to_owned()),
+        (Method::GET, "/v1/quarantine".to_owned()),
+        (Method::POST, "/v1/quarantine/evt_01J9Z0000000000000000000AA/discard".to_owned()),
+        (Method::GET, "/v1/receipts/rcp_MC4x".to_owned()),
+    ] {
+        let body = match path.as_str() {
+            "/v1/alerts" => json!({"account_id": "a", "rule": "used > 1", "channel": "slack"}),
+            "/v1/events" => json!({"account_id": "a", "metric": "m"}),
+            "/v1/accounts" => json!({"id": "a"}),
+            path if path.contains("/quotas/") => json!({"limit": 1, "period": "day"}),
+            _ => json!({}),
+        };
+        let ask = server.ask(method.clone(), &format!("{path}?colour=red")).json(&body);
+        let problem = ask.send().await.problem(400, "unknown_parameter");
+        assert_eq!(problem["param"], "colour", "{method} {path}");
+    }
+    for query in ["page=0", "page=x", "page_size=101", "page_size=0", "status=gone", "severity=bad", "state=odd"] {
+        let problem = server.get(&format!("/v1/alerts?{query}")).await.problem(400, "invalid_parameter");
+        assert_eq!(problem["param"], query.split('=').next().unwrap());
+    }
+    server.get("/v1/alerts?page=1&page=2").await.problem(400, "invalid_parameter");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_has_its_headers() {
+    let server = Server::start().await;
+    let check = async |ask: Ask, mode: &str| {
+        let answer = ask.send().await;
+        let name = answer.text();
+        assert_eq!(answer.header("cache-control"), "no-store", "{name}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{name}");
+        assert_eq!(answer.header("x-mode"), mode, "{name}");
+        answer.header("x-request-id").to_owned()
+    };
+    let get = |path: &str| server.ask(Method::GET, path);
+    assert_eq!(check(get("/v1/alerts").header("x-request-id", "client-0.9_z"), "live").await, "client-0.9_z");
+    for given in ["short", "has space in it", "ünïcödé-id", &"x".repeat(129)] {
+        let id = check(get("/v1/alerts").header("x-request-id", given), "live").await;
+        assert!(id.starts_with("req_") && id.len() == 30, "{id}");
+    }
+    check(get("/v1/alerts?colour=red"), "live").await;
+    check(get("/v1/nonsense"), "live").await;
+    check(get("/v1/alerts").header("if-match", "\"1\"").header("if-match", "\"2\""), "live").await;
+    check(server.ask(Method::PUT, "/v1/alerts"), "live").await;
+    check(server.ask(Method::POST, "/v1/events").json(&json!({"account_id": "a", "metric": "m"})), "live").await;
+    check(get("/v1/alerts").anonymous(), "").await;
+    let sandbox = server.owner_of(server.workspace, highwater::domain::id::Mode::Sandbox).await;
+    check(get("/v1/alerts").key(&sandbox), "sandbox").await;
+    check(get("/v1/accounts/nobody").key(&sandbox), "sandbox").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operations_surface_needs_no_key() {
+    let server = Server::start().await;
+    assert_eq!(server.ask(Method::GET, "/healthz").anonymous().send().await.ok(200), json!({"status": "ok"}));
+    let ready = server.ask(Method::GET, "/readyz").anonymous().send().await.ok(200);
+    assert_eq!(
+        (&ready["status"], &ready["checks"]["log"], &ready["checks"]["store"]),
+        (&json!("ok"), &json!("ok"), &json!("ok"))
+    );
+    server.get("/metrics").await.problem(404, "route_not_found");
+    server.get("/v1/alerts").await.ok(200);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let admin = |path: &str| http.get(format!("http://{}{path}", server.admin())).send();
+    let metrics = admin("/metrics").await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("http_server_request_duration_seconds"), "{metrics}");
+    assert!(metrics.contains(r#"http_route="/v1/alerts""#) && !metrics.contains("acme"), "{metrics}");
+    assert!(admin("/readyz").await.unwrap().status().is_success());
+    let nowhere = admin("/nonsense").await.unwrap();
+    assert_eq!(
+        (nowhere.status().as_u16(), nowhere.headers()["content-type"].as_bytes()),
+        (404, &b"application/problem+json"[..])
+    );
+}
