@@ -1,1 +1,7 @@
-//! it
+//! The integration tests, one binary.
+
+mod log;
+mod script;
+mod words;
+
+mod alerts;

@@ -190,15 +190,16 @@ impl Instance {
     }
 
     /// Returns when time alone may change the instance.
+    ///
+    /// A deadline that an evaluation has passed is over: an inconclusive verdict left the state as it was, and the next
+    /// evaluation decides.
     pub(super) fn due(&self, policy: &AlertDefinition) -> Option<Timestamp> {
-        match self.state {
-            State::Pending => Some(self.since.plus(policy.hold)),
-            State::Firing => {
-                let faded = self.false_since.map(|since| since.plus(policy.keep_firing_for));
-                faded.into_iter().chain(self.repeat_at).min()
-            }
-            State::Ok | State::NoData | State::Inconclusive => None,
-        }
+        let (held, repeated) = match self.state {
+            State::Pending => (Some(self.since.plus(policy.hold)), None),
+            State::Firing => (self.false_since.map(|since| since.plus(policy.keep_firing_for)), self.repeat_at),
+            State::Ok | State::NoData | State::Inconclusive => (None, None),
+        };
+        held.into_iter().chain(repeated).filter(|due| *due > self.evaluated_at).min()
     }
 }
 

@@ -75,9 +75,12 @@ fn find(tenant: &TenantState, account: &Account, compiled: &Compiled, instance: 
             let view = View { window: *start, ..closed };
             *start >= tenant.closed && view.only_non_negative(program) && view.verdict(program) == Verdict::True
         };
-        let open = match cause.open_window {
-            Some(window) => Some(window).filter(proven),
-            None => open_windows(account, program, own, tenant.closed).into_iter().find(proven),
+        let all = || open_windows(account, program, own, tenant.closed).into_iter().find(proven);
+        let open = match cause.open_window.filter(proven) {
+            Some(window) => Some(window),
+            // Another open window may be what a pending instance waits on.
+            None if cause.open_window.is_none() || instance.state == State::Pending => all(),
+            None => None,
         };
         if let Some(window) = open.max(fired) {
             return Finding { window, verdict: Verdict::True, recovered: None };
@@ -173,8 +176,9 @@ fn gate(tenant: &TenantState, account: &Account, place: usize, compiled: &Compil
     if !compiled.reads_quota() && compiled.recover.as_ref().is_none_or(|recover| !recover.reads_quota()) {
         return match (program.fires_early(), program.threshold()) {
             (false, _) => Gate::Closed,
-            (true, Some(_)) => Gate::Threshold,
-            (true, None) => Gate::Open,
+            // A negative value takes back what a pending instance waits on.
+            (true, Some(_)) if instance.state != State::Pending => Gate::Threshold,
+            (true, _) => Gate::Open,
         };
     }
     let settled = match (verdict, instance.state) {
