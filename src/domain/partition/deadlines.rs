@@ -3,10 +3,12 @@
 use super::changes::Turn;
 use super::effect::Reason;
 use super::judge::{Cause, judge, judge_close};
-use super::state::{Compiled, Due, Partition, TenantState};
+use super::instance::Instance;
+use super::state::{Account, Due, Partition, TenantState};
 use super::tell::Site;
 use crate::domain::id::Tenant;
 use crate::domain::limits::STALE_AFTER;
+use crate::domain::rule::RuleProgram;
 use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
 
 const HOUR: Millis = Millis::hours(1);
@@ -122,11 +124,9 @@ impl Partition {
         let next = boundary.plus(HOUR).plus(self.horizons.grace).minus(state.advance);
         self.timers.insert((next, Due::Turn(tenant)));
         let turns = |period: Period| period.bounds(before) != period.bounds(boundary);
-        let ends = |compiled: &Compiled, state: &TenantState, account: &super::state::Account, place: usize| {
-            let own = account.instances.get(place).and_then(|instance| instance.metric.as_ref());
-            let Some(program) = &compiled.rule else { return false };
+        let ends = |program: &RuleProgram, state: &TenantState, account: &Account, instance: &Instance| {
             let metrics = program.inputs().iter().filter(|input| input.name.reads_quota());
-            metrics.filter_map(|input| input.metric.as_ref().or(own)).any(|metric| {
+            metrics.filter_map(|input| input.metric.as_ref().or(instance.metric.as_ref())).any(|metric| {
                 account.quotas.get(metric).or_else(|| state.quotas.get(metric)).is_some_and(|quota| turns(quota.period))
             })
         };
@@ -134,10 +134,14 @@ impl Partition {
         let mut ended: Vec<(usize, usize)> = Vec::new();
         self.each_account(tenant, turn, |world, state, account| {
             for place in 0..account.instances.len() {
-                let alert = account.instances.get(place).and_then(|instance| state.alerts.get(&instance.alert));
-                let Some(compiled) = alert.filter(|compiled| ends(compiled, state, account, place)) else { continue };
+                let Some(instance) = account.instances.get(place) else { continue };
+                let Some(compiled) = state.alerts.get(&instance.alert) else { continue };
+                if !compiled.programs().any(|program| ends(program, state, account, instance)) {
+                    continue;
+                }
                 ended.push((account.slot, place));
-                if !compiled.paused {
+                let rule_ends = compiled.rule.as_ref().is_some_and(|rule| ends(rule, state, account, instance));
+                if rule_ends && !compiled.paused {
                     let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
                     world.reset(site, account, place, Reason::PeriodEnded);
                 }

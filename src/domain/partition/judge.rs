@@ -173,7 +173,7 @@ fn gate(tenant: &TenantState, account: &Account, place: usize, compiled: &Compil
     if instance.missed.is_some() {
         return Gate::Open;
     }
-    if !compiled.reads_quota() && compiled.recover.as_ref().is_none_or(|recover| !recover.reads_quota()) {
+    if !compiled.reads_quota() {
         return match (program.fires_early(), program.threshold()) {
             (false, _) => Gate::Closed,
             // A negative value takes back what a pending instance waits on.

@@ -149,12 +149,12 @@ impl Compiled {
         }
     }
 
-    fn programs(&self) -> impl Iterator<Item = &RuleProgram> {
+    pub(super) fn programs(&self) -> impl Iterator<Item = &RuleProgram> {
         self.rule.iter().chain(self.recover.iter())
     }
 
     pub(super) fn reads_quota(&self) -> bool {
-        self.rule.as_ref().is_some_and(RuleProgram::reads_quota)
+        self.programs().any(RuleProgram::reads_quota)
     }
 
     pub(super) fn reads_window(&self) -> bool {
