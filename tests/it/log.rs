@@ -84,7 +84,6 @@ impl Log {
         self.push(at, note.encode())
     }
 
-
     /// Copies changes, each at a control position of its own.
     pub(crate) fn change(&mut self, at: Timestamp, changes: Vec<Change>) -> &Record {
         let after = Position(self.control);
@@ -95,7 +94,6 @@ impl Log {
         }
         self.note(at, &Note::ControlCopied { after, through: Position(self.control), changes: positioned })
     }
-
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

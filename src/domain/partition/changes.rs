@@ -221,6 +221,12 @@ impl Partition {
         let cause = Cause::of(reason, at);
         self.each_account(tenant, turn, |world, state, account| {
             refit(world, state, account, (definition.id, edited), cause);
+            // Labels, severity or name may bring an instance under a silence, or out of it.
+            for place in 0..account.instances.len() {
+                if account.instances.get(place).is_some_and(|instance| instance.alert == definition.id) {
+                    world.touch(state, account, place, cause.at);
+                }
+            }
         });
     }
 
@@ -326,7 +332,7 @@ impl Partition {
                 if let Some(compiled) = state.alerts.get(&instance.alert) {
                     let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
                     world.remind(site, account, place, Reason::SilenceEnded);
-                    world.touch(account, place, cause.at);
+                    world.touch(state, account, place, cause.at);
                 }
             }
         });
@@ -411,7 +417,7 @@ pub(super) fn refit(
         let Some(instance) = account.instances.get(place).filter(|instance| instance.alert == alert) else { continue };
         if edited || fresh.contains(&instance.metric) {
             judge(world, state, account, place, cause);
-            world.touch(account, place, cause.at);
+            world.touch(state, account, place, cause.at);
         }
         // Durations may have changed even where the condition has not.
         let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };

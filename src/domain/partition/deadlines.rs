@@ -2,8 +2,8 @@
 
 use super::changes::Turn;
 use super::effect::Reason;
-use super::judge::{Cause, judge, judge_close};
 use super::instance::Instance;
+use super::judge::{Cause, judge, judge_close};
 use super::state::{Account, Due, Partition, TenantState};
 use super::tell::Site;
 use crate::domain::id::Tenant;

@@ -6,7 +6,7 @@ use super::fact::{Fact, Note};
 use super::judge::{Cause, judge, judge_again, must_judge};
 use super::notification::Attempted;
 use super::state::{DirtyPart, Partition, TenantState};
-use super::values::{View, known};
+use super::values::View;
 use super::window::{Arrival, Part};
 use crate::domain::event::{Frame, FrameEvent};
 use crate::domain::id::{ChannelId, Epoch, NotificationId, PartitionId, Position, QuarantineId, Stamp};
@@ -193,6 +193,9 @@ impl Partition {
         let Some((account_slot, series)) = self.place(frame, event, epochs, places, turn) else { return };
         let Some(account) = self.accounts.get_mut(account_slot) else { return };
         let Some(tenant) = self.tenants.get(&account.tenant) else { return };
+        if frame.backfill {
+            account.read_values(tenant, series);
+        }
         let clock = self.clock.now().plus(tenant.advance);
         let arrival = Arrival {
             at: event.timestamp,
@@ -332,7 +335,7 @@ impl Partition {
                 } else if must_judge(state, account, place, series, start) {
                     judge(world, state, account, place, cause);
                 } else {
-                    world.touch(account, place, cause.at);
+                    world.mark(account, place, cause.at);
                 }
             }
         });
@@ -375,15 +378,10 @@ impl Partition {
         for place in 0..account.instances.len() {
             let Some(instance) = account.instances.get_mut(place).filter(|instance| instance.dirty) else { continue };
             instance.dirty = false;
-            let at = instance.evaluated_at;
+            account.read_value(state, place);
             let Some(instance) = account.instances.get(place) else { continue };
-            let own = instance.metric.as_ref();
+            let (own, at) = (instance.metric.as_ref(), instance.evaluated_at);
             let compiled = state.alerts.get(&instance.alert);
-            let first =
-                compiled.and_then(|compiled| compiled.rule.as_ref()).and_then(|program| program.inputs().first());
-            let view =
-                View { tenant: state, account, own, window: instance.early.unwrap_or(state.newest_closed()), at };
-            let value = first.and_then(|input| known(&view.value(input)));
             let silenced = compiled.is_some_and(|compiled| state.is_silenced(compiled, &account.name, own, at));
             effects.instances.push(InstanceRow {
                 key: super::effect::InstanceKey {
@@ -396,13 +394,10 @@ impl Partition {
                 state: Some(instance.state),
                 since: instance.since,
                 silenced,
-                value,
+                value: instance.value,
                 evaluated_at: at,
                 revision: instance.touched,
             });
-            if let Some(instance) = account.instances.get_mut(place) {
-                instance.value = value;
-            }
         }
     }
 }

@@ -42,6 +42,9 @@ pub(super) struct Instance {
     pub(super) timer: Option<Timestamp>,
     #[serde(skip)]
     pub(super) dirty: bool,
+    /// Whether `value` is yet to be read.
+    #[serde(skip)]
+    pub(super) unread: bool,
     /// The record that last touched the instance.
     #[serde(skip)]
     pub(super) touched: Position,
@@ -127,6 +130,7 @@ impl Instance {
             gate: Gate::Open,
             timer: None,
             dirty: false,
+            unread: false,
             touched: Position::START,
         }
     }

@@ -58,7 +58,7 @@ pub(super) fn judge(world: &mut World<'_>, tenant: &TenantState, account: &mut A
     if let Some(instance) = account.instances.get_mut(place) {
         instance.gate = gate;
     }
-    world.touch(account, place, cause.at);
+    world.mark(account, place, cause.at);
 }
 
 /// Looks at the newest closed window, or at an open one that proves the rule true already.

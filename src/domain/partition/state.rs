@@ -318,14 +318,14 @@ impl Account {
         (self.series.len().saturating_sub(1), true)
     }
 
-    /// Works out anew which instances read which series.
+    /// Works out anew which instances read which series. Those of a paused alert read nothing.
     pub(super) fn wire(&mut self, alerts: &BTreeMap<AlertId, Arc<Compiled>>) {
         for series in &mut self.series {
             series.readers.clear();
             for (place, instance) in self.instances.iter().enumerate() {
                 let reads = alerts
                     .get(&instance.alert)
-                    .is_some_and(|compiled| compiled.reads(instance.metric.as_ref(), &series.metric));
+                    .is_some_and(|c| !c.paused && c.reads(instance.metric.as_ref(), &series.metric));
                 if reads {
                     series.readers.push(place);
                 }

@@ -283,7 +283,7 @@ impl World<'_> {
             channels,
         });
         self.transit(site, account, place, (state, reason), message);
-        self.touch(account, place, site.cause.at);
+        self.touch(site.tenant, account, place, site.cause.at);
     }
 
     /// Ends an instance's episode for a reason that is not its condition: pause, deletion, the end of a period.
@@ -298,7 +298,7 @@ impl World<'_> {
             State::Ok => {}
         }
         self.set_timer(site, account, place);
-        self.touch(account, place, site.cause.at);
+        self.touch(site.tenant, account, place, site.cause.at);
     }
 
     /// Records a transition, with the notification that goes with it.
@@ -367,9 +367,22 @@ impl World<'_> {
     }
 
     /// Marks an instance as one whose row is to be stored.
-    pub(super) fn touch(&mut self, account: &mut Account, place: usize, at: Timestamp) {
+    ///
+    /// Its value is read when the row is handed over, or before what changes the value without touching the instance:
+    /// a backfill, and anything at all while its alert is paused.
+    pub(super) fn touch(&mut self, tenant: &TenantState, account: &mut Account, place: usize, at: Timestamp) {
+        self.mark(account, place, at);
+        let alert = account.instances.get(place).and_then(|instance| tenant.alerts.get(&instance.alert));
+        if alert.is_some_and(|compiled| compiled.paused) {
+            account.read_value(tenant, place);
+        }
+    }
+
+    /// As [`Self::touch`], for an instance whose alert runs.
+    pub(super) fn mark(&mut self, account: &mut Account, place: usize, at: Timestamp) {
         let Some(instance) = account.instances.get_mut(place) else { return };
         instance.dirty = true;
+        instance.unread = true;
         instance.touched = self.stamp.position;
         instance.evaluated_at = at;
         if !std::mem::replace(&mut account.dirty, true) {

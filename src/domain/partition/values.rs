@@ -151,6 +151,31 @@ impl<'a> View<'a> {
     }
 }
 
+impl Account {
+    /// Reads the first input's value of an instance, where that is yet to be done.
+    pub(super) fn read_value(&mut self, tenant: &TenantState, place: usize) {
+        let Some(instance) = self.instances.get(place).filter(|instance| instance.unread) else { return };
+        let window = instance.early.unwrap_or(tenant.newest_closed());
+        let view = View { tenant, account: self, own: instance.metric.as_ref(), window, at: instance.evaluated_at };
+        let program = tenant.alerts.get(&instance.alert).and_then(|compiled| compiled.rule.as_ref());
+        let first = program.and_then(|program| program.inputs().first());
+        let value = first.and_then(|input| known(&view.value(input)));
+        if let Some(instance) = self.instances.get_mut(place) {
+            instance.value = value;
+            instance.unread = false;
+        }
+    }
+
+    /// Reads the values of all instances that read a series.
+    pub(super) fn read_values(&mut self, tenant: &TenantState, series: usize) {
+        let mut reader = 0;
+        while let Some(place) = self.series.get(series).and_then(|series| series.readers.get(reader)).copied() {
+            self.read_value(tenant, place);
+            reader = reader.saturating_add(1);
+        }
+    }
+}
+
 pub(super) const fn known(value: &Value) -> Option<Quantity> {
     match value {
         Value::Known(quantity) => Some(*quantity),
