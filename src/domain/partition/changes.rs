@@ -213,6 +213,8 @@ impl Partition {
             old.paused != paused
                 || before.rule != definition.rule
                 || before.recover != definition.recover
+                || before.hold != definition.hold
+                || before.keep_firing_for != definition.keep_firing_for
                 || before.metric != definition.metric
                 || before.account != definition.account
         });
@@ -415,11 +417,14 @@ pub(super) fn refit(
     account.wire(&state.alerts);
     for place in 0..account.instances.len() {
         let Some(instance) = account.instances.get(place).filter(|instance| instance.alert == alert) else { continue };
-        if edited || fresh.contains(&instance.metric) {
+        let is_fresh = fresh.contains(&instance.metric);
+        if edited && let Some(instance) = account.instances.get_mut(place) {
+            instance.forget_windows();
+        }
+        if edited || is_fresh {
             judge(world, state, account, place, cause);
             world.touch(state, account, place, cause.at);
         }
-        // Durations may have changed even where the condition has not.
         let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
         world.set_timer(site, account, place);
     }

@@ -135,6 +135,13 @@ impl Instance {
         }
     }
 
+    /// Forgets what the rule said of windows: another rule, or none, is in force from here on.
+    pub(super) fn forget_windows(&mut self) {
+        self.early = None;
+        self.fired_in = None;
+        self.decided.clear();
+    }
+
     /// Decides what a verdict at `at` leads to. `recovered` is what the `recover` expression says, where there is one.
     pub(super) fn step(
         &self,
