@@ -19,16 +19,14 @@ impl Partition {
         &mut self,
         (after, through): (Position, Position),
         changes: &[PositionedChange],
-        stamp: Stamp,
-        effects: &mut Effects,
+        turn: &mut Turn<'_>,
     ) {
         if after > self.control_through {
             return;
         }
-        let mut index = 0;
         for (position, change) in changes {
             if *position > self.control_through {
-                self.take_change(change, Epoch(position.0), &mut Turn { stamp, index: &mut index, effects });
+                self.take_change(change, Epoch(position.0), turn);
             }
         }
         self.control_through = self.control_through.max(through);

@@ -4,7 +4,6 @@ use super::changes::Turn;
 use super::effect::{AccountRow, Effects, InstanceRow, QuarantineRow, QuarantineStatus, Reason, WindowRow};
 use super::fact::{Fact, Note};
 use super::judge::{Cause, judge, judge_again, must_judge};
-use super::notification::Attempted;
 use super::state::{DirtyPart, Partition, TenantState};
 use super::values::View;
 use super::window::{Arrival, Part};
@@ -117,26 +116,23 @@ impl Partition {
         self.run_deadlines(&mut turn, false);
         match fact {
             Fact::UsageRecorded(frame) => self.count_frame(frame, seen, &mut turn),
-            Fact::Note(note) => self.take_note(note, stamp, effects),
+            Fact::Note(note) => self.take_note(note, &mut turn),
         }
     }
 
-    fn take_note(&mut self, note: &Note, stamp: Stamp, effects: &mut Effects) {
+    fn take_note(&mut self, note: &Note, turn: &mut Turn<'_>) {
+        let stamp = turn.stamp;
         match note {
-            Note::ControlCopied { after, through, changes } => {
-                self.take_changes((*after, *through), changes, stamp, effects)
-            }
+            Note::ControlCopied { after, through, changes } => self.take_changes((*after, *through), changes, turn),
             Note::Ticked { .. } => {}
             Note::EventRefused { row } | Note::QuarantineSettled { row } => {
-                effects.quarantine.push(QuarantineRow { revision: stamp.position, ..row.clone() });
+                turn.effects.quarantine.push(QuarantineRow { revision: stamp.position, ..row.clone() });
             }
-            Note::NotificationAttempted(attempted) => self.take_attempt(attempted, stamp, effects),
+            Note::NotificationAttempted(attempted) => {
+                self.debts.attempted(attempted, stamp, &mut turn.effects.deliveries);
+            }
             Note::EngineVersion { version } => self.engine_version = self.engine_version.max(*version),
         }
-    }
-
-    fn take_attempt(&mut self, attempted: &Attempted, stamp: Stamp, effects: &mut Effects) {
-        self.debts.attempted(attempted, stamp, &mut effects.deliveries);
     }
 
     fn count_frame(&mut self, frame: &Frame, seen: &[Seen], turn: &mut Turn<'_>) {
