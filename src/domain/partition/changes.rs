@@ -46,7 +46,7 @@ impl Partition {
                 };
             }
             Change::Quota { tenant, account, metric, quota } => {
-                self.change_quota(*tenant, account, (metric, *quota), turn)
+                self.change_quota((*tenant, epoch), account, (metric, *quota), turn);
             }
             Change::Alert { tenant, definition } => self.change_alert(*tenant, definition, turn),
             Change::AlertDeleted { tenant, alert } => self.delete_alert(*tenant, *alert, turn),
@@ -160,7 +160,7 @@ impl Partition {
 
     fn change_quota(
         &mut self,
-        tenant: Tenant,
+        (tenant, epoch): (Tenant, Epoch),
         scope: &AccountScope,
         (metric, quota): (&MetricName, Option<Quota>),
         turn: &mut Turn<'_>,
@@ -173,6 +173,10 @@ impl Partition {
                     return;
                 }
                 let slot = self.account_slot(tenant, account);
+                // An event may have told of a deletion that the copies have yet to reach.
+                if self.accounts.get(slot).is_some_and(|account| epoch < account.epoch) {
+                    return;
+                }
                 if let Some(account) = self.accounts.get_mut(slot) {
                     put(&mut account.quotas, metric, quota);
                 }
@@ -291,12 +295,11 @@ impl Partition {
         for slot in slots {
             self.renew_account(slot, epoch, turn);
         }
+        let (clock, grace) = (self.clock.now(), self.horizons.grace);
         let state = self.tenant_mut(tenant);
-        state.epoch = epoch;
-        state.advance = Default::default();
-        state.metrics.clear();
-        state.quotas.clear();
-        state.silences.clear();
+        let accounts = std::mem::take(&mut state.accounts);
+        // The clock goes back to the fold's own, and what closes and turns with it.
+        *state = TenantState { epoch, accounts, ..TenantState::new(clock, grace) };
         self.rebuild_timers();
     }
 

@@ -12,6 +12,7 @@ use crate::domain::id::{ChannelId, Epoch, NotificationId, PartitionId, Position,
 use crate::domain::limits::GROUPS_PER_SERIES_MAX;
 use crate::domain::time::{Timestamp, WINDOW};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What the dedup index says of an event.
@@ -73,14 +74,27 @@ impl Partition {
         self.debts.count()
     }
 
-    /// The epochs that the fold uses for a frame's accounts, in their order.
+    /// The epochs that the fold uses for a frame's accounts, in their order. An account that the frame names under
+    /// several epochs has the latest of them.
     pub fn epochs(&self, frame: &Frame) -> Vec<Epoch> {
         let epoch = |named: &crate::domain::event::FrameAccount| {
             let Some(tenant) = self.tenants.get(&named.tenant) else { return named.epoch };
             let own = tenant.accounts.get(&named.account).and_then(|slot| self.accounts.get(*slot));
             named.epoch.max(own.map_or(tenant.epoch, |account| account.epoch))
         };
-        frame.accounts.iter().map(epoch).collect()
+        let mut epochs: Vec<Epoch> = frame.accounts.iter().map(epoch).collect();
+        let first = frame.accounts.first().map(|named| named.epoch);
+        if frame.accounts.iter().any(|named| Some(named.epoch) != first) {
+            let mut latest: BTreeMap<_, Epoch> = BTreeMap::new();
+            for (named, epoch) in frame.accounts.iter().zip(&epochs) {
+                let known = latest.entry((named.tenant, &named.account)).or_default();
+                *known = (*epoch).max(*known);
+            }
+            for (named, epoch) in frame.accounts.iter().zip(&mut epochs) {
+                *epoch = latest.get(&(named.tenant, &named.account)).copied().unwrap_or(*epoch);
+            }
+        }
+        epochs
     }
 
     /// The dedup bases of a frame's events, in their order: max(event time, clock), rounded up to 5 minutes. `None` for
