@@ -201,7 +201,8 @@ fn gate(tenant: &TenantState, account: &Account, place: usize, compiled: &Compil
 
 /// The range of `used` in which the verdict on a level is proven to stay as it is.
 ///
-/// One unit of 10⁻⁹ on each side of the crossing is left to the full evaluation, which rounds.
+/// What rounding may decide, on each side of the crossing, is left to the full evaluation: two units of 10⁻⁹, and for a
+/// percentage as much as 10⁻⁹ of a percent of the limit is.
 fn level_gate(name: Name, threshold: Threshold, quota: &Quota, verdict: Verdict) -> Option<Gate> {
     let (crossing, rises) = match name {
         Name::Used => (threshold.constant, true),
@@ -218,7 +219,10 @@ fn level_gate(name: Name, threshold: Threshold, quota: &Quota, verdict: Verdict)
         Comparison::Less | Comparison::LessOrEqual => !rises,
         Comparison::Equal | Comparison::NotEqual => return None,
     };
-    let margin = Quantity(2);
+    let margin = match name {
+        Name::QuotaPercent => Quantity(quota.limit.0.checked_div(100_000_000_000)?.saturating_add(2)),
+        _ => Quantity(2),
+    };
     let above = (verdict == Verdict::True) == true_above;
     let (least, most) = if above {
         (crossing.plus(margin), Quantity(i128::MAX))
