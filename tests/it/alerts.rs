@@ -257,7 +257,7 @@ fn only_what_is_final_fires_before_its_window_closes() {
     let waits = |rule: &str| {
         check(&format!(
             "alert odd  {rule}
-             usage acme calls -1 at -06:00
+             usage acme other 1
              at 00:30  tick
              at 01:00  usage acme calls 20
              at 05:29  tick
@@ -272,7 +272,7 @@ fn only_what_is_final_fires_before_its_window_closes() {
     let early = |rule: &str| {
         check(&format!(
             "alert odd  {rule}
-             usage acme calls -1 at -06:00
+             usage acme other 1
              at 00:30  tick
              at 01:00  usage acme calls 20    -> firing odd acme, notify 1 firing
              at 05:30  tick"

@@ -219,10 +219,8 @@ fn level_gate(name: Name, threshold: Threshold, quota: &Quota, verdict: Verdict)
         Comparison::Less | Comparison::LessOrEqual => !rises,
         Comparison::Equal | Comparison::NotEqual => return None,
     };
-    let margin = match name {
-        Name::QuotaPercent => Quantity(quota.limit.0.checked_div(100_000_000_000)?.saturating_add(2)),
-        _ => Quantity(2),
-    };
+    let rounded = if name == Name::QuotaPercent { quota.limit.0.checked_div(100_000_000_000)? } else { 0 };
+    let margin = Quantity(rounded.saturating_add(2));
     let above = (verdict == Verdict::True) == true_above;
     let (least, most) = if above {
         (crossing.plus(margin), Quantity(i128::MAX))
