@@ -9,7 +9,6 @@ use super::values::View;
 use super::window::{Arrival, Part};
 use crate::domain::event::{Frame, FrameEvent};
 use crate::domain::id::{ChannelId, Epoch, NotificationId, PartitionId, Position, QuarantineId, Stamp};
-use crate::domain::limits::GROUPS_PER_SERIES_MAX;
 use crate::domain::time::{Timestamp, WINDOW};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -305,7 +304,7 @@ impl Partition {
         let Some(definition) = account.series.get(series).and_then(|s| tenant.metrics.get(&s.metric)) else { return };
         let group: Arc<str> = frame.group_of(event, &definition.group_by).into();
         let Some(counted_in) = account.series.get_mut(series) else { return };
-        if !counted_in.groups.contains_key(&group) && counted_in.groups.len() >= GROUPS_PER_SERIES_MAX {
+        if !counted_in.has_room(&group, arrival.clock) {
             turn.effects.counts.ungrouped = turn.effects.counts.ungrouped.saturating_add(1);
             return;
         }

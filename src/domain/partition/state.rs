@@ -7,6 +7,7 @@ use super::level::Levels;
 use super::window::Windows;
 use crate::domain::definition::{AlertDefinition, MatchOp, MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Position, SilenceId, Tenant};
+use crate::domain::limits::GROUPS_PER_SERIES_MAX;
 use crate::domain::rule::RuleProgram;
 use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
 use serde::{Deserialize, Serialize};
@@ -268,9 +269,38 @@ pub(super) struct Series {
     pub(super) levels: Levels,
     pub(super) windows: Windows,
     pub(super) groups: BTreeMap<Arc<str>, Windows>,
+    /// Until when the groups are known to be as many as may be.
+    #[serde(skip)]
+    pub(super) full_until: Timestamp,
     /// The instances that read this series, by their place in the account.
     #[serde(skip)]
     pub(super) readers: Vec<usize>,
+}
+
+impl Series {
+    /// Tells whether there is room for an event of a group.
+    ///
+    /// Only groups that hold a window count, so that it does not matter when the others are dropped.
+    pub(super) fn has_room(&mut self, group: &str, clock: Timestamp) -> bool {
+        if self.groups.len() < GROUPS_PER_SERIES_MAX {
+            return true;
+        }
+        if self.groups.get(group).is_some_and(|windows| windows.held_until() > clock) {
+            return true;
+        }
+        if clock < self.full_until {
+            return false;
+        }
+        let held = self.groups.values().map(Windows::held_until).filter(|until| *until > clock);
+        let (count, first_end) = held.fold((0_usize, Timestamp::MAX), |(count, first_end), until| {
+            (count.saturating_add(1), first_end.min(until))
+        });
+        if count < GROUPS_PER_SERIES_MAX {
+            return true;
+        }
+        self.full_until = first_end;
+        false
+    }
 }
 
 impl Account {
@@ -313,6 +343,7 @@ impl Account {
             levels: Levels::default(),
             windows: Windows::default(),
             groups: BTreeMap::new(),
+            full_until: Timestamp::MIN,
             readers: Vec::new(),
         });
         (self.series.len().saturating_sub(1), true)
@@ -348,6 +379,7 @@ impl Account {
                     .map(|(group, windows)| (group.clone(), windows.canonical(clock)))
                     .filter(|(_, windows)| !windows.is_empty())
                     .collect(),
+                full_until: Timestamp::MIN,
                 readers: Vec::new(),
             })
             .collect();
