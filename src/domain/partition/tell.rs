@@ -117,7 +117,15 @@ impl World<'_> {
             channels: site.compiled.definition.channels.clone(),
         });
         let told = self.transit(site, account, place, (State::Firing, reason), message);
+        self.note_fired_in(site, account, place, told.as_ref());
         self.note_told(site, account, place, told, key);
+    }
+
+    /// Remembers which window people were told of.
+    fn note_fired_in(&mut self, site: Site<'_>, account: &mut Account, place: usize, told: Option<&Told>) {
+        if let (Some(told), true) = (told, site.compiled.reads_window()) {
+            set(account, place, |instance| instance.fired_in = Some((site.window, told.clone())));
+        }
     }
 
     /// Remembers that people know of the present firing.
@@ -132,9 +140,6 @@ impl World<'_> {
         let (Some(told), Some(instance)) = (told, account.instances.get_mut(place)) else { return };
         if key.is_empty() {
             instance.repeat_at = Some(site.cause.at.plus(site.compiled.definition.repeat_interval));
-        }
-        if site.compiled.reads_window() {
-            instance.fired_in = Some((site.window, told.clone()));
         }
         instance.told_for = key;
         instance.held = false;
