@@ -335,6 +335,7 @@ impl Partition {
                 if let Some(compiled) = state.alerts.get(&instance.alert) {
                     let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
                     world.remind(site, account, place, Reason::SilenceEnded);
+                    world.set_timer(site, account, place);
                     world.touch(state, account, place, cause.at);
                 }
             }

@@ -7,6 +7,7 @@ use super::judge::Cause;
 use super::notification::{Notification, NotificationKind, notification_id};
 use super::state::{Account, Compiled, Dirty, Due, Horizons, TenantState};
 use super::values::View;
+use crate::domain::definition::NoDataPolicy;
 use crate::domain::id::{ChannelId, NotificationId, PartitionId, Stamp};
 use crate::domain::time::Timestamp;
 use std::collections::BTreeSet;
@@ -177,6 +178,11 @@ impl World<'_> {
         let follows = instance.told.as_ref().map(|told| told.id);
         instance.false_since = None;
         instance.repeat_at = None;
+        if site.cause.stale {
+            let told = instance.told.take();
+            let missed = instance.missed.get_or_insert_default();
+            missed.ended = told.or(missed.ended.take());
+        }
         let message = (!silenced && !site.cause.stale).then(|| Message {
             kind: NotificationKind::NoData,
             reason: Reason::NoData,
@@ -232,11 +238,15 @@ impl World<'_> {
         let reason = Reason::CaughtUp;
         if instance.state == State::Firing {
             let known = !key.is_empty() && instance.told_for == key;
-            if instance.told.is_some() || known {
+            if instance.told.is_some() {
                 return;
             }
-            if silenced {
-                set(account, place, |instance| instance.held = true);
+            if known || silenced {
+                // Who heard of the firing before still takes it to last.
+                set(account, place, |instance| {
+                    instance.held = !known;
+                    instance.told = missed.ended;
+                });
                 return;
             }
             let channels = site.compiled.definition.channels.clone();
@@ -252,6 +262,14 @@ impl World<'_> {
             return;
         }
         let state = instance.state;
+        if state == State::NoData && instance.told.is_some() {
+            return;
+        }
+        if state == State::NoData && site.compiled.definition.no_data == NoDataPolicy::Alert && !silenced {
+            set(account, place, |instance| instance.told = missed.ended);
+            self.tell_no_data(site, account, place);
+            return;
+        }
         let message = match missed.ended {
             Some(told) => Some(resolved(told, reason, missed.fired)),
             None if missed.fired > 0 && !silenced => Some(Message {
