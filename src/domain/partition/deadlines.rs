@@ -1,7 +1,7 @@
 //! What only time brings about: windows close, periods turn, holds run out, pauses and silences end.
 
 use super::changes::Turn;
-use super::effect::Reason;
+use super::effect::{Reason, State};
 use super::instance::Instance;
 use super::judge::{Cause, judge, judge_close};
 use super::state::{Account, Due, Partition, TenantState};
@@ -141,7 +141,8 @@ impl Partition {
                 }
                 ended.push((account.slot, place));
                 let rule_ends = compiled.rule.as_ref().is_some_and(|rule| ends(rule, state, account, instance));
-                if rule_ends && !compiled.paused {
+                let is_episode = matches!(instance.state, State::Firing | State::Pending);
+                if rule_ends && is_episode && !compiled.paused {
                     let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
                     world.reset(site, account, place, Reason::PeriodEnded);
                 }
