@@ -5,3 +5,5 @@ mod script;
 mod words;
 
 mod alerts;
+mod episodes;
+mod lateness;

@@ -220,11 +220,12 @@ impl Partition {
                 || before.metric != definition.metric
                 || before.account != definition.account
         });
+        let judging = if edited { Judging::All } else { Judging::Fresh };
         let resumed_or_new = old.as_ref().is_none_or(|old| old.paused);
         let reason = if resumed_or_new { Reason::Condition } else { Reason::Edited };
         let cause = Cause::of(reason, at);
         self.each_account(tenant, turn, |world, state, account| {
-            refit(world, state, account, (definition.id, edited), cause);
+            refit(world, state, account, (definition.id, judging), cause);
             // Labels, severity or name may bring an instance under a silence, or out of it.
             for place in 0..account.instances.len() {
                 if account.instances.get(place).is_some_and(|instance| instance.alert == definition.id) {
@@ -281,7 +282,7 @@ impl Partition {
             account.epoch = epoch;
             let alerts: Vec<AlertId> = state.alerts.keys().copied().collect();
             for alert in alerts {
-                refit(world, state, account, (alert, false), Cause::of(Reason::Condition, cause.at));
+                refit(world, state, account, (alert, Judging::Fresh), Cause::of(Reason::Condition, cause.at));
             }
         });
     }
@@ -319,7 +320,9 @@ impl Partition {
         };
         let resumed = Arc::new(Compiled::new(compiled.definition.clone(), false));
         self.tenant_mut(tenant).alerts.insert(alert, resumed);
-        self.each_account(tenant, turn, |world, state, account| refit(world, state, account, (alert, true), cause));
+        self.each_account(tenant, turn, |world, state, account| {
+            refit(world, state, account, (alert, Judging::All), cause);
+        });
     }
 
     /// Sends what silences held and hold no longer.
@@ -367,7 +370,7 @@ fn put(quotas: &mut std::collections::BTreeMap<MetricName, Quota>, metric: &Metr
 fn requota(world: &mut World<'_>, state: &TenantState, account: &mut Account, metric: &MetricName, cause: Cause) {
     let alerts: Vec<AlertId> = state.alerts.values().filter(|c| c.reads_quota()).map(|c| c.definition.id).collect();
     for alert in alerts {
-        refit(world, state, account, (alert, false), cause);
+        refit(world, state, account, (alert, Judging::Fresh), cause);
     }
     for place in 0..account.instances.len() {
         let reads = account.instances.get(place).is_some_and(|instance| {
@@ -380,13 +383,24 @@ fn requota(world: &mut World<'_>, state: &TenantState, account: &mut Account, me
     }
 }
 
+/// Which instances of an alert are evaluated when it is fitted to an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judging {
+    /// None: a backfill made them.
+    None,
+    /// Those that are made.
+    Fresh,
+    /// All, by what may be another rule.
+    All,
+}
+
 /// Makes the instances that an alert should have on an account, drops those that it should not, and evaluates the new
-/// ones; all of them where it was `edited`.
+/// ones, or as many as `judging` says.
 pub(super) fn refit(
     world: &mut World<'_>,
     state: &TenantState,
     account: &mut Account,
-    (alert, edited): (AlertId, bool),
+    (alert, judging): (AlertId, Judging),
     cause: Cause,
 ) {
     let Some(compiled) = state.alerts.get(&alert) else { return };
@@ -420,11 +434,15 @@ pub(super) fn refit(
     for place in 0..account.instances.len() {
         let Some(instance) = account.instances.get(place).filter(|instance| instance.alert == alert) else { continue };
         let is_fresh = fresh.contains(&instance.metric);
-        if edited && let Some(instance) = account.instances.get_mut(place) {
+        if judging == Judging::All
+            && let Some(instance) = account.instances.get_mut(place)
+        {
             instance.forget_windows();
         }
-        if edited || is_fresh {
+        if judging == Judging::All || (judging == Judging::Fresh && is_fresh) {
             judge(world, state, account, place, cause);
+        }
+        if judging == Judging::All || is_fresh {
             world.touch(state, account, place, cause.at);
         }
         let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };

@@ -1,6 +1,6 @@
 //! Taking in one record after another: the partition's whole behaviour begins here.
 
-use super::changes::Turn;
+use super::changes::{Judging, Turn};
 use super::effect::{AccountRow, Effects, InstanceRow, QuarantineRow, QuarantineStatus, Reason, WindowRow};
 use super::fact::{Fact, Note};
 use super::judge::{Cause, judge, judge_again, must_judge};
@@ -274,19 +274,19 @@ impl Partition {
             });
         }
         if made {
-            self.fit_alerts(slot, turn);
+            self.fit_alerts(slot, if frame.backfill { Judging::None } else { Judging::Fresh }, turn);
         }
         places.set(account_index, metric_index, (slot, series));
         Some((slot, series))
     }
 
     /// Makes the alert instances that a new series brings about.
-    fn fit_alerts(&mut self, slot: usize, turn: &mut Turn<'_>) {
+    fn fit_alerts(&mut self, slot: usize, judging: Judging, turn: &mut Turn<'_>) {
         let Some(tenant) = self.accounts.get(slot).map(|account| account.tenant) else { return };
         let cause = Cause::of(Reason::Condition, self.tenant_clock(tenant));
         self.on_account(slot, turn, |world, state, account| {
             for alert in state.alerts.keys() {
-                super::changes::refit(world, state, account, (*alert, false), cause);
+                super::changes::refit(world, state, account, (*alert, judging), cause);
             }
         });
     }
