@@ -64,7 +64,7 @@ impl Partition {
                 let state = self.tenant_mut(*tenant);
                 state.advance = state.advance.plus(*by);
                 self.rebuild_timers();
-                self.run_deadlines(turn, true);
+                self.run_deadlines(turn, self.clock.now().minus(*by), true);
             }
             Change::Silence { tenant, silence } => {
                 let key = silence.id;

@@ -37,12 +37,15 @@ impl Partition {
     }
 
     /// Handles everything that is due by the fold's clock, in order, each at its own time.
-    pub(super) fn run_deadlines(&mut self, turn: &mut Turn<'_>, fresh: bool) {
+    ///
+    /// What was due before it was known of, such as the end of a silence that came too late, happens at `since`.
+    pub(super) fn run_deadlines(&mut self, turn: &mut Turn<'_>, since: Timestamp, fresh: bool) {
         let now = self.clock.now();
         while let Some((at, due)) = self.timers.first().filter(|(at, _)| *at <= now).cloned() {
             self.timers.remove(&(at, due.clone()));
-            let stale = !fresh && now.since(at) > STALE_AFTER;
-            self.handle(at, due, stale, turn);
+            let at_or_since = at.max(since);
+            let stale = !fresh && now.since(at_or_since) > STALE_AFTER;
+            self.handle(at_or_since, due, stale, turn);
         }
     }
 

@@ -119,6 +119,7 @@ impl Partition {
         if stamp.position <= self.clock.position {
             return;
         }
+        let before = self.clock.now();
         self.clock.position = stamp.position;
         self.clock.recorded_max = self.clock.recorded_max.max(stamp.recorded_at);
         if let Fact::Note(Note::Ticked { intake_through: Some(through) }) = fact {
@@ -126,7 +127,7 @@ impl Partition {
         }
         let mut index = 0;
         let mut turn = Turn { stamp, index: &mut index, effects };
-        self.run_deadlines(&mut turn, false);
+        self.run_deadlines(&mut turn, before, false);
         match fact {
             Fact::UsageRecorded(frame) => self.count_frame(frame, seen, &mut turn),
             Fact::Note(note) => self.take_note(note, &mut turn),
