@@ -1,9 +1,13 @@
 //! The integration tests, one binary.
 
 mod log;
+mod rows;
 mod script;
 mod words;
 
 mod alerts;
 mod episodes;
 mod lateness;
+
+mod history;
+mod properties;
