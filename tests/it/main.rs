@@ -11,3 +11,6 @@ mod lateness;
 
 mod history;
 mod properties;
+
+mod model;
+mod reference;

@@ -232,4 +232,3 @@ fn scan(store: &Store) -> Vec<ScannedRow> {
         .unwrap();
     rows
 }
-
