@@ -204,7 +204,7 @@ impl Partition {
         let Some(account) = self.accounts.get_mut(account_slot) else { return };
         let Some(tenant) = self.tenants.get(&account.tenant) else { return };
         if frame.backfill {
-            account.read_values(tenant, series);
+            account.await_backfill(tenant, series);
         }
         let clock = self.clock.now().plus(tenant.advance);
         let arrival = Arrival {

@@ -1,6 +1,7 @@
 //! What a rule's inputs stand at: levels of the judged periods and the window that is looked at.
 
 use super::effect::{Evidence, QuotaEvidence, WindowEvidence};
+use super::instance::Gate;
 use super::state::{Account, Compiled, TenantState};
 use super::window::Part;
 use crate::domain::definition::Quota;
@@ -166,11 +167,15 @@ impl Account {
         }
     }
 
-    /// Reads the values of all instances that read a series.
-    pub(super) fn read_values(&mut self, tenant: &TenantState, series: usize) {
+    /// Readies the instances that read a series for an event that evaluates none of them: their rows keep the values of
+    /// the last evaluation, and the next one takes place whatever was proven before.
+    pub(super) fn await_backfill(&mut self, tenant: &TenantState, series: usize) {
         let mut reader = 0;
         while let Some(place) = self.series.get(series).and_then(|series| series.readers.get(reader)).copied() {
             self.read_value(tenant, place);
+            if let Some(instance) = self.instances.get_mut(place) {
+                instance.gate = Gate::Open;
+            }
             reader = reader.saturating_add(1);
         }
     }
