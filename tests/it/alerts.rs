@@ -133,6 +133,18 @@ fn refunds_cause_no_second_notice_in_the_period() {
 }
 
 #[test]
+fn a_percentage_of_a_large_quota_is_exact_to_nine_places() {
+    check(
+        "alert high  quota_percent > 85
+         quota acme calls 1000000000000 day
+         at 01:00  usage acme calls 850000000009
+         at 02:00  usage acme calls 2     -> firing high acme, notify 1 firing
+         at 03:00  usage acme calls -1
+         at 04:00  usage acme calls -1    -> ok high acme, notify 2 resolved after 1",
+    );
+}
+
+#[test]
 fn missing_events_are_zero_or_no_data() {
     check(
         "alert quiet  count(\"calls\") < 1

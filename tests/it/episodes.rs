@@ -192,3 +192,43 @@ fn a_resolve_waits_until_its_firing_has_settled() {
          owes",
     );
 }
+
+#[test]
+fn a_sandbox_has_a_clock_of_its_own() {
+    check(
+        "alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:10  advance 10m             -> ok busy acme @10:30, notify 2 resolved after 1
+         at 01:20  usage acme calls 20 at 11:15 -> firing busy acme @11:20, notify 3 firing
+         at 01:30  reset                   -> ok busy acme account_deleted @11:30, notify 4 resolved after 3
+         at 02:00  alert mean  avg(\"calls\") > 10
+         at 02:10  usage acme calls 20     -> no_data mean acme
+         at 05:30  tick                    -> firing mean acme, notify 5 firing",
+    );
+    // Long spans are put forward to see what happens: nothing of that is stale.
+    check(
+        "alert mean  avg(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> no_data mean acme
+         advance 2h
+           -> firing mean acme @05:30, notify 1 firing
+           , no_data mean acme no_data @10:30, notify 2 resolved after 1",
+    );
+    // A silence that ended before the sandbox's time begins ends at once.
+    check(
+        "alert busy  sum < 10 | repeat 1m, on acme/calls  -> firing busy acme, notify 1 firing
+         advance 30s
+         silence 1 name=busy until 00:10
+         at 00:35  tick                    -> firing busy acme repeat @01:00, notify 2 firing after 1",
+    );
+}
+
+#[test]
+fn decisions_of_one_record_are_numbered_through() {
+    check(
+        "alert high  used > 10 | for 1m
+         quota acme calls 100 day
+         at 01:00  usage acme calls 20     -> pending high acme
+         at 02:00  alert low  used > 5
+           -> firing high acme held, notify 1 firing, firing low acme, notify 2 firing",
+    );
+}

@@ -173,6 +173,12 @@ fn a_backfill_evaluates_nothing() {
          show high                                    -> acme firing 92",
     );
     check(
+        "alert quiet  sum(\"calls\") < 20
+         at 00:10  usage acme calls 1                 -> firing quiet acme, notify 1 firing
+         at 00:40  backfill acme calls 90 at -00:01
+         at 00:50  usage acme calls 1                 -> ok quiet acme, notify 2 resolved after 1",
+    );
+    check(
         "alert quiet  count(\"calls\") < 1
          at 01:00  backfill acme calls 90
          at 05:30  tick

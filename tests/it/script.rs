@@ -217,6 +217,9 @@ impl Stage {
             }
         }
         assert_eq!(notifications.next(), None, "a notification without a transition");
+        assert!(
+            effects.notifications.iter().map(|notification| notification.index).eq(0..notification_count(&effects))
+        );
         let fresh: Vec<NotificationId> = effects.notifications.iter().map(|notification| notification.id).collect();
         for row in &effects.deliveries {
             let word = match row.status {
@@ -330,4 +333,8 @@ fn subject(key: &highwater::domain::partition::effect::InstanceKey) -> String {
         Some(metric) => format!("{}/{metric}", key.account),
         None => key.account.to_string(),
     }
+}
+
+fn notification_count(effects: &Effects) -> u32 {
+    u32::try_from(effects.notifications.len()).unwrap()
 }
