@@ -49,7 +49,7 @@ impl Partition {
                 self.change_quota((*tenant, epoch), account, (metric, *quota), turn);
             }
             Change::Alert { tenant, definition } => self.change_alert(*tenant, definition, turn),
-            Change::AlertDeleted { tenant, alert } => self.delete_alert(*tenant, *alert, turn),
+            Change::AlertDeleted { tenant, alert } => self.delete_alert(*tenant, *alert, Reason::Deleted, turn),
             Change::AccountDeleted { tenant, account } => {
                 if let Some(slot) = self.tenant_mut(*tenant).accounts.get(account).copied() {
                     self.renew_account(slot, epoch, turn);
@@ -247,8 +247,8 @@ impl Partition {
         });
     }
 
-    fn delete_alert(&mut self, tenant: Tenant, alert: AlertId, turn: &mut Turn<'_>) {
-        let cause = Cause::of(Reason::Deleted, self.tenant_clock(tenant));
+    fn delete_alert(&mut self, tenant: Tenant, alert: AlertId, reason: Reason, turn: &mut Turn<'_>) {
+        let cause = Cause::of(reason, self.tenant_clock(tenant));
         let Some(compiled) = self.tenant_mut(tenant).alerts.get(&alert).cloned() else { return };
         self.end_all(tenant, &compiled, cause, turn);
         self.tenant_mut(tenant).alerts.remove(&alert);
@@ -290,7 +290,7 @@ impl Partition {
     fn reset_tenant(&mut self, tenant: Tenant, epoch: Epoch, turn: &mut Turn<'_>) {
         let alerts: Vec<AlertId> = self.tenant_mut(tenant).alerts.keys().copied().collect();
         for alert in alerts {
-            self.delete_alert(tenant, alert, turn);
+            self.delete_alert(tenant, alert, Reason::AccountDeleted, turn);
         }
         let slots: Vec<usize> = self.tenant_mut(tenant).accounts.values().copied().collect();
         for slot in slots {
