@@ -40,7 +40,7 @@ impl Partition {
 
     /// The fold's clock behind a record of `recorded_at`.
     pub fn clock_with(&self, recorded_at: Timestamp) -> Timestamp {
-        super::state::Clock { recorded_max: self.clock.recorded_max.max(recorded_at), ..self.clock }.now()
+        self.clock.with(recorded_at, None).now()
     }
 
     /// Which partition this is.
@@ -120,11 +120,12 @@ impl Partition {
             return;
         }
         let before = self.clock.now();
+        let intake_through = match fact {
+            Fact::Note(Note::Ticked { intake_through }) => *intake_through,
+            Fact::UsageRecorded(_) | Fact::Note(_) => None,
+        };
+        self.clock = self.clock.with(stamp.recorded_at, intake_through);
         self.clock.position = stamp.position;
-        self.clock.recorded_max = self.clock.recorded_max.max(stamp.recorded_at);
-        if let Fact::Note(Note::Ticked { intake_through: Some(through) }) = fact {
-            self.clock.intake_through = Some(self.clock.intake_through.map_or(*through, |seen| seen.max(*through)));
-        }
         let mut index = 0;
         let mut turn = Turn { stamp, index: &mut index, effects };
         self.run_deadlines(&mut turn, before, false);

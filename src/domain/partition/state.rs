@@ -36,12 +36,22 @@ pub(super) struct Clock {
     pub(super) position: Position,
     pub(super) recorded_max: Timestamp,
     pub(super) intake_through: Option<Timestamp>,
+    pub(super) reached: Timestamp,
 }
 
 impl Clock {
-    /// The fold's clock: what is recorded, held back by what the intake still holds.
-    pub(super) fn now(&self) -> Timestamp {
-        self.intake_through.map_or(self.recorded_max, |through| through.min(self.recorded_max))
+    /// The fold's clock: what is recorded, held back by what the intake still holds. It never goes back, not even when
+    /// the first intake appears.
+    pub(super) const fn now(&self) -> Timestamp {
+        self.reached
+    }
+
+    /// Returns the clock behind a record.
+    pub(super) fn with(self, recorded_at: Timestamp, intake_through: Option<Timestamp>) -> Self {
+        let recorded_max = self.recorded_max.max(recorded_at);
+        let intake_through = self.intake_through.max(intake_through);
+        let now = intake_through.map_or(recorded_max, |through| through.min(recorded_max));
+        Self { recorded_max, intake_through, reached: self.reached.max(now), ..self }
     }
 }
 
@@ -401,7 +411,12 @@ impl Partition {
         Self {
             id,
             partition_count,
-            clock: Clock { position: Position::START, recorded_max: Timestamp::MIN, intake_through: None },
+            clock: Clock {
+                position: Position::START,
+                recorded_max: Timestamp::MIN,
+                intake_through: None,
+                reached: Timestamp::MIN,
+            },
             horizons: Horizons::default(),
             control_through: Position::START,
             engine_version: 1,
