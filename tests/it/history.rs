@@ -22,6 +22,8 @@ const ALERTS: usize = 6;
 pub(crate) enum Step {
     Wait(i64),
     Tick,
+    /// The intake holds nothing older than so many seconds; from here on ticks speak of an intake.
+    Intake(i64),
     Usage(Kind, Vec<Event>),
     /// The events of an earlier record come in again.
     Again(prop::sample::Index),
@@ -146,6 +148,7 @@ pub(crate) fn steps(steps: usize) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => wait.prop_map(Step::Wait),
         2 => Just(Step::Tick),
+        1 => prop::option::weighted(0.3, 0_i64..400).prop_map(|ago| ago.map_or(Step::Tick, Step::Intake)),
         10 => (kind, prop::collection::vec(event(), 1..7)).prop_map(|(kind, events)| Step::Usage(kind, events)),
         1 => any::<prop::sample::Index>().prop_map(Step::Again),
         6 => edit().prop_map(Step::Change),
@@ -163,6 +166,7 @@ pub(crate) fn write(steps: &[Step]) -> Log {
         now: MIDNIGHT.plus(Millis::hours(12)),
         frames: Vec::new(),
         event_count: 0,
+        has_intake: false,
         generations: [0; ALERTS],
         texts: Default::default(),
     };
@@ -179,6 +183,7 @@ struct Writer {
     now: Timestamp,
     frames: Vec<Vec<u8>>,
     event_count: usize,
+    has_intake: bool,
     generations: [u128; ALERTS],
     texts: [(u64, String); ALERTS],
 }
@@ -194,7 +199,13 @@ impl Writer {
         match step {
             Step::Wait(seconds) => self.now = now.plus(Millis::seconds(*seconds)),
             Step::Tick => {
-                self.log.note(now, &Note::Ticked { intake_through: None });
+                let intake_through = self.has_intake.then_some(now);
+                self.log.note(now, &Note::Ticked { intake_through });
+            }
+            Step::Intake(ago) => {
+                self.has_intake = true;
+                let intake_through = Some(now.minus(Millis::seconds(*ago)));
+                self.log.note(now, &Note::Ticked { intake_through });
             }
             Step::Usage(kind, events) => {
                 let events: Vec<Usage> = events.iter().map(|event| self.usage(event)).collect();

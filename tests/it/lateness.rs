@@ -26,6 +26,16 @@ fn a_window_closes_behind_its_grace() {
          at 06:20  usage acme calls 1
          at 06:30  tick through 05:31             -> firing mean acme @05:30, notify 1 firing",
     );
+    // The first word of an intake does not put the clock back.
+    check(
+        "alert mean  avg(\"calls\") > 10
+         at 01:00     usage acme calls 20         -> no_data mean acme
+         at 01:10:00  tick
+           -> firing mean acme @05:30, no_data mean acme @10:30
+           , no_data mean acme caught_up @55:30, notify 1 resolved meanwhile 1
+         at 01:10:10  tick through 04:00
+         at 01:10:20  usage acme calls 20 at 04:00   -> uncorrected",
+    );
 }
 
 #[test]

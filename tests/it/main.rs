@@ -9,6 +9,7 @@ mod alerts;
 mod episodes;
 mod lateness;
 
+mod copies;
 mod groups;
 mod history;
 mod properties;
