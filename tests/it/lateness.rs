@@ -31,7 +31,7 @@ fn a_window_closes_behind_its_grace() {
         "alert mean  avg(\"calls\") > 10
          at 01:00     usage acme calls 20         -> no_data mean acme
          at 01:10:00  tick
-           -> firing mean acme @05:30, no_data mean acme @10:30
+           -> firing mean acme @05:30, no_data mean acme no_data @10:30
            , no_data mean acme caught_up @55:30, notify 1 resolved meanwhile 1
          at 01:10:10  tick through 04:00
          at 01:10:20  usage acme calls 20 at 04:00   -> uncorrected",
