@@ -1,12 +1,14 @@
 //! Taking in one record after another: the partition's whole behaviour begins here.
 
-use super::changes::{Judging, Turn};
-use super::effect::{AccountRow, Effects, InstanceRow, QuarantineRow, QuarantineStatus, Reason, WindowRow};
+use super::changes::Turn;
+use super::effect::{AccountRow, Effects, QuarantineRow, QuarantineStatus, Reason};
 use super::fact::{Fact, Note};
+use super::fit::{Judging, refit};
+use super::flush::window_row;
 use super::judge::{Cause, judge, judge_again, must_judge};
 use super::state::{DirtyPart, Partition, TenantState};
 use super::values::View;
-use super::window::{Arrival, Part};
+use super::window::Arrival;
 use crate::domain::event::{Frame, FrameEvent};
 use crate::domain::id::{ChannelId, Epoch, NotificationId, PartitionId, Position, QuarantineId, Stamp};
 use crate::domain::time::{Timestamp, WINDOW};
@@ -288,7 +290,7 @@ impl Partition {
         let cause = Cause::of(Reason::Condition, self.tenant_clock(tenant));
         self.on_account(slot, turn, |world, state, account| {
             for alert in state.alerts.keys() {
-                super::changes::refit(world, state, account, (*alert, judging), cause);
+                refit(world, state, account, (*alert, judging), cause);
             }
         });
     }
@@ -351,66 +353,6 @@ impl Partition {
             }
         });
     }
-
-    /// Hands over the rows of everything that the records since the last call changed.
-    pub fn flush(&mut self, effects: &mut Effects) {
-        for dirty in std::mem::take(&mut self.dirty.parts) {
-            let Some(account) = self.accounts.get_mut(dirty.account) else { continue };
-            let Some(series) = account.series.get_mut(dirty.series) else { continue };
-            let windows = match &dirty.group {
-                None => Some(&mut series.windows),
-                Some(group) => series.groups.get_mut(group),
-            };
-            let part = windows.and_then(|windows| windows.take_dirty(dirty.start)).cloned();
-            if let (Some(part), Some(series)) = (part, account.series.get(dirty.series)) {
-                effects.windows.push(window_row(account.series_key(series, dirty.group.as_deref()), &part));
-            }
-        }
-        for slot in std::mem::take(&mut self.dirty.accounts) {
-            self.flush_instances(slot, effects);
-        }
-    }
-
-    /// Hands over what is dirty of one account, before its series go.
-    pub(super) fn flush_account(&mut self, slot: usize, effects: &mut Effects) {
-        let (own, others) = std::mem::take(&mut self.dirty.parts).into_iter().partition(|part| part.account == slot);
-        self.dirty.parts = own;
-        let kept_accounts = std::mem::take(&mut self.dirty.accounts);
-        self.flush(effects);
-        self.dirty.parts = others;
-        self.flush_instances(slot, effects);
-        self.dirty.accounts = kept_accounts.into_iter().filter(|kept| *kept != slot).collect();
-    }
-
-    fn flush_instances(&mut self, slot: usize, effects: &mut Effects) {
-        let Some(account) = self.accounts.get_mut(slot) else { return };
-        let Some(state) = self.tenants.get(&account.tenant) else { return };
-        account.dirty = false;
-        for place in 0..account.instances.len() {
-            let Some(instance) = account.instances.get_mut(place).filter(|instance| instance.dirty) else { continue };
-            instance.dirty = false;
-            account.read_value(state, place);
-            let Some(instance) = account.instances.get(place) else { continue };
-            let (own, at) = (instance.metric.as_ref(), instance.evaluated_at);
-            let compiled = state.alerts.get(&instance.alert);
-            let silenced = compiled.is_some_and(|compiled| state.is_silenced(compiled, &account.name, own, at));
-            effects.instances.push(InstanceRow {
-                key: super::effect::InstanceKey {
-                    tenant: account.tenant,
-                    alert: instance.alert,
-                    account: account.name.clone(),
-                    metric: instance.metric.clone(),
-                },
-                epoch: account.epoch,
-                state: Some(instance.state),
-                since: instance.since,
-                silenced,
-                value: instance.value,
-                evaluated_at: at,
-                revision: instance.touched,
-            });
-        }
-    }
 }
 
 /// A late event in the newest closed window changes what that window is remembered to have decided.
@@ -435,17 +377,6 @@ fn note_newest(
 fn reads_quota(state: &TenantState, account: &super::state::Account, place: usize) -> bool {
     let alert = account.instances.get(place).and_then(|instance| state.alerts.get(&instance.alert));
     alert.is_some_and(|compiled| compiled.reads_quota())
-}
-
-fn window_row(series: super::effect::SeriesKey, part: &Part) -> WindowRow {
-    WindowRow {
-        series,
-        start: part.start,
-        part: part.name,
-        aggregate: part.aggregate,
-        late_events: part.late_events,
-        revision: part.revision,
-    }
 }
 
 /// Where a frame's (account, metric) pairs stand, worked out once for each pair.

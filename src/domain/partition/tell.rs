@@ -2,12 +2,11 @@
 
 use super::debts::Debts;
 use super::effect::{Effects, InstanceKey, InstanceRow, Reason, State, TransitionRow};
-use super::instance::{Decided, Instance, Missed, Step, Told};
+use super::instance::{Instance, Step, Told};
 use super::judge::Cause;
 use super::notification::{Notification, NotificationKind, notification_id};
 use super::state::{Account, Compiled, Dirty, Due, Horizons, TenantState};
 use super::values::View;
-use crate::domain::definition::NoDataPolicy;
 use crate::domain::id::{ChannelId, NotificationId, PartitionId, Stamp};
 use crate::domain::time::Timestamp;
 use std::collections::BTreeSet;
@@ -36,16 +35,16 @@ pub(super) struct Site<'a> {
 }
 
 /// A message that a transition may cause.
-struct Message {
-    kind: NotificationKind,
-    reason: Reason,
-    follows: Option<NotificationId>,
-    fired_meanwhile: u32,
-    channels: Vec<ChannelId>,
+pub(super) struct Message {
+    pub(super) kind: NotificationKind,
+    pub(super) reason: Reason,
+    pub(super) follows: Option<NotificationId>,
+    pub(super) fired_meanwhile: u32,
+    pub(super) channels: Vec<ChannelId>,
 }
 
 impl Site<'_> {
-    fn is_silenced(&self, account: &Account, place: usize) -> bool {
+    pub(super) fn is_silenced(&self, account: &Account, place: usize) -> bool {
         let metric = account.instances.get(place).and_then(|instance| instance.metric.as_ref());
         self.tenant.is_silenced(self.compiled, &account.name, metric, self.cause.at)
     }
@@ -130,7 +129,7 @@ impl World<'_> {
     }
 
     /// Remembers that people know of the present firing.
-    fn note_told(
+    pub(super) fn note_told(
         &mut self,
         site: Site<'_>,
         account: &mut Account,
@@ -172,7 +171,7 @@ impl World<'_> {
         self.transit(site, account, place, (to, reason), message);
     }
 
-    fn tell_no_data(&mut self, site: Site<'_>, account: &mut Account, place: usize) {
+    pub(super) fn tell_no_data(&mut self, site: Site<'_>, account: &mut Account, place: usize) {
         let silenced = site.is_silenced(account, place);
         let Some(instance) = account.instances.get_mut(place) else { return };
         let follows = instance.told.as_ref().map(|told| told.id);
@@ -196,119 +195,6 @@ impl World<'_> {
         }
     }
 
-    /// Tells a firing again: repeats, a silence that ended, a changed limit.
-    pub(super) fn remind(&mut self, site: Site<'_>, account: &mut Account, place: usize, reason: Reason) {
-        let silenced = site.is_silenced(account, place);
-        let key = quota_key(site, account, place);
-        let Some(instance) = account.instances.get_mut(place) else { return };
-        let wanted = match reason {
-            Reason::SilenceEnded => instance.held,
-            Reason::Redefined => instance.told_for != key && !key.is_empty(),
-            _ => true,
-        };
-        if instance.state != State::Firing || !wanted {
-            return;
-        }
-        if reason == Reason::Repeat {
-            instance.repeat_at = Some(site.cause.at.plus(site.compiled.definition.repeat_interval));
-        }
-        if silenced || site.cause.stale {
-            instance.held |= silenced && reason != Reason::Repeat;
-            return;
-        }
-        let first = instance.told.clone();
-        let message = Message {
-            kind: NotificationKind::Firing,
-            reason,
-            follows: first.as_ref().map(|told| told.id),
-            fired_meanwhile: 0,
-            channels: site.compiled.definition.channels.clone(),
-        };
-        let told = self.transit(site, account, place, (State::Firing, reason), Some(message));
-        // A resolve follows the first message of a firing, so that threads and receivers find it.
-        let kept = if reason == Reason::Repeat { first.or(told) } else { told };
-        self.note_told(site, account, place, kept, key);
-    }
-
-    /// Tells in one message how an instance stands after times that were passed over in silence.
-    fn catch_up(&mut self, site: Site<'_>, account: &mut Account, place: usize, missed: Missed) {
-        let silenced = site.is_silenced(account, place);
-        let key = quota_key(site, account, place);
-        let Some(instance) = account.instances.get(place) else { return };
-        let reason = Reason::CaughtUp;
-        if instance.state == State::Firing {
-            let known = !key.is_empty() && instance.told_for == key;
-            if instance.told.is_some() {
-                return;
-            }
-            if known || silenced {
-                // Who heard of the firing before still takes it to last.
-                set(account, place, |instance| {
-                    instance.held = !known;
-                    instance.told = missed.ended;
-                });
-                return;
-            }
-            let channels = site.compiled.definition.channels.clone();
-            let message = Message {
-                kind: NotificationKind::Firing,
-                reason,
-                follows: None,
-                fired_meanwhile: missed.fired,
-                channels,
-            };
-            let told = self.transit(site, account, place, (State::Firing, reason), Some(message));
-            self.note_told(site, account, place, told, key);
-            return;
-        }
-        let state = instance.state;
-        if state == State::NoData && instance.told.is_some() {
-            return;
-        }
-        if state == State::NoData && site.compiled.definition.no_data == NoDataPolicy::Alert && !silenced {
-            set(account, place, |instance| instance.told = missed.ended);
-            self.tell_no_data(site, account, place);
-            return;
-        }
-        let message = match missed.ended {
-            Some(told) => Some(resolved(told, reason, missed.fired)),
-            None if missed.fired > 0 && !silenced => Some(Message {
-                kind: NotificationKind::Resolved,
-                reason,
-                follows: None,
-                fired_meanwhile: missed.fired,
-                channels: site.compiled.definition.channels.clone(),
-            }),
-            None => None,
-        };
-        if message.is_some() {
-            self.transit(site, account, place, (state, reason), message);
-        }
-    }
-
-    /// Tells that a late event overturned what an older window had decided.
-    pub(super) fn correct(&mut self, site: Site<'_>, account: &mut Account, place: usize, before: &Decided) {
-        let silenced = site.is_silenced(account, place);
-        let Some(state) = account.instances.get(place).map(|instance| instance.state) else { return };
-        let fired = before.verdict == crate::domain::rule::Verdict::True;
-        let reason = if fired { Reason::Retraction } else { Reason::LateFire };
-        let message = match (&before.told, fired) {
-            (Some(told), true) => Some((Some(told.id), told.channels.clone())),
-            (None, true) => None,
-            (_, false) if silenced => None,
-            (_, false) => Some((None, site.compiled.definition.channels.clone())),
-        };
-        let message = message.map(|(follows, channels)| Message {
-            kind: NotificationKind::Corrected,
-            reason,
-            follows,
-            fired_meanwhile: 0,
-            channels,
-        });
-        self.transit(site, account, place, (state, reason), message);
-        self.touch(site.tenant, account, place, site.cause.at);
-    }
-
     /// Ends an instance's episode for a reason that is not its condition: pause, deletion, the end of a period.
     pub(super) fn reset(&mut self, site: Site<'_>, account: &mut Account, place: usize, reason: Reason) {
         let Some(instance) = account.instances.get(place) else { return };
@@ -325,7 +211,7 @@ impl World<'_> {
     }
 
     /// Records a transition, with the notification that goes with it.
-    fn transit(
+    pub(super) fn transit(
         &mut self,
         site: Site<'_>,
         account: &mut Account,
@@ -456,7 +342,7 @@ pub(super) fn due_key(account: &Account, instance: &Instance) -> Due {
     Due::Instance(account.tenant, account.name.clone(), instance.alert, instance.metric.clone())
 }
 
-fn resolved(told: Told, reason: Reason, fired_meanwhile: u32) -> Message {
+pub(super) fn resolved(told: Told, reason: Reason, fired_meanwhile: u32) -> Message {
     Message {
         kind: NotificationKind::Resolved,
         reason,
@@ -466,13 +352,17 @@ fn resolved(told: Told, reason: Reason, fired_meanwhile: u32) -> Message {
     }
 }
 
-fn set(account: &mut Account, place: usize, change: impl FnOnce(&mut Instance)) {
+pub(super) fn set(account: &mut Account, place: usize, change: impl FnOnce(&mut Instance)) {
     if let Some(instance) = account.instances.get_mut(place) {
         change(instance);
     }
 }
 
-fn quota_key(site: Site<'_>, account: &Account, place: usize) -> Vec<(Timestamp, crate::domain::quantity::Quantity)> {
+pub(super) fn quota_key(
+    site: Site<'_>,
+    account: &Account,
+    place: usize,
+) -> Vec<(Timestamp, crate::domain::quantity::Quantity)> {
     let view = site.view(account, place);
     site.compiled.rule.as_ref().map(|program| view.quota_key(program)).unwrap_or_default()
 }
