@@ -15,7 +15,8 @@ use highwater::domain::id::{KeyId, Mode, Tenant, WorkspaceId};
 use highwater::notifier::Guard;
 use highwater::runtime::clock::{self, Stopwatch};
 use highwater::runtime::control::Asking;
-use highwater::runtime::node::{Data, Duty, Node};
+use highwater::runtime::data::{Data, Places};
+use highwater::runtime::node::{Duty, Node};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -51,7 +52,7 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let data = Data::open(&folder.path().join("data")).await.expect("data");
+        let data = Data::open(&Places::in_folder(&folder.path().join("data"))).await.expect("data");
         let key = owner_key(&data).await;
         let guard = Guard { allow_cidrs: vec!["127.0.0.0/8".parse().expect("a network")], ..Guard::default() };
         let node = Node::start(data, guard, "http://127.0.0.1", Duty::Serve).await.expect("a node");

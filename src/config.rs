@@ -4,6 +4,7 @@ use crate::domain::control::command::Settings;
 use crate::domain::limits::AHEAD_MAX;
 use crate::domain::time::Millis;
 use crate::notifier::Guard;
+use crate::runtime::data::{JournalPlace, MasterKey, Places, StorePlace};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -21,6 +22,18 @@ pub struct Given {
     /// The data folder; made where there is none
     #[arg(long, env = "HIGHWATER_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Where the logs are: sqlite:FILE, or kafka://HOST:PORT,…?partitions=32&replication=3 [default: in the data folder]
+    #[arg(long, env = "HIGHWATER_JOURNAL", value_name = "URL")]
+    pub journal: Option<String>,
+    /// Where windows and history are: sqlite:FILE [default: in the data folder]
+    #[arg(long, env = "HIGHWATER_STORE", value_name = "URL")]
+    pub store: Option<String>,
+    /// The folder of snapshots; the nodes of a cluster share one [default: in the data folder]
+    #[arg(long, env = "HIGHWATER_SNAPSHOTS", value_name = "DIR")]
+    pub snapshots: Option<PathBuf>,
+    /// The master key, 64 hexadecimal digits in a file; a cluster must be given one [default: made in the data folder]
+    #[arg(long, env = "HIGHWATER_MASTER_KEY_FILE", value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
     /// Where the API listens [default: 127.0.0.1:8080]
     #[arg(long, env = "HIGHWATER_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -55,10 +68,10 @@ pub struct Given {
 }
 
 /// What `serve` goes by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
-    /// The data folder.
-    pub data: PathBuf,
+    /// Where the data is.
+    pub places: Places,
     /// Where the API listens.
     pub listen: SocketAddr,
     /// Where the metrics listen.
@@ -172,7 +185,13 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
         check_base_url(url)?;
     }
     let config = Config {
-        data: given.data.or(file.data).unwrap_or_else(|| DATA_DEFAULT.into()),
+        places: places(&PlacesGiven {
+            data: given.data.or(file.data).unwrap_or_else(|| DATA_DEFAULT.into()),
+            journal: given.journal.or(file.journal),
+            store: given.store.or(file.store),
+            snapshots: given.snapshots.or(file.snapshots),
+            master_key_file: given.master_key_file.or(file.master_key_file),
+        })?,
         listen: given.listen.or(file.listen).unwrap_or_else(|| local(8080)),
         admin: given.admin.or(file.admin).unwrap_or_else(|| local(8081)),
         guard: guard(&targets)?,
@@ -190,6 +209,64 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
         return Err(ConfigError::Value { name: "admin", detail });
     }
     Ok(config)
+}
+
+/// Where the data is, as it was given.
+#[derive(Clone, Debug)]
+pub struct PlacesGiven {
+    /// The data folder.
+    pub data: PathBuf,
+    /// The URL of the logs.
+    pub journal: Option<String>,
+    /// The URL of the read models.
+    pub store: Option<String>,
+    /// The folder of snapshots.
+    pub snapshots: Option<PathBuf>,
+    /// The file of the master key.
+    pub master_key_file: Option<PathBuf>,
+}
+
+/// Reads where the data is.
+///
+/// # Errors
+/// Where a URL is none that is known, or the master key cannot be read.
+pub fn places(given: &PlacesGiven) -> Result<Places, ConfigError> {
+    Ok(Places {
+        folder: given.data.clone(),
+        journal: given.journal.as_deref().map_or(Ok(JournalPlace::Sqlite(None)), journal_place)?,
+        store: given.store.as_deref().map_or(Ok(StorePlace::Sqlite(None)), store_place)?,
+        snapshots: given.snapshots.clone(),
+        master_key: given.master_key_file.as_deref().map(master_key).transpose()?,
+    })
+}
+
+fn journal_place(url: &str) -> Result<JournalPlace, ConfigError> {
+    if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
+        return Ok(JournalPlace::Sqlite(Some(file.into())));
+    }
+    #[cfg(feature = "kafka")]
+    if url.starts_with("kafka:") {
+        let settings = crate::journal::KafkaSettings::parse(url);
+        return settings
+            .map(JournalPlace::Kafka)
+            .map_err(|error| ConfigError::Value { name: "journal", detail: error.to_string() });
+    }
+    let detail = format!("{url:?} is neither sqlite:FILE nor kafka://HOST:PORT");
+    Err(ConfigError::Value { name: "journal", detail })
+}
+
+fn store_place(url: &str) -> Result<StorePlace, ConfigError> {
+    if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
+        return Ok(StorePlace::Sqlite(Some(file.into())));
+    }
+    Err(ConfigError::Value { name: "store", detail: format!("{url:?} is not sqlite:FILE") })
+}
+
+fn master_key(path: &Path) -> Result<MasterKey, ConfigError> {
+    let value = |detail| ConfigError::Value { name: "master_key_file", detail };
+    let text = std::fs::read_to_string(path).map_err(|error| value(format!("read {}: {error}", path.display())))?;
+    let key = crate::folder::key_of(text.trim());
+    key.map(MasterKey).ok_or_else(|| value(format!("{} holds no 64 hexadecimal digits", path.display())))
 }
 
 fn check_base_url(text: &str) -> Result<(), ConfigError> {
@@ -270,7 +347,7 @@ mod tests {
         let given = Given { listen: Some("127.0.0.1:9001".parse().unwrap()), ..Given::default() };
         let config = resolve(given, file).unwrap();
         assert_eq!((config.listen.port(), config.admin.port()), (9001, 8081));
-        assert_eq!(config.data, Path::new("/srv/hw"));
+        assert_eq!(config.places.folder, Path::new("/srv/hw"));
         let settings = config.settings.over(Settings::default()).unwrap();
         assert_eq!(settings, Settings { grace: Millis::seconds(10), ..Settings::default() });
     }

@@ -121,7 +121,8 @@ impl DataFolder {
     }
 }
 
-fn key_of(text: &str) -> Option<[u8; 32]> {
+/// Reads a key of 64 hexadecimal digits.
+pub(crate) fn key_of(text: &str) -> Option<[u8; 32]> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if pairs.len() != 32 || !rest.is_empty() {
         return None;

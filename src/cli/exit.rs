@@ -5,8 +5,9 @@ use crate::config::ConfigError;
 use crate::folder::FolderError;
 use crate::journal::{OpenError, ReadError};
 use crate::runtime::control::FoldError as ControlFoldError;
-use crate::runtime::node::StartError;
+use crate::runtime::data::StartError;
 use crate::runtime::offline::OfflineError;
+use crate::runtime::ownership::OwnershipError;
 use crate::runtime::partitions::TakeError;
 use crate::runtime::processor::FoldError;
 use std::process::ExitCode;
@@ -56,7 +57,7 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
     match cause.downcast_ref() {
         Some(StartError::Folder(inner)) => return code_of_cause(inner),
         Some(StartError::Control(inner)) => return code_of_cause(inner),
-        Some(StartError::Take(inner)) => return code_of_cause(inner),
+        Some(StartError::Ownership(OwnershipError::Take(inner))) => return code_of_cause(inner),
         Some(_) | None => {}
     }
     match cause.downcast_ref() {

@@ -7,9 +7,10 @@ use super::{DataArguments, workspace};
 use crate::domain::control::command::Command;
 use crate::domain::id::{Mode, Tenant};
 use crate::runtime::clock::Stopwatch;
+use crate::runtime::data::Data;
 use crate::runtime::import::{RefusedLine, Totals, import};
 use crate::runtime::ingest::{IdSource, Sender};
-use crate::runtime::node::{Data, Duty, Node};
+use crate::runtime::node::{Duty, Node};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -43,7 +44,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     super::multi_threaded()?.block_on(async {
-        let data = Data::open(&arguments.data.data).await?;
+        let data = Data::open(&arguments.data.places()?).await?;
         let workspace = workspace::find_or_create(&data, arguments.workspace.as_deref()).await?;
         let mode = if arguments.sandbox { Mode::Sandbox } else { Mode::Live };
         let tenant = Tenant { workspace, mode };

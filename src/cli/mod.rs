@@ -11,10 +11,11 @@ mod terminal;
 mod verify;
 mod workspace;
 
-use crate::config::{self, ConfigError, DATA_DEFAULT};
+use crate::config::{self, ConfigError, DATA_DEFAULT, PlacesGiven};
+use crate::runtime::data::{JournalPlace, Places};
 use crate::telemetry::{self, LogFormat};
 use clap::{CommandFactory, Parser, Subcommand};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Exact usage windows, quotas and alerts, folded from a durable log.
@@ -55,13 +56,42 @@ struct DataArguments {
     /// The data folder
     #[arg(long, env = "HIGHWATER_DATA", value_name = "DIR", default_value = DATA_DEFAULT)]
     data: PathBuf,
+    /// Where the logs are, as `serve` has it
+    #[arg(long, env = "HIGHWATER_JOURNAL", value_name = "URL")]
+    journal: Option<String>,
+    /// Where windows and history are, as `serve` has it
+    #[arg(long, env = "HIGHWATER_STORE", value_name = "URL")]
+    store: Option<String>,
+    /// The folder of snapshots, as `serve` has it
+    #[arg(long, env = "HIGHWATER_SNAPSHOTS", value_name = "DIR")]
+    snapshots: Option<PathBuf>,
+    /// The master key's file, as `serve` has it
+    #[arg(long, env = "HIGHWATER_MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
 }
 
 impl DataArguments {
-    /// The folder, where there is data in it: a misspelt one must not look like an empty one.
-    fn existing(&self) -> Result<&Path, ConfigError> {
-        if self.data.join("journal.db").is_file() {
-            return Ok(&self.data);
+    fn places(&self) -> Result<Places, ConfigError> {
+        config::places(&PlacesGiven {
+            data: self.data.clone(),
+            journal: self.journal.clone(),
+            store: self.store.clone(),
+            snapshots: self.snapshots.clone(),
+            master_key_file: self.master_key_file.clone(),
+        })
+    }
+
+    /// Where the data is, where there is any: a misspelt folder must not look like an empty one.
+    fn existing(&self) -> Result<Places, ConfigError> {
+        let places = self.places()?;
+        let exists = match &places.journal {
+            JournalPlace::Sqlite(None) => self.data.join("journal.db").is_file(),
+            JournalPlace::Sqlite(Some(file)) => file.is_file(),
+            #[cfg(feature = "kafka")]
+            JournalPlace::Kafka(_) => true,
+        };
+        if exists {
+            return Ok(places);
         }
         let detail = format!("there is no data in {}", self.data.display());
         Err(ConfigError::Value { name: "data", detail })

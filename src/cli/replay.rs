@@ -4,7 +4,7 @@ use super::DataArguments;
 use super::exit::Code;
 use super::terminal::{grouped, say};
 use crate::runtime::clock::Stopwatch;
-use crate::runtime::node::Logs;
+use crate::runtime::data::Logs;
 use crate::runtime::offline;
 use crate::store::{SqliteStore, Store};
 use anyhow::Context;
@@ -20,7 +20,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     let stopwatch = Stopwatch::start();
     super::multi_threaded()?.block_on(async {
         // The old store may be what is broken, so it is not opened.
-        let logs = Logs::open(arguments.data.existing()?)?;
+        let logs = Logs::open(&arguments.data.existing()?).await?;
         let (fresh, store) = (logs.folder.scratch(), logs.folder.store());
         remove(&fresh)?;
         let report = {

@@ -6,7 +6,8 @@ use crate::api::{Listeners, Running};
 use crate::config::{self, Config, Given};
 use crate::domain::control::command::Command;
 use crate::domain::id::WorkspaceId;
-use crate::runtime::node::{Data, Duty, Node};
+use crate::runtime::data::Data;
+use crate::runtime::node::{Duty, Node};
 use anyhow::Context;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<Code> {
 /// Starts a node and serves it.
 pub(super) async fn start(config: &Config) -> anyhow::Result<Running> {
     let listeners = Listeners::open(config.listen, config.admin).await?;
-    let data = Data::open(&config.data).await.with_context(|| format!("open {}", config.data.display()))?;
+    let data = Data::open(&config.places).await.with_context(|| format!("open {}", config.places.folder.display()))?;
     let present = data.control.state().settings();
     let settings = config.settings.over(present)?;
     if settings != present {
@@ -60,7 +61,7 @@ fn announce(config: &Config, running: &Running) {
         tracing::warn!(networks = ?guard.allow_cidrs, hosts = ?guard.allow_hosts, "webhooks may reach these targets");
     }
     tracing::info!(
-        data = %config.data.display(),
+        data = %config.places.folder.display(),
         version = env!("CARGO_PKG_VERSION"),
         "serving http://{address} · docs http://{address}/docs · metrics http://{admin}/metrics",
         address = running.address,
@@ -73,7 +74,7 @@ fn announce(config: &Config, running: &Running) {
     if keyless {
         tracing::warn!(
             "there is no API key yet, so every call answers 401: stop, run `highwater bootstrap --data {}`, serve again",
-            config.data.display()
+            config.places.folder.display()
         );
     }
 }

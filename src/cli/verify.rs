@@ -4,7 +4,7 @@ use super::DataArguments;
 use super::exit::Code;
 use super::terminal::{complain, grouped, say};
 use crate::runtime::clock::Stopwatch;
-use crate::runtime::node::Data;
+use crate::runtime::data::Data;
 use crate::runtime::offline;
 
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     let stopwatch = Stopwatch::start();
     super::multi_threaded()?.block_on(async {
-        let data = Data::open(arguments.data.existing()?).await?;
+        let data = Data::open(&arguments.data.existing()?).await?;
         let scratch = data.folder().scratch();
         super::replay::remove(&scratch)?;
         let outcome = offline::verify(&data, &scratch).await;

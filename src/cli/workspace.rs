@@ -7,7 +7,7 @@ use crate::domain::control::resource::{ApiKey, Role};
 use crate::domain::id::{KeyId, Mode, Tenant, WorkspaceId};
 use crate::runtime::clock;
 use crate::runtime::control::Asking;
-use crate::runtime::node::Data;
+use crate::runtime::data::Data;
 use anyhow::bail;
 use secrecy::{ExposeSecret, SecretString};
 

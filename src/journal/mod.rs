@@ -17,7 +17,7 @@ mod tail;
 mod contract;
 
 #[cfg(feature = "kafka")]
-pub use kafka::{KafkaJournal, KafkaSettings, SettingsError, Timestamps};
+pub use kafka::{Assignment, KafkaJournal, KafkaSettings, Membership, SettingsError, Timestamps};
 pub use memory::MemoryJournal;
 pub use port::{AppendError, Journal, OpenError, ReadError, Record};
 pub use sqlite::SqliteJournal;

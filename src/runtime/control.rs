@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 /// How many outcomes are kept for those who wait for them.
 const OUTCOMES_KEPT: usize = 4_096;
+/// How often the log is read for a record that must be there; a shared log waits half a second each time.
+const FOLD_TRIES: usize = 10;
 
 /// A handle on the control plane.
 #[derive(Clone, Debug)]
@@ -140,14 +142,45 @@ impl ControlPlane {
         };
         let stamps = self.inner.journal.append(vec![(Log::Control, Bytes::from(entry.encode()))]).await?;
         let stamp = stamps.into_iter().next().unwrap_or(Stamp { position: Position::START, recorded_at: clock::now() });
-        let plane = self.clone();
-        let folded = tokio::task::spawn_blocking(move || plane.catch_up()).await;
-        if let Ok(folded) = folded {
-            folded?;
-        }
+        self.fold_through(stamp.position).await?;
         let applied =
             self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner).outcomes.get(&stamp.position).cloned();
         applied.map(|applied| (stamp, applied)).ok_or(SubmitError::Forgotten(stamp.position))
+    }
+
+    /// Folds until the state holds a position, for as long as a shared log may take to hand it over.
+    async fn fold_through(&self, position: Position) -> Result<(), FoldError> {
+        for _ in 0..FOLD_TRIES {
+            let plane = self.clone();
+            if let Ok(folded) = tokio::task::spawn_blocking(move || plane.catch_up()).await {
+                folded?;
+            }
+            if self.position() >= position {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds to the log's present end, as the storage knows it: what another node answered before this call is seen behind
+    /// it. Tells whether the state moved.
+    ///
+    /// # Errors
+    /// Where the storage does not say where the log ends, or the log cannot be folded.
+    pub async fn confirm(&self) -> Result<bool, FoldError> {
+        if !self.inner.journal.is_shared() {
+            return Ok(false);
+        }
+        let before = self.position();
+        let journal = self.inner.journal.clone();
+        let asked = tokio::task::spawn_blocking(move || journal.end_now(Log::Control)).await;
+        let end = asked.unwrap_or_else(|error| Err(ReadError::Storage { detail: error.to_string() }))?;
+        self.fold_through(end).await?;
+        if self.position() < end {
+            let detail = format!("the control log reaches to {end}, only {} was read", self.position());
+            return Err(FoldError::Read(ReadError::Storage { detail }));
+        }
+        Ok(self.position() > before)
     }
 
     /// Folds what the log holds and the state does not; many callers at once are fine.

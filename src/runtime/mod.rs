@@ -1,11 +1,12 @@
 //! The only place with tasks, threads, `select!` and a clock: it wires the pure parts to the adapters.
 //!
-//! [`node`] opens the data and starts everything; [`control`] and [`ingest`] are the ways in; [`partitions`] are taken and given
+//! [`data`] opens everything, [`node`] starts it; [`control`] and [`ingest`] are the ways in; [`ownership`] decides which [`partitions`] are taken and given
 //! back; [`processor`] folds one's log; [`writer`], [`dispatcher`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
 //! folds without serving.
 
 pub mod clock;
 
+pub mod data;
 pub mod node;
 
 pub mod control;
@@ -13,6 +14,7 @@ pub mod import;
 pub mod ingest;
 
 pub mod dispatcher;
+pub mod ownership;
 pub mod partitions;
 pub mod processor;
 pub mod snapshotter;

@@ -1,6 +1,6 @@
 //! Folding without serving: replay makes the store anew, verify proves that what is kept follows from the journal.
 
-use super::node::{Data, StartError};
+use super::data::{Data, StartError};
 use super::processor::{Fold, FoldError, FoldRestoreError};
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::domain::limits::{READ_BYTES_MAX, READ_RECORDS_MAX};

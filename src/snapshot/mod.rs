@@ -11,6 +11,8 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
+/// The object that tells whose snapshots they are.
+const MARK: &str = "mark";
 const MAGIC: &[u8; 4] = b"HWS1";
 const DIGEST_BYTES: usize = 32;
 /// A snapshot says how large it is before it is unpacked; past this it is not believed.
@@ -83,6 +85,27 @@ impl Snapshots {
     /// Keeps snapshots in memory, for tests.
     pub fn memory() -> Self {
         Self { objects: Arc::new(object_store::memory::InMemory::new()) }
+    }
+
+    /// Reads the mark that tells these snapshots from others.
+    ///
+    /// # Errors
+    /// Where the object store fails.
+    pub async fn mark(&self) -> Result<Option<String>, SnapshotError> {
+        match self.objects.get(&ObjectPath::from(MARK)).await {
+            Ok(found) => Ok(Some(String::from_utf8_lossy(&found.bytes().await?).into_owned())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sets the mark.
+    ///
+    /// # Errors
+    /// Where the object store fails.
+    pub async fn set_mark(&self, mark: &str) -> Result<(), SnapshotError> {
+        self.objects.put(&ObjectPath::from(MARK), mark.to_owned().into_bytes().into()).await?;
+        Ok(())
     }
 
     /// Stores a snapshot under its partition and position.

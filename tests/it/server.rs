@@ -8,7 +8,8 @@ use highwater::domain::id::{KeyId, Mode, Tenant, WorkspaceId};
 use highwater::notifier::Guard;
 use highwater::runtime::clock;
 use highwater::runtime::control::Asking;
-use highwater::runtime::node::{Data, Duty, Node};
+use highwater::runtime::data::{Data, Places};
+use highwater::runtime::node::{Duty, Node};
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
@@ -203,7 +204,7 @@ impl Server {
 async fn run(folder: &tempfile::TempDir, options: &Options) -> Running {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listeners = Listeners::open(any, any).await.unwrap().with_limits(options.limits);
-    let data = Data::open(&folder.path().join("data")).await.unwrap();
+    let data = Data::open(&Places::in_folder(&folder.path().join("data"))).await.unwrap();
     let node = Node::start(data, options.guard.clone(), "http://highwater.test", Duty::Serve).await.unwrap();
     listeners.serve(node)
 }

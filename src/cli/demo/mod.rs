@@ -9,7 +9,7 @@ use super::terminal::say;
 use super::{serve, workspace};
 use crate::config::Config;
 use crate::notifier::Guard;
-use crate::runtime::node::Data;
+use crate::runtime::data::{Data, Places};
 use client::Client;
 use receiver::Receiver;
 use secrecy::ExposeSecret;
@@ -32,16 +32,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
 
 async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
     let folder = Folder::make()?;
-    let data = folder.0.join("data");
+    let places = Places::in_folder(&folder.0.join("data"));
     let key = {
-        let data = Data::open(&data).await?;
+        let data = Data::open(&places).await?;
         let id = workspace::find_or_create(&data, None).await?;
         workspace::create_owner_key(&data, workspace::live(id), "demo").await?
     };
     let receiver = Receiver::start().await?;
     let loopback = Guard { allow_cidrs: vec!["127.0.0.0/8".parse()?], ..Guard::default() };
     let config = Config {
-        data,
+        places,
         listen: arguments.listen,
         admin: SocketAddr::from(([127, 0, 0, 1], 0)),
         guard: loopback,
@@ -54,7 +54,7 @@ async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
         "highwater {} · a server on http://{} with its data in {}",
         env!("CARGO_PKG_VERSION"),
         running.address,
-        config.data.display()
+        config.places.folder.display()
     ));
     let told = Story { client: &client, receiver }.tell().await;
     if told.is_ok() && !arguments.once {

@@ -69,6 +69,11 @@ pub enum Command {
         /// The settings from here on.
         settings: Settings,
     },
+    /// Notes the mark of the snapshots that every node shares; a second one is refused.
+    ShareSnapshots {
+        /// The mark.
+        mark: String,
+    },
     /// Creates a workspace.
     CreateWorkspace {
         /// Its id.

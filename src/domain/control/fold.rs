@@ -106,6 +106,11 @@ impl Control {
         self.registry.foundation.as_ref().map(|foundation| foundation.master_key_check.as_str())
     }
 
+    /// Returns the mark of the snapshots that every node shares.
+    pub fn snapshot_mark(&self) -> Option<&str> {
+        self.registry.snapshot_mark.as_deref()
+    }
+
     /// Returns what the folds go by; the defaults before the log was set up.
     pub const fn settings(&self) -> Settings {
         self.registry.settings

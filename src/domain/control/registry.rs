@@ -41,6 +41,8 @@ pub(super) struct World {
 pub(super) struct Registry {
     pub(super) foundation: Option<Foundation>,
     pub(super) settings: Settings,
+    #[serde(default)]
+    pub(super) snapshot_mark: Option<String>,
     pub(super) workspaces: BTreeMap<WorkspaceId, Workspace>,
     pub(super) keys: Keys,
     #[serde(with = "pairs")]
@@ -59,6 +61,7 @@ impl Registry {
                 self.initialise(foundation, *settings)
             }
             Command::ChangeSettings { settings } => Ok(self.change_settings(*settings)),
+            Command::ShareSnapshots { mark } => self.share_snapshots(mark),
             Command::CreateWorkspace { id, name } => self.create_workspace(context, *id, name),
             Command::CreateKey { key } => self.create_key(context, key),
             Command::RevokeKey { id } => self.keys.revoke(context, *id),
@@ -94,6 +97,18 @@ impl Registry {
         self.settings = settings;
         let Settings { grace, lateness_horizon: _, dedup_horizon, correction_horizon, strict_accounts: _ } = settings;
         Accepted::done(Resource::None).telling(Change::Settings { grace, dedup_horizon, correction_horizon })
+    }
+
+    fn share_snapshots(&mut self, mark: &str) -> Verdict {
+        match &self.snapshot_mark {
+            Some(known) if known != mark => {
+                Err(Refused::Conflict { detail: "the nodes share other snapshots already".to_owned() })
+            }
+            Some(_) | None => {
+                self.snapshot_mark = Some(mark.to_owned());
+                Ok(Accepted::done(Resource::None))
+            }
+        }
     }
 
     fn create_workspace(&mut self, context: Context, id: WorkspaceId, name: &str) -> Verdict {
@@ -149,6 +164,7 @@ impl World {
             Command::ResumeAlert { id } => alerts.set_pause(context, *id, None),
             Command::Initialise { .. }
             | Command::ChangeSettings { .. }
+            | Command::ShareSnapshots { .. }
             | Command::CreateWorkspace { .. }
             | Command::CreateKey { .. }
             | Command::RevokeKey { .. } => {

@@ -173,9 +173,7 @@ impl Follower {
         if place.take().is_some() {
             self.told(self.consumer.incremental_unassign(&self.list(log, None)), "stop reading a log");
         }
-        let mut followed = Followed::new(after);
-        followed.failure = self.gap(log, after);
-        *place = Some(followed);
+        *place = Some(Followed::new(after));
         let from = Offset::Offset(i64::try_from(after.0).unwrap_or(i64::MAX));
         self.told(self.consumer.incremental_assign(&self.list(log, Some(from))), "read a log");
     }

@@ -7,9 +7,11 @@
 
 mod append;
 mod follow;
+mod membership;
 mod settings;
 mod topics;
 
+pub use membership::{Assignment, Membership};
 pub use settings::{KafkaSettings, SettingsError, Timestamps};
 
 use super::chain::{log, number};
