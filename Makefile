@@ -8,7 +8,7 @@ DENY_VERSION = 0.20.2
 demo: release
 	@if [ -n "$(ONCE)" ] || [ ! -t 1 ]; then $(BINARY) demo --once; else $(BINARY) demo; fi
 
-# Everything: unit, contract, property, API and crash tests. HIGHWATER_CRASH_ROUNDS=500 makes the crash test longer.
+# Everything: unit, contract, property, API and crash tests. HIGHWATER_TEST_CRASH_ROUNDS=500 makes the crash test longer.
 .PHONY: test
 test:
 	$(CARGO) test --locked

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 /// Where data is kept where nobody says.
 pub const DATA_DEFAULT: &str = "./highwater-data";
 const ENV_PREFIX: &str = "HIGHWATER_";
+/// What tells tests where services are is no configuration.
+const TEST_PREFIX: &str = "HIGHWATER_TEST_";
 
 /// What `serve` may be told. Every field is optional here; [`resolve`] fills in the rest.
 #[derive(Clone, Debug, Default, Deserialize, clap::Args)]
@@ -140,7 +142,8 @@ fn suggestion(nearest: &Option<String>) -> String {
 /// # Errors
 /// Where one is not, with the nearest that is.
 pub fn check_environment(set: &BTreeMap<String, String>, known: &[&str]) -> Result<(), ConfigError> {
-    for name in set.keys().filter(|name| name.starts_with(ENV_PREFIX)) {
+    let own = |name: &&String| name.starts_with(ENV_PREFIX) && !name.starts_with(TEST_PREFIX);
+    for name in set.keys().filter(own) {
         if !known.contains(&name.as_str()) {
             let nearest = known
                 .iter()

@@ -1,7 +1,7 @@
 //! kill -9 at random moments under load: nothing that was acknowledged is lost, nothing counts twice, nobody is paged
 //! under two ids, and what is kept follows from the journal.
 //!
-//! `HIGHWATER_CRASH_ROUNDS` sets the number of rounds.
+//! `HIGHWATER_TEST_CRASH_ROUNDS` sets the number of rounds.
 
 use crate::process::{Receiver, Server, bootstrap, call, highwater};
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ fn client() -> reqwest::Client {
 
 #[expect(clippy::disallowed_methods, reason = "how long a test runs is no configuration of the product")]
 fn rounds() -> u64 {
-    std::env::var("HIGHWATER_CRASH_ROUNDS").map_or(ROUNDS_DEFAULT, |rounds| rounds.parse().unwrap())
+    std::env::var("HIGHWATER_TEST_CRASH_ROUNDS").map_or(ROUNDS_DEFAULT, |rounds| rounds.parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
