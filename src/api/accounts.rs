@@ -249,11 +249,7 @@ pub(super) async fn delete(
 }
 
 fn answered(caller: &Caller, changed: &super::change::Changed) -> Result<Response, Problem> {
-    match &changed.resource {
-        Resource::Account(account) => {
-            let location = format!("/v1/accounts/{}", account.id);
-            Ok(answer::changed(changed, &view(caller, account), account.life.version, &location))
-        }
-        _ => Ok(answer::gone()),
-    }
+    let Resource::Account(account) = &changed.resource else { return Ok(answer::gone()) };
+    let location = format!("/v1/accounts/{}", account.id);
+    Ok(answer::changed(changed, &view(caller, account), account.life.version, &location))
 }

@@ -177,12 +177,8 @@ pub(super) fn view(caller: &Caller, alert: &Alert, standing: &Standing) -> Alert
 /// `standing` is how the alert stands, unless a repetition shows how it stood.
 pub(super) fn answered(caller: &Caller, changed: &Changed, standing: &Standing) -> Response {
     let stood = changed.beside.as_deref().and_then(|beside| serde_json::from_str(beside).ok());
-    match &changed.resource {
-        Resource::Alert(alert) => {
-            let location = format!("/v1/alerts/{}", alert.definition.id);
-            let view = view(caller, alert, stood.as_ref().unwrap_or(standing));
-            answer::changed(changed, &view, alert.life.version, &location)
-        }
-        _ => answer::gone(),
-    }
+    let Resource::Alert(alert) = &changed.resource else { return answer::gone() };
+    let location = format!("/v1/alerts/{}", alert.definition.id);
+    let view = view(caller, alert, stood.as_ref().unwrap_or(standing));
+    answer::changed(changed, &view, alert.life.version, &location)
 }

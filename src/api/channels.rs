@@ -255,10 +255,8 @@ pub(super) async fn update(
 }
 
 fn updated(caller: &Caller, changed: &Changed) -> Response {
-    match &changed.resource {
-        Resource::Channel(channel) => answer::changed(changed, &view(caller, channel, None), channel.life.version, ""),
-        _ => answer::gone(),
-    }
+    let Resource::Channel(channel) = &changed.resource else { return answer::gone() };
+    answer::changed(changed, &view(caller, channel, None), channel.life.version, "")
 }
 
 fn retarget(app: &App, channel: &Channel, wanted: &ChannelUpdate) -> Result<(String, String), Problem> {
@@ -327,15 +325,11 @@ fn open(app: &App, channel: &Channel) -> Result<Target, Problem> {
 
 /// The secret is read back from what was sealed, so a replay shows the true one.
 fn answered(app: &App, caller: &Caller, changed: &Changed) -> Result<Response, Problem> {
-    match &changed.resource {
-        Resource::Channel(channel) => {
-            let secret = match open(app, channel)? {
-                Target::Webhook { secrets, .. } => secrets.into_iter().next(),
-                Target::SlackWebhook { .. } | Target::SlackBot { .. } => None,
-            };
-            let location = format!("/v1/channels/{}", channel.id);
-            Ok(answer::changed(changed, &view(caller, channel, secret), channel.life.version, &location))
-        }
-        _ => Ok(answer::gone()),
-    }
+    let Resource::Channel(channel) = &changed.resource else { return Ok(answer::gone()) };
+    let secret = match open(app, channel)? {
+        Target::Webhook { secrets, .. } => secrets.into_iter().next(),
+        Target::SlackWebhook { .. } | Target::SlackBot { .. } => None,
+    };
+    let location = format!("/v1/channels/{}", channel.id);
+    Ok(answer::changed(changed, &view(caller, channel, secret), channel.life.version, &location))
 }

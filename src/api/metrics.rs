@@ -195,11 +195,7 @@ pub(super) async fn delete(
 }
 
 fn answered(caller: &Caller, changed: &super::change::Changed) -> Result<Response, Problem> {
-    match &changed.resource {
-        Resource::Metric(record) => {
-            let location = format!("/v1/metrics/{}", record.metric);
-            Ok(answer::changed(changed, &view(caller, record), record.life.version, &location))
-        }
-        _ => Ok(answer::gone()),
-    }
+    let Resource::Metric(record) = &changed.resource else { return Ok(answer::gone()) };
+    let location = format!("/v1/metrics/{}", record.metric);
+    Ok(answer::changed(changed, &view(caller, record), record.life.version, &location))
 }

@@ -130,13 +130,9 @@ pub(super) async fn put(
     let command = Command::PutQuota { account: scope(&account)?, metric: metric(&metric_name)?, quota };
     let sent = Sent::new(&method, &uri, &headers, &body);
     let changed = submit(&app, &caller, sent, command).await?;
-    match &changed.resource {
-        Resource::Quota(record) => {
-            let location = format!("/v1/accounts/{account}/quotas/{metric_name}");
-            Ok(answer::changed(&changed, &view(&caller, record), record.life.version, &location))
-        }
-        _ => Ok(answer::gone()),
-    }
+    let Resource::Quota(record) = &changed.resource else { return Ok(answer::gone()) };
+    let location = format!("/v1/accounts/{account}/quotas/{metric_name}");
+    Ok(answer::changed(&changed, &view(&caller, record), record.life.version, &location))
 }
 
 /// Removes a quota.

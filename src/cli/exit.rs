@@ -6,6 +6,7 @@ use crate::folder::FolderError;
 use crate::journal::{OpenError, ReadError};
 use crate::runtime::control::FoldError as ControlFoldError;
 use crate::runtime::node::StartError;
+use crate::runtime::offline::OfflineError;
 use crate::runtime::processor::FoldError;
 use std::process::ExitCode;
 
@@ -49,6 +50,18 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
     }
     if let Some(FolderError::InUse { .. }) = cause.downcast_ref() {
         return Some(Code::InUse);
+    }
+    // A transparent error stands for its cause, and is the only one of the two in the chain.
+    match cause.downcast_ref() {
+        Some(StartError::Folder(inner)) => return code_of_cause(inner),
+        Some(StartError::Control(inner)) => return code_of_cause(inner),
+        Some(_) | None => {}
+    }
+    match cause.downcast_ref() {
+        Some(OfflineError::Start(inner)) => return code_of_cause(inner),
+        Some(OfflineError::Fold(inner)) => return code_of_cause(inner),
+        Some(OfflineError::Read(inner)) => return code_of_cause(inner),
+        Some(_) | None => {}
     }
     let damaged = matches!(cause.downcast_ref(), Some(ReadError::Damaged { .. } | ReadError::Gap { .. }))
         || matches!(cause.downcast_ref(), Some(OpenError::Read(_)))

@@ -6,15 +6,36 @@ use crate::domain::time::{Millis, Timestamp, WINDOW};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use std::collections::BTreeMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 /// The identities that one partition remembers.
 #[derive(Debug)]
 pub struct Index {
-    known: HashMap<u128, Known, BuildHasherDefault<Folded>>,
+    known: HashMap<Identity, Known, BuildHasherDefault<Folded>>,
     /// What was remembered under each base, in windows since the epoch.
-    by_base: BTreeMap<u32, Vec<u128>>,
+    by_base: BTreeMap<u32, Vec<Identity>>,
     horizon: Millis,
+}
+
+/// A fingerprint's identity in halves: a `u128` would pad every entry to its alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Identity(u64, u64);
+
+impl Identity {
+    const fn of(identity: u128) -> Self {
+        Self((identity >> 64) as u64, identity as u64)
+    }
+
+    const fn whole(self) -> u128 {
+        (self.0 as u128) << 64 | self.1 as u128
+    }
+}
+
+/// Fingerprints are keyed hashes already, so half of one is as good a hash as any.
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.1);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +52,7 @@ pub struct RestoreError {
     pub bytes: usize,
 }
 
-/// Fingerprints are keyed hashes already, so half of one is as good a hash as any.
+/// Hands a hash on as it is.
 #[derive(Debug, Default)]
 struct Folded(u64);
 
@@ -48,8 +69,8 @@ impl Hasher for Folded {
         }
     }
 
-    fn write_u128(&mut self, value: u128) {
-        self.0 = value as u64;
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
     }
 }
 
@@ -97,14 +118,15 @@ impl Index {
                 continue;
             };
             let entry = Known { payload: fingerprint.payload, base: window_index(*base) };
-            match self.known.entry(fingerprint.identity) {
+            let identity = Identity::of(fingerprint.identity);
+            match self.known.entry(identity) {
                 Entry::Occupied(known) => {
                     let same = known.get().payload == fingerprint.payload;
                     seen.push(if same { Seen::Duplicate } else { Seen::Conflict });
                 }
                 Entry::Vacant(place) => {
                     place.insert(entry);
-                    self.by_base.entry(entry.base).or_default().push(fingerprint.identity);
+                    self.by_base.entry(entry.base).or_default().push(identity);
                     seen.push(Seen::First);
                 }
             }
@@ -132,7 +154,7 @@ impl Index {
             sorted.sort_unstable();
             for identity in sorted {
                 let payload = self.known.get(&identity).map_or(0, |known| known.payload);
-                bytes.extend_from_slice(&identity.to_le_bytes());
+                bytes.extend_from_slice(&identity.whole().to_le_bytes());
                 bytes.extend_from_slice(&payload.to_le_bytes());
                 bytes.extend_from_slice(&base.to_le_bytes());
             }
@@ -154,7 +176,7 @@ impl Index {
         for entry in entries {
             let (identity, tail) = entry.split_at(16);
             let (payload, base) = tail.split_at(4);
-            let identity = u128::from_le_bytes(identity.try_into().unwrap_or_default());
+            let identity = Identity::of(u128::from_le_bytes(identity.try_into().unwrap_or_default()));
             let payload = u32::from_le_bytes(payload.try_into().unwrap_or_default());
             let base = u32::from_le_bytes(base.try_into().unwrap_or_default());
             index.known.insert(identity, Known { payload, base });

@@ -8,8 +8,8 @@ use crate::domain::limits::{AHEAD_MAX, FRAME_BYTES_MAX, FRAME_EVENTS_MAX};
 use crate::domain::routing::partition_of;
 use crate::journal::{AppendError, Journal};
 use bytes::Bytes;
+use hashbrown::HashMap;
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 
 /// A handle on the way in.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ pub struct Batch<'a> {
     acceptance: Acceptance,
     strict: bool,
     partition_count: u32,
-    accounts: HashMap<String, Option<Routed>>,
+    accounts: HashMap<Box<str>, Option<Routed>>,
     open: BTreeMap<PartitionId, FrameBuilder>,
     full: Vec<(Log, Bytes)>,
     accepted: usize,
@@ -184,7 +184,7 @@ impl Batch<'_> {
     /// Closes the frames.
     pub fn finish(mut self) -> Prepared {
         for (partition, frame) in self.open {
-            if frame.len() > 0 {
+            if !frame.is_empty() {
                 self.full.push((Log::Partition(partition), Bytes::from(frame.finish())));
             }
         }
@@ -205,7 +205,7 @@ impl Batch<'_> {
                 epoch: state.epoch_of(tenant, &id),
             })
         });
-        self.accounts.insert(account.to_owned(), routed);
+        self.accounts.insert(account.into(), routed);
         routed
     }
 }

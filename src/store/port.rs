@@ -87,7 +87,7 @@ impl Store {
     /// Where the storage fails.
     pub async fn progress_all(&self) -> Answer<BTreeMap<PartitionId, Progress>> {
         match self {
-            Self::Sqlite(store) => store.read(|connection| read::progress(connection)).await,
+            Self::Sqlite(store) => store.read(read::progress).await,
         }
     }
 

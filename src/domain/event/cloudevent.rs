@@ -3,13 +3,12 @@
 //! `subject` names the account, `type` the metric, `data.value` the value; other scalars of `data` are dimensions, nested
 //! values of it are left out. Extension attributes are ignored, but for `projectid`.
 
-use super::fields::{self, Fields};
+use super::fields::{self, Fields, Raw};
 use super::native::{account, metric_name, project};
 use super::refusal::{Refusal, RefusalCode};
 use super::{DimensionValue, UsageEvent};
 use crate::domain::quantity::Quantity;
 use percent_encoding::percent_decode;
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// What a CloudEvent says beside its data.
@@ -98,7 +97,7 @@ fn read_data(data: Option<Fields<'_>>) -> Result<Data<'_>, Refusal> {
 /// Reads a structured CloudEvent of its fields.
 pub(super) fn event(fields: Fields<'_>) -> Result<UsageEvent<'_>, Refusal> {
     let mut attributes = Attributes::default();
-    let mut data: Option<&RawValue> = None;
+    let mut data: Option<Raw<'_>> = None;
     for (name, raw) in fields.0 {
         if name == "data" {
             if data.replace(raw).is_some() {

@@ -2,6 +2,7 @@
 
 use super::DimensionValue;
 use super::refusal::{Refusal, RefusalCode, pointer_token};
+use super::scan;
 use crate::domain::limits::{DIMENSION_NAME_BYTES_MAX, DIMENSION_VALUE_CHARS_MAX, DIMENSIONS_MAX, EVENT_ID_BYTES_MAX};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::Timestamp;
@@ -10,15 +11,26 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
+/// A JSON value as it was written, without space around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Raw<'a>(pub(super) &'a str);
+
+impl<'a> Raw<'a> {
+    pub(super) const fn get(self) -> &'a str {
+        self.0
+    }
+}
+
 /// A JSON object as names with their unread values, in the order they were written.
-pub(super) struct Fields<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
+#[derive(Debug)]
+pub(super) struct Fields<'a>(pub(super) Vec<(Cow<'a, str>, Raw<'a>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader;
 
         impl<'de> Visitor<'de> for Reader {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+            type Value = Vec<(Cow<'de, str>, Raw<'de>)>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
@@ -27,7 +39,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::with_capacity(8);
                 while let Some((Key(name), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                    fields.push((name, value));
+                    fields.push((name, Raw(value.get())));
                 }
                 Ok(fields)
             }
@@ -66,6 +78,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
 
 /// Reads an object's fields; anything else is refused.
 pub(super) fn object(bytes: &[u8]) -> Result<Fields<'_>, Refusal> {
+    let scanned = std::str::from_utf8(bytes).ok().and_then(scan::object);
+    scanned.map_or_else(|| general(bytes), |fields| Ok(Fields(fields)))
+}
+
+/// Reads an object's fields with the general parser.
+pub(super) fn general(bytes: &[u8]) -> Result<Fields<'_>, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| {
         if error.is_data() {
             Refusal::new(RefusalCode::InvalidEvent, format!("expected a JSON object: {error}"))
@@ -76,17 +94,17 @@ pub(super) fn object(bytes: &[u8]) -> Result<Fields<'_>, Refusal> {
 }
 
 /// Reads a text; anything else is refused.
-pub(super) fn text<'a>(raw: &'a RawValue, pointer: &str) -> Result<Cow<'a, str>, Refusal> {
+pub(super) fn text<'a>(raw: Raw<'a>, pointer: &str) -> Result<Cow<'a, str>, Refusal> {
     let written = raw.get();
-    let Some(inner) = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+    if let Some(plain) = plain(written) {
+        return Ok(Cow::Borrowed(plain));
+    }
+    if !written.starts_with('"') {
         return Err(Refusal::at(
             RefusalCode::InvalidEvent,
             pointer,
             format!("expected a string, found {}", kind(written)),
         ));
-    };
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        return Ok(Cow::Borrowed(inner));
     }
     let unescaped = serde_json::from_str::<String>(written);
     unescaped
@@ -94,13 +112,19 @@ pub(super) fn text<'a>(raw: &'a RawValue, pointer: &str) -> Result<Cow<'a, str>,
         .map_err(|error| Refusal::at(RefusalCode::InvalidEvent, pointer, format!("not a valid string: {error}")))
 }
 
+/// What stands between the quotes of a string without escapes.
+fn plain(written: &str) -> Option<&str> {
+    let inner = written.strip_prefix('"')?.strip_suffix('"')?;
+    memchr::memchr(b'\\', inner.as_bytes()).is_none().then_some(inner)
+}
+
 /// Reads a text, or nothing where it is `null`.
-pub(super) fn optional_text<'a>(raw: &'a RawValue, pointer: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+pub(super) fn optional_text<'a>(raw: Raw<'a>, pointer: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
     if raw.get() == "null" { Ok(None) } else { text(raw, pointer).map(Some) }
 }
 
 /// Reads an id or a source.
-pub(super) fn identifier<'a>(raw: &'a RawValue, pointer: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+pub(super) fn identifier<'a>(raw: Raw<'a>, pointer: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
     match optional_text(raw, pointer)? {
         Some(id) if id.is_empty() || id.len() > EVENT_ID_BYTES_MAX => {
             let detail = format!("{} bytes, expected 1 to {EVENT_ID_BYTES_MAX}", id.len());
@@ -111,7 +135,7 @@ pub(super) fn identifier<'a>(raw: &'a RawValue, pointer: &str) -> Result<Option<
 }
 
 /// Reads a number, or a decimal text, exactly.
-pub(super) fn quantity(raw: &RawValue, pointer: &str) -> Result<Quantity, Refusal> {
+pub(super) fn quantity(raw: Raw<'_>, pointer: &str) -> Result<Quantity, Refusal> {
     let written = raw.get();
     let digits = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(written);
     Quantity::parse(digits).map_err(|fault| {
@@ -134,7 +158,7 @@ pub(super) fn instant(text: &str, pointer: &str) -> Result<Timestamp, Refusal> {
 }
 
 /// Reads one dimension.
-pub(super) fn dimension<'a>(name: &str, raw: &'a RawValue, parent: &str) -> Result<DimensionValue<'a>, Refusal> {
+pub(super) fn dimension<'a>(name: &str, raw: Raw<'a>, parent: &str) -> Result<DimensionValue<'a>, Refusal> {
     let pointer = || format!("{parent}/{}", pointer_token(name));
     if name.is_empty() || name.len() > DIMENSION_NAME_BYTES_MAX {
         let detail = format!("a dimension's name has 1 to {DIMENSION_NAME_BYTES_MAX} bytes, this one {}", name.len());
@@ -144,7 +168,10 @@ pub(super) fn dimension<'a>(name: &str, raw: &'a RawValue, parent: &str) -> Resu
         "true" => Ok(DimensionValue::Flag(true)),
         "false" => Ok(DimensionValue::Flag(false)),
         written if written.starts_with('"') => {
-            let value = text(raw, &pointer())?;
+            let value = match plain(written) {
+                Some(plain) => Cow::Borrowed(plain),
+                None => text(raw, &pointer())?,
+            };
             if value.len() > DIMENSION_VALUE_CHARS_MAX && value.chars().count() > DIMENSION_VALUE_CHARS_MAX {
                 let detail = format!("more than {DIMENSION_VALUE_CHARS_MAX} characters");
                 return Err(Refusal::at(RefusalCode::InvalidEvent, &pointer(), detail));
@@ -155,7 +182,10 @@ pub(super) fn dimension<'a>(name: &str, raw: &'a RawValue, parent: &str) -> Resu
             let detail = format!("expected a string, a number or a boolean, found {}", kind(written));
             Err(Refusal::at(RefusalCode::InvalidEvent, &pointer(), detail))
         }
-        _ => quantity(raw, &pointer()).map(DimensionValue::Number),
+        written => match Quantity::parse(written) {
+            Ok(number) => Ok(DimensionValue::Number(number)),
+            Err(_) => quantity(raw, &pointer()).map(DimensionValue::Number),
+        },
     }
 }
 

@@ -9,7 +9,7 @@ use super::{DimensionValue, UsageEvent};
 use crate::domain::id::{AccountId, Epoch, MetricName, Mode, ProjectId, Tenant};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::Timestamp;
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 
 pub(super) const MAGIC: &[u8; 3] = b"HWF";
 pub(super) const FRAME_VERSION: u8 = 1;
@@ -30,6 +30,22 @@ pub struct FrameBuilder {
     events: Vec<u8>,
     event_count: usize,
     accepted_before: Timestamp,
+    /// Room to encode dimensions in before they are looked up.
+    encoding: Vec<u8>,
+}
+
+/// A [`FrameAccount`] that is only looked up. It hashes as that one does: the same fields in the same order.
+#[derive(Hash)]
+struct Named<'a> {
+    tenant: Tenant,
+    epoch: Epoch,
+    account: &'a str,
+}
+
+impl Equivalent<FrameAccount> for Named<'_> {
+    fn equivalent(&self, key: &FrameAccount) -> bool {
+        self.account == key.account.as_str() && self.epoch == key.epoch && self.tenant == key.tenant
+    }
 }
 
 const ACCOUNTS: usize = 0;
@@ -52,11 +68,11 @@ impl FrameBuilder {
             events: Vec::new(),
             event_count: 0,
             accepted_before: Timestamp(0),
+            encoding: Vec::new(),
         }
     }
 
     /// Adds an event that was parsed and decided on. One whose names are not valid is left out, which parsing excludes.
-    #[expect(clippy::too_many_arguments, reason = "an event with all that acceptance adds to it")]
     pub fn push(
         &mut self,
         tenant: Tenant,
@@ -124,17 +140,18 @@ impl FrameBuilder {
     }
 
     fn account(&mut self, tenant: Tenant, epoch: Epoch, account: &str) -> Option<u64> {
+        if let Some(known) = self.accounts.get(&Named { tenant, epoch, account }) {
+            return Some(*known);
+        }
         let key = FrameAccount { tenant, epoch, account: AccountId::new(account).ok()? };
         let next = place(self.accounts.len());
-        Some(*self.accounts.entry(key).or_insert_with_key(|key| {
-            if let Some(table) = self.tables.get_mut(ACCOUNTS) {
-                table.extend_from_slice(&key.tenant.workspace.0.to_le_bytes());
-                table.push(u8::from(key.tenant.mode == Mode::Sandbox));
-                varint(table, u128::from(key.epoch.0));
-                text(table, key.account.as_str());
-            }
-            next
-        }))
+        let table = self.tables.get_mut(ACCOUNTS)?;
+        table.extend_from_slice(&tenant.workspace.0.to_le_bytes());
+        table.push(u8::from(tenant.mode == Mode::Sandbox));
+        varint(table, u128::from(epoch.0));
+        text(table, account);
+        self.accounts.insert(key, next);
+        Some(next)
     }
 
     fn metric(&mut self, metric: &str) -> Option<u64> {
@@ -171,7 +188,8 @@ impl FrameBuilder {
     }
 
     fn dimensions(&mut self, dimensions: &[(std::borrow::Cow<'_, str>, DimensionValue<'_>)]) -> u64 {
-        let mut encoded = Vec::with_capacity(64);
+        let mut encoded = std::mem::take(&mut self.encoding);
+        encoded.clear();
         length(&mut encoded, dimensions.len());
         for (name, value) in dimensions {
             text(&mut encoded, name);
@@ -187,15 +205,17 @@ impl FrameBuilder {
                 DimensionValue::Flag(flag) => encoded.push(if *flag { 3 } else { 2 }),
             }
         }
-        if let Some(known) = self.dimension_sets.get(&encoded) {
-            return *known;
-        }
-        let next = place(self.dimension_sets.len()).saturating_add(1);
-        if let Some(table) = self.tables.get_mut(DIMENSIONS) {
-            table.extend_from_slice(&encoded);
-        }
-        self.dimension_sets.insert(encoded, next);
-        next
+        let known = self.dimension_sets.get(&encoded).copied();
+        let found = known.unwrap_or_else(|| {
+            let next = place(self.dimension_sets.len()).saturating_add(1);
+            if let Some(table) = self.tables.get_mut(DIMENSIONS) {
+                table.extend_from_slice(&encoded);
+            }
+            self.dimension_sets.insert(encoded.clone(), next);
+            next
+        });
+        self.encoding = encoded;
+        found
     }
 }
 

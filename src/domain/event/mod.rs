@@ -1,6 +1,6 @@
 //! Usage events: how they are read, what is refused, and how accepted ones are encoded in the journal.
 //!
-//! Bytes become [`UsageEvent`]s that borrow from them ([`parse_events`], [`parse_binary_cloudevent`]); [`decide`] may
+//! Bytes become [`UsageEvent`]s that borrow from them ([`parse_events`], [`parse_binary_cloudevent`]); [`decide()`] may
 //! still refuse one by its time; accepted ones are gathered in [`FrameBuilder`]s and come back as [`Frame`]s, whose
 //! [`fingerprints`] identify them.
 
@@ -14,6 +14,7 @@ mod frame_read;
 mod frame_write;
 mod native;
 mod refusal;
+mod scan;
 
 pub use body::{BodyError, ContentKind, Item, parse_events, parse_line};
 pub use cloudevent::parse_binary_cloudevent;

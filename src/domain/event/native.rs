@@ -1,11 +1,10 @@
 //! The native event: one flat JSON object.
 
 use super::UsageEvent;
-use super::fields::{self, Fields};
+use super::fields::{self, Fields, Raw};
 use super::refusal::{Refusal, RefusalCode, pointer_token};
 use crate::domain::id::{AccountId, MetricName, ProjectId};
 use crate::domain::quantity::Quantity;
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 const KNOWN: &str = "account_id, metric, value, id, source, timestamp, project_id and dimensions";
@@ -66,7 +65,7 @@ pub(super) fn event(fields: Fields<'_>) -> Result<UsageEvent<'_>, Refusal> {
 
 type Dimensions<'a> = Vec<(Cow<'a, str>, super::DimensionValue<'a>)>;
 
-fn read_dimensions(raw: &RawValue) -> Result<Dimensions<'_>, Refusal> {
+fn read_dimensions(raw: Raw<'_>) -> Result<Dimensions<'_>, Refusal> {
     let Fields(named) = fields::object(raw.get().as_bytes()).map_err(|refusal| Refusal {
         pointer: Some("/dimensions".to_owned()),
         code: RefusalCode::InvalidEvent,
@@ -81,14 +80,14 @@ fn read_dimensions(raw: &RawValue) -> Result<Dimensions<'_>, Refusal> {
     Ok(dimensions)
 }
 
-fn once<'a>(place: &mut Option<&'a RawValue>, raw: &'a RawValue, pointer: &str) -> Result<(), Refusal> {
+fn once<'a>(place: &mut Option<Raw<'a>>, raw: Raw<'a>, pointer: &str) -> Result<(), Refusal> {
     match place.replace(raw) {
         Some(_) => Err(fields::duplicate(pointer)),
         None => Ok(()),
     }
 }
 
-fn required<'a>(raw: Option<&'a RawValue>, pointer: &str) -> Result<&'a RawValue, Refusal> {
+fn required<'a>(raw: Option<Raw<'a>>, pointer: &str) -> Result<Raw<'a>, Refusal> {
     raw.ok_or_else(|| Refusal::at(RefusalCode::InvalidEvent, pointer, "the field is required"))
 }
 

@@ -47,12 +47,8 @@ pub(super) fn judge(world: &mut World<'_>, tenant: &TenantState, account: &mut A
     }
     let site = Site { tenant, compiled, window: finding.window, cause };
     // A changed quota starts "once per period and limit" anew, also for a firing that lasts.
-    let step = match step {
-        Step::Stay if cause.reason == Reason::Redefined && finding.verdict == Verdict::True => {
-            Step::Remind(Reason::Redefined)
-        }
-        step => step,
-    };
+    let redefined = cause.reason == Reason::Redefined && finding.verdict == Verdict::True;
+    let step = if step == Step::Stay && redefined { Step::Remind(Reason::Redefined) } else { step };
     world.perform(site, account, place, step);
     let gate = gate(tenant, account, place, compiled, finding.verdict);
     if let Some(instance) = account.instances.get_mut(place) {

@@ -56,10 +56,7 @@ impl Site<'_> {
 
     /// The step's own reason, or what led to it where that says more.
     const fn reason(&self, step: Reason) -> Reason {
-        match step {
-            Reason::Condition => self.cause.reason,
-            other => other,
-        }
+        if matches!(step, Reason::Condition) { self.cause.reason } else { step }
     }
 }
 
@@ -190,10 +187,10 @@ impl World<'_> {
         let silenced = site.is_silenced(account, place);
         let key = quota_key(site, account, place);
         let Some(instance) = account.instances.get_mut(place) else { return };
-        let wanted = match reason {
-            Reason::SilenceEnded => instance.held,
-            Reason::Redefined => instance.told_for != key && !key.is_empty(),
-            _ => true,
+        let wanted = if reason == Reason::SilenceEnded {
+            instance.held
+        } else {
+            reason != Reason::Redefined || (instance.told_for != key && !key.is_empty())
         };
         if instance.state != State::Firing || !wanted {
             return;

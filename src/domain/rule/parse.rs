@@ -139,7 +139,13 @@ impl Parser {
             let operator = match self.peek() {
                 Token::Operator("+") => Arithmetic::Add,
                 Token::Operator("-") => Arithmetic::Subtract,
-                _ => return Ok(left),
+                Token::Number(_)
+                | Token::Name(_)
+                | Token::Text(_)
+                | Token::Operator(_)
+                | Token::Open
+                | Token::Close
+                | Token::End => return Ok(left),
             };
             self.advance();
             let right = self.product()?;
@@ -154,7 +160,13 @@ impl Parser {
                 Token::Operator("*") => Arithmetic::Multiply,
                 Token::Operator("/") => Arithmetic::Divide,
                 Token::Operator("%") => Arithmetic::Remainder,
-                _ => return Ok(left),
+                Token::Number(_)
+                | Token::Name(_)
+                | Token::Text(_)
+                | Token::Operator(_)
+                | Token::Open
+                | Token::Close
+                | Token::End => return Ok(left),
             };
             let sign = self.span();
             self.advance();
@@ -207,7 +219,13 @@ impl Parser {
                 let end = self.tree.spans.get(inner).map_or(start, |span| span.1);
                 self.push(Node::Not(inner), (start, end))
             }
-            _ => self.primary(),
+            Token::Number(_)
+            | Token::Name(_)
+            | Token::Text(_)
+            | Token::Operator(_)
+            | Token::Open
+            | Token::Close
+            | Token::End => self.primary(),
         }
     }
 
@@ -300,17 +318,10 @@ impl Parser {
     }
 
     fn refuse_text_operand(&self) -> Result<(), RuleError> {
-        match self.peek() {
-            Token::Text(text) => {
-                let error = RuleError::new(
-                    RuleErrorCode::Type,
-                    format_args!("\"{text}\" is a text, not a number"),
-                    self.span(),
-                );
-                Err(error.expecting("a number").hinting("leave the quotes out"))
-            }
-            _ => Ok(()),
-        }
+        let Token::Text(text) = self.peek() else { return Ok(()) };
+        let what = format_args!("\"{text}\" is a text, not a number");
+        let error = RuleError::new(RuleErrorCode::Type, what, self.span());
+        Err(error.expecting("a number").hinting("leave the quotes out"))
     }
 
     fn refuse_rest(&self) -> Result<(), RuleError> {

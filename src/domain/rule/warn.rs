@@ -30,14 +30,12 @@ pub(super) fn against_constant<'t>(tree: &'t Tree, node: &Node) -> Option<(&'t I
 }
 
 fn constant(tree: &Tree, node: &Node) -> Option<Quantity> {
-    match node {
-        Node::Number(number) => Some(*number),
-        Node::Negate(inner) => match tree.get(*inner) {
-            Node::Number(number) => Some(Quantity(number.0.saturating_neg())),
-            _ => None,
-        },
-        _ => None,
+    if let Node::Number(number) = node {
+        return Some(*number);
     }
+    let Node::Negate(inner) = node else { return None };
+    let Node::Number(number) = tree.get(*inner) else { return None };
+    Some(Quantity(number.0.saturating_neg()))
 }
 
 fn odd(tree: &Tree, at: usize, (input, comparison, constant): (&Input, Comparison, Quantity)) -> Option<Warning> {

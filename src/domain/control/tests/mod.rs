@@ -1,1 +1,159 @@
-//! Tests of the whole fold.
+//! Tests of the whole fold: a log of commands in, outcomes and state out.
+
+mod nouns;
+mod repeats;
+
+use super::command::{AlertDraft, ChannelChoice, ChannelDraft, Command, Entry, Idempotency, Settings};
+
+use super::fold::Control;
+use super::outcome::{Applied, Outcome, Refused, Resource};
+use super::resource::{ApiKey, ChannelKind, Role};
+use crate::domain::definition::{NoDataPolicy, Severity};
+use crate::domain::id::{
+    AccountId, AccountScope, AlertId, ChannelId, KeyId, Mode, Position, Stamp, Tenant, WorkspaceId,
+};
+use crate::domain::time::{Millis, Timestamp};
+use std::collections::BTreeMap;
+
+const TENANT: Tenant = Tenant { workspace: WorkspaceId(1), mode: Mode::Live };
+const OTHER: Tenant = Tenant { workspace: WorkspaceId(2), mode: Mode::Live };
+
+/// A control log that is folded as it is written.
+struct Log {
+    control: Control,
+    position: u64,
+    now: Timestamp,
+    entries: Vec<(Stamp, Entry)>,
+}
+
+impl Log {
+    fn new() -> Self {
+        let now = Timestamp(1_795_000_000_000);
+        let mut log = Self { control: Control::default(), position: 0, now, entries: Vec::new() };
+        log.done(Command::Initialise {
+            fingerprint_key: [7; 16],
+            partitions: 4,
+            settings: Settings::default(),
+            master_key_check: "v1.x".to_owned(),
+        });
+        for id in [1, 2] {
+            log.done(Command::CreateWorkspace { id: WorkspaceId(id), name: "w".to_owned() });
+        }
+        log
+    }
+
+    fn apply(&mut self, entry: Entry) -> Applied {
+        self.position += 1;
+        let stamp = Stamp { position: Position(self.position), recorded_at: self.now };
+        // What is folded is what a reader of the log would decode.
+        let decoded = Entry::decode(&entry.encode()).unwrap();
+        assert_eq!(decoded, entry, "an entry survives being written");
+        let before = self.control.registry_bytes();
+        let applied = self.control.apply(stamp, &decoded);
+        if matches!(applied.outcome, Outcome::Refused(_)) {
+            assert!(applied.changes.is_empty());
+            assert!(before == self.control.registry_bytes(), "a refused command changes nothing");
+        }
+        self.entries.push((stamp, entry));
+        applied
+    }
+
+    fn submit(&mut self, command: Command) -> Applied {
+        self.apply(entry(command))
+    }
+
+    /// Submits a command that must be accepted, and returns the resource.
+    fn done(&mut self, command: Command) -> Resource {
+        match self.submit(command).outcome {
+            Outcome::Created(resource) | Outcome::Done(resource) => resource,
+            Outcome::Deleted => Resource::None,
+            Outcome::Refused(why) => panic!("refused: {why}"),
+        }
+    }
+
+    fn refused(&mut self, command: Command) -> Refused {
+        match self.submit(command).outcome {
+            Outcome::Refused(why) => why,
+            other @ (Outcome::Created(_) | Outcome::Done(_) | Outcome::Deleted) => panic!("accepted: {other:?}"),
+        }
+    }
+
+    /// Folds the same entries again, and through a snapshot in the middle.
+    fn check_refold(&self) {
+        let middle = self.entries.len() / 2;
+        let mut again = Control::default();
+        for (at, (stamp, entry)) in self.entries.iter().enumerate() {
+            if at == middle {
+                let snapshot = serde_json::to_vec(&again).unwrap();
+                again = serde_json::from_slice(&snapshot).unwrap();
+            }
+            again.apply(*stamp, entry);
+        }
+        assert_eq!(again, self.control, "the same log gives the same state");
+    }
+}
+
+fn entry(command: Command) -> Entry {
+    Entry { tenant: TENANT, actor: None, request_id: "req_1".to_owned(), if_match: None, idempotency: None, command }
+}
+
+fn repeatable(record: &str, fingerprint: &str, command: Command) -> Entry {
+    let idempotency = Idempotency { record: record.to_owned(), fingerprint: fingerprint.to_owned(), beside: None };
+    Entry { idempotency: Some(idempotency), ..entry(command) }
+}
+
+fn account(name: &str) -> AccountId {
+    AccountId::new(name).unwrap()
+}
+
+fn create_account(name: &str) -> Command {
+    Command::CreateAccount { account: account(name), name: None, metadata: BTreeMap::new() }
+}
+
+fn create_channel(id: u128, kind: ChannelKind, default: bool) -> Command {
+    let (sealed, hint) = ("v1.sealed".to_owned(), "https://x/…".to_owned());
+    let draft = ChannelDraft { kind, name: format!("channel {id}"), default, sealed, hint };
+    Command::CreateChannel { id: ChannelId(id), draft }
+}
+
+fn create_alert(id: u128, channel: u128) -> Command {
+    let draft = AlertDraft {
+        account: AccountScope::One(account("acme")),
+        metric: None,
+        rule: "quota_percent > 85".to_owned(),
+        normalized: "quota_percent > 85".to_owned(),
+        warnings: Vec::new(),
+        recover: None,
+        grammar: 1,
+        hold: Millis(0),
+        keep_firing_for: Millis(0),
+        repeat_interval: Millis::hours(4),
+        severity: Severity::Warning,
+        no_data: NoDataPolicy::Ok,
+        name: None,
+        message: None,
+        labels: BTreeMap::new(),
+        metadata: BTreeMap::new(),
+        project: None,
+        channel: ChannelChoice::One("webhook".to_owned()),
+        channels: vec![ChannelId(channel)],
+    };
+    Command::CreateAlert { id: AlertId(id), draft: Box::new(draft) }
+}
+
+fn create_key(id: u128, expires_at: Option<Timestamp>) -> Command {
+    let key = ApiKey {
+        id: KeyId(id),
+        lookup: format!("{id:012}"),
+        hash: "0".repeat(64),
+        workspace: TENANT.workspace,
+        mode: Mode::Live,
+        lineage: KeyId(id),
+        name: "k".to_owned(),
+        scopes: Role::Viewer.scopes(),
+        projects: Vec::new(),
+        hint: "pk_live_…".to_owned(),
+        expires_at,
+    };
+    Command::CreateKey { key }
+}

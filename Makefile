@@ -1,0 +1,40 @@
+# The two commands of the README come first: `make demo` and `make test`.
+CARGO ?= cargo
+BINARY = $(or $(CARGO_TARGET_DIR),target)/release/highwater
+DENY_VERSION = 0.20.2
+
+# The whole of it in one terminal. It ends by itself where nobody is there to press Ctrl-C, and with ONCE=1.
+.PHONY: demo
+demo: release
+	@if [ -n "$(ONCE)" ] || [ ! -t 1 ]; then $(BINARY) demo --once; else $(BINARY) demo; fi
+
+# Everything: unit, contract, property, API and crash tests. HIGHWATER_CRASH_ROUNDS=500 makes the crash test longer.
+.PHONY: test
+test:
+	$(CARGO) test --locked
+
+# What a change must pass beside the tests. It installs cargo-deny where it is missing.
+.PHONY: lint
+lint: deny
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
+	$(CARGO) deny --offline check licenses bans sources
+
+.PHONY: deny
+deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install cargo-deny --version $(DENY_VERSION) --locked
+
+.PHONY: release
+release:
+	$(CARGO) build --locked --release
+
+# The figures of the README, on this machine.
+.PHONY: bench
+bench: release
+	$(CARGO) bench --locked
+
+# Writes the checked-in OpenAPI document anew.
+.PHONY: schemas
+schemas:
+	$(CARGO) run --locked --quiet -- openapi > schemas/openapi.json

@@ -1,0 +1,139 @@
+//! The real binary as a process, and a receiver that verifies what reaches it.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// Runs a command of the binary to its end.
+pub(crate) fn highwater(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_highwater")).args(arguments).output().unwrap()
+}
+
+/// Runs `bootstrap` and returns the key that it prints.
+pub(crate) fn bootstrap(data: &Path) -> String {
+    let output = highwater(&["bootstrap", "--data", data.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A serving process. It is killed when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) base: String,
+}
+
+impl Server {
+    /// Starts one on a free port, and waits until it says that it serves.
+    pub(crate) fn start(data: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_highwater"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow-target", "127.0.0.0/8"])
+            .args(["--base-url", "http://highwater.example"])
+            .args(["--log-format", "json", "--data", data.to_str().unwrap()])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut log = Vec::new();
+        let base = loop {
+            let Some(Ok(line)) = lines.next() else { panic!("the server did not start:\n{}", log.join("\n")) };
+            if let Some((_, rest)) = line.split_once("serving http://") {
+                break format!("http://{}", rest.split_whitespace().next().unwrap());
+            }
+            log.push(line);
+        };
+        // The log is read on, or the process would block on a full pipe; what is an error fails the test's output.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if line.contains("\"ERROR\"") {
+                    eprintln!("server: {line}");
+                }
+            }
+        });
+        Self { child, base }
+    }
+
+    /// Kills the process as a power cut would: it learns nothing of it.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks the process to stop, and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Calls the API; returns the status and the body.
+pub(crate) async fn call(
+    http: &reqwest::Client,
+    (method, url, key): (&str, &str, &str),
+    body: Option<&Value>,
+) -> Result<(u16, Value), reqwest::Error> {
+    let mut request = http.request(method.parse().unwrap(), url).bearer_auth(key);
+    if let Some(body) = body {
+        request = request.header("content-type", "application/json").body(body.to_string());
+    }
+    let answer = request.send().await?;
+    let status = answer.status().as_u16();
+    let text = answer.text().await?;
+    Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+}
+
+/// What a receiver took, by id: the bodies of every delivery.
+pub(crate) type Deliveries = Arc<Mutex<BTreeMap<String, Vec<Value>>>>;
+
+#[derive(Clone)]
+struct Hook {
+    secret: Arc<Mutex<String>>,
+    deliveries: Deliveries,
+}
+
+/// A webhook receiver that refuses what is not signed with its secret.
+pub(crate) struct Receiver {
+    pub(crate) url: String,
+    pub(crate) secret: Arc<Mutex<String>>,
+    pub(crate) deliveries: Deliveries,
+}
+
+impl Receiver {
+    pub(crate) async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let hook = Hook { secret: Arc::default(), deliveries: Arc::default() };
+        let (secret, deliveries) = (Arc::clone(&hook.secret), Arc::clone(&hook.deliveries));
+        let router = Router::new().route("/hook", axum::routing::post(take)).with_state(hook);
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, secret, deliveries }
+    }
+}
+
+async fn take(State(hook): State<Hook>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let (id, signature) = (header("webhook-id"), header("webhook-signature"));
+    let timestamp = header("webhook-timestamp").parse().unwrap_or(0);
+    let secret = hook.secret.lock().unwrap().clone();
+    if !highwater::notifier::verify(&secret, &signature, &id, timestamp, &body) {
+        return StatusCode::UNAUTHORIZED;
+    }
+    hook.deliveries.lock().unwrap().entry(id).or_default().push(serde_json::from_slice(&body).unwrap());
+    StatusCode::NO_CONTENT
+}
