@@ -22,8 +22,44 @@ fn open(path: &Path) -> SqliteJournal {
     SqliteJournal::open(path, 2, wobbling_clock).unwrap()
 }
 
-fn adapters(folder: &Path) -> Vec<Journal> {
-    vec![Journal::Memory(MemoryJournal::new(2)), Journal::Sqlite(open(&folder.join("journal.db")))]
+async fn adapters(folder: &Path) -> Vec<Journal> {
+    let mut adapters = vec![Journal::Memory(MemoryJournal::new(2)), Journal::Sqlite(open(&folder.join("journal.db")))];
+    #[cfg(feature = "kafka")]
+    if let Some(brokers) = brokers() {
+        adapters.push(Journal::Kafka(KafkaJournal::open(fresh_topics(&brokers)).await.unwrap()));
+    }
+    adapters
+}
+
+/// A real broker. Where one is required and not named, the tests fail instead of passing it over.
+#[cfg(feature = "kafka")]
+#[expect(clippy::disallowed_methods, reason = "where the services of a test are is no configuration of the product")]
+fn brokers() -> Option<String> {
+    let named = std::env::var("HIGHWATER_TEST_KAFKA").ok();
+    let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
+    assert!(named.is_some() || !required, "HIGHWATER_TEST_KAFKA is not set; scripts/services up starts a broker");
+    named
+}
+
+/// Topics that no other test uses.
+#[cfg(feature = "kafka")]
+fn fresh_topics(brokers: &str) -> KafkaSettings {
+    static NUMBER: AtomicI64 = AtomicI64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let mut random = [0_u8; 6];
+    getrandom::fill(&mut random).unwrap();
+    let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    KafkaSettings::parse(&format!("kafka://{brokers}?partitions=2&prefix=contract-{random}-{number}")).unwrap()
+}
+
+/// Reads until so many records came: a read returns at least one, not all.
+fn read_all(journal: &Journal, log: Log, after: Position, count: usize) -> Vec<Record> {
+    let mut all: Vec<Record> = Vec::new();
+    while all.len() < count {
+        let after = all.last().map_or(after, |record| record.position);
+        all.extend(journal.read(log, after, count - all.len(), usize::MAX).unwrap());
+    }
+    all
 }
 
 fn payload(n: usize) -> Bytes {
@@ -33,33 +69,36 @@ fn payload(n: usize) -> Bytes {
 #[tokio::test]
 async fn records_come_back_in_order_and_within_bounds() {
     let folder = tempfile::tempdir().unwrap();
-    for journal in adapters(folder.path()) {
+    for journal in adapters(folder.path()).await {
         assert_eq!(journal.append(vec![]).await.unwrap(), vec![]);
         let batch = (0..10).map(|n| (if n % 2 == 0 { P0 } else { P1 }, payload(n))).collect();
         let stamps = journal.append(batch).await.unwrap();
         assert_eq!(stamps.len(), 10);
         assert_eq!(journal.end(P0), stamps[8].position);
         assert_eq!(journal.end(Log::Control), Position::START);
-        let all = journal.read(P0, Position::START, 100, usize::MAX).unwrap();
+        let all = read_all(&journal, P0, Position::START, 5);
         let texts: Vec<_> = all.iter().map(|record| record.payload.clone()).collect();
         assert_eq!(texts, [0, 2, 4, 6, 8].map(payload));
         assert!(
             all.windows(2)
                 .all(|pair| pair[0].position < pair[1].position && pair[0].recorded_at <= pair[1].recorded_at)
         );
-        assert_eq!(journal.read(P0, all[1].position, 2, usize::MAX).unwrap(), all[2..4]);
-        assert_eq!(journal.read(P0, Position::START, 100, 1).unwrap().len(), 1, "at least one, whatever its size");
+        assert_eq!(read_all(&journal, P0, all[1].position, 2), all[2..4]);
+        let some = journal.read(P0, Position::START, 100, 1).unwrap();
+        assert!(some.len() <= 1, "within its bounds");
+        assert_eq!(read_all(&journal, P0, Position::START, 1).len(), 1, "at least one, whatever its size");
         assert_eq!(journal.read(P0, all[4].position, 100, usize::MAX).unwrap(), []);
         let large = Bytes::from(vec![7; 4 << 20]);
         let stamp = journal.append(vec![(P1, large.clone())]).await.unwrap()[0];
-        assert_eq!(journal.read(P1, Position(stamp.position.0 - 1), 1, usize::MAX).unwrap()[0].payload, large);
+        assert_eq!(read_all(&journal, P1, Position(stamp.position.0 - 1), 1)[0].payload, large);
+        assert_eq!(journal.end_now(P1).unwrap(), stamp.position);
     }
 }
 
 #[tokio::test]
 async fn waiting_ends_when_something_is_there() {
     let folder = tempfile::tempdir().unwrap();
-    for journal in adapters(folder.path()) {
+    for journal in adapters(folder.path()).await {
         let waiting = tokio::spawn({
             let journal = journal.clone();
             async move { journal.wait_beyond(P1, Position::START).await }
@@ -75,7 +114,7 @@ async fn waiting_ends_when_something_is_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn appends_at_once_get_places_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
-    for journal in adapters(folder.path()) {
+    for journal in adapters(folder.path()).await {
         let tasks: Vec<_> = (0..40)
             .map(|n| {
                 let journal = journal.clone();
@@ -151,4 +190,66 @@ async fn a_failed_append_may_or_may_not_be_in() {
     memory.fail_next(super::memory::Fault::After);
     assert!(journal.append(vec![(P0, payload(1))]).await.is_err());
     assert_eq!(journal.end(P0), Position(1));
+}
+
+#[cfg(feature = "kafka")]
+mod kafka {
+    use super::*;
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    use rdkafka::client::DefaultClientContext;
+    use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+    fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_one_node_appends_the_others_see() {
+        let Some(brokers) = brokers() else { return };
+        let settings = fresh_topics(&brokers);
+        let first = Journal::Kafka(KafkaJournal::open(settings.clone()).await.unwrap());
+        first.append(vec![(P0, payload(0))]).await.unwrap();
+        let second = Journal::Kafka(KafkaJournal::open(settings).await.unwrap());
+        assert_eq!(second.end(P0), Position(1), "what was there when it was opened");
+        let waiting = tokio::spawn({
+            let second = second.clone();
+            async move { second.wait_beyond(P0, Position(1)).await }
+        });
+        first.append(vec![(P0, payload(1))]).await.unwrap();
+        waiting.await.unwrap();
+        assert_eq!(read_all(&second, P0, Position(1), 1)[0].payload, payload(1));
+        second.append(vec![(P0, payload(2))]).await.unwrap();
+        assert_eq!(first.end_now(P0).unwrap(), Position(3));
+        assert_eq!(read_all(&first, P0, Position::START, 3), read_all(&second, P0, Position::START, 3));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_gap_is_an_error_that_says_what_was_lost() {
+        let Some(brokers) = brokers() else { return };
+        let settings = fresh_topics(&brokers);
+        let journal = Journal::Kafka(KafkaJournal::open(settings.clone()).await.unwrap());
+        journal.append((0..10).map(|n| (P0, payload(n))).collect()).await.unwrap();
+        let mut cut = TopicPartitionList::new();
+        cut.add_partition_offset(&settings.journal_topic, 0, Offset::Offset(4)).unwrap();
+        admin(&brokers).delete_records(&cut, &AdminOptions::new()).await.unwrap();
+        let gap = ReadError::Gap { log: P0, expected: Position(3), found: Position(5) };
+        assert_eq!(journal.read(P0, Position(2), 10, usize::MAX), Err(gap));
+        assert_eq!(read_all(&journal, P0, Position(4), 6).len(), 6, "what is still there is read");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_wrong_topic_is_named_and_left_alone() {
+        let Some(brokers) = brokers() else { return };
+        let settings = fresh_topics(&brokers);
+        let topic = NewTopic::new(&settings.control_topic, 1, TopicReplication::Fixed(1));
+        admin(&brokers).create_topics([&topic], &AdminOptions::new()).await.unwrap();
+        let error = KafkaJournal::open(settings).await.unwrap_err().to_string();
+        assert!(error.contains(".control") && error.contains("CreateTime, it must be LogAppendTime"), "{error}");
+        let settings = fresh_topics(&brokers);
+        drop(KafkaJournal::open(settings.clone()).await.unwrap());
+        let error = KafkaJournal::open(KafkaSettings { partitions: 3, ..settings }).await.unwrap_err();
+        assert_eq!(error, OpenError::Partitions { found: 2, wanted: 3 });
+        let nobody = KafkaSettings::parse("kafka://127.0.0.1:1?partitions=1").unwrap();
+        assert!(matches!(KafkaJournal::open(nobody).await, Err(OpenError::Storage { .. })));
+    }
 }

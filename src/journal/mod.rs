@@ -6,6 +6,8 @@
 //! that is read is the record that was appended, or reading it is an error that says which one is damaged.
 
 mod chain;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod memory;
 mod port;
 mod sqlite;
@@ -14,6 +16,8 @@ mod tail;
 #[cfg(test)]
 mod contract;
 
+#[cfg(feature = "kafka")]
+pub use kafka::{KafkaJournal, KafkaSettings, SettingsError, Timestamps};
 pub use memory::MemoryJournal;
 pub use port::{AppendError, Journal, OpenError, ReadError, Record};
 pub use sqlite::SqliteJournal;

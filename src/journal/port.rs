@@ -1,5 +1,7 @@
 //! The port: a closed set of adapters behind one handle.
 
+#[cfg(feature = "kafka")]
+use super::kafka::KafkaJournal;
 use super::memory::MemoryJournal;
 use super::sqlite::SqliteJournal;
 use crate::domain::id::{Log, Position, Stamp};
@@ -97,6 +99,14 @@ pub enum OpenError {
         /// The newest known one.
         known: i64,
     },
+    /// A topic is not as the journal needs it.
+    #[error("the topic {topic} cannot hold a journal: {detail}")]
+    Topic {
+        /// Which one.
+        topic: String,
+        /// What is wrong, and what must be.
+        detail: String,
+    },
     /// Its end is damaged.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -117,6 +127,9 @@ pub enum Journal {
     Memory(MemoryJournal),
     /// In a SQLite file.
     Sqlite(SqliteJournal),
+    /// In Kafka's topics.
+    #[cfg(feature = "kafka")]
+    Kafka(KafkaJournal),
 }
 
 impl Journal {
@@ -128,6 +141,8 @@ impl Journal {
         match self {
             Self::Memory(journal) => journal.append(batch),
             Self::Sqlite(journal) => journal.append(batch).await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal) => journal.append(batch).await,
         }
     }
 
@@ -139,10 +154,13 @@ impl Journal {
         match self {
             Self::Memory(journal) => journal.append(batch),
             Self::Sqlite(journal) => journal.append_blocking(batch),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal) => futures::executor::block_on(journal.append(batch)),
         }
     }
 
-    /// Reads records strictly behind a position: at most `records_max`, and about `bytes_max` bytes; blocks.
+    /// Reads records strictly behind a position: at most `records_max`, and about `bytes_max` bytes; blocks. Nothing comes
+    /// back where a shared journal does not answer at the moment: ask again.
     ///
     /// # Errors
     /// Where a record is damaged or the storage fails.
@@ -156,6 +174,8 @@ impl Journal {
         match self {
             Self::Memory(journal) => Ok(journal.read(log, after, records_max, bytes_max)),
             Self::Sqlite(journal) => journal.read(log, after, records_max, bytes_max),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal) => journal.read(log, after, records_max, bytes_max),
         }
     }
 
@@ -164,6 +184,39 @@ impl Journal {
         match self {
             Self::Memory(journal) => journal.end(log),
             Self::Sqlite(journal) => journal.end(log),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal) => journal.end(log),
+        }
+    }
+
+    /// The last durable position of a log, asked of the storage where others append too; blocks.
+    ///
+    /// # Errors
+    /// Where the storage does not answer.
+    pub fn end_now(&self, log: Log) -> Result<Position, ReadError> {
+        match self {
+            Self::Memory(journal) => Ok(journal.end(log)),
+            Self::Sqlite(journal) => Ok(journal.end(log)),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal) => journal.end_now(log),
+        }
+    }
+
+    /// Tells whether other processes may append, too.
+    pub const fn is_shared(&self) -> bool {
+        match self {
+            Self::Memory(_) | Self::Sqlite(_) => false,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => true,
+        }
+    }
+
+    /// Gives up following a log that is read no more.
+    pub fn unfollow(&self, log: Log) {
+        match self {
+            Self::Memory(_) | Self::Sqlite(_) => {}
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal) => journal.unfollow(log),
         }
     }
 
@@ -172,6 +225,11 @@ impl Journal {
         let mut end = match self {
             Self::Memory(journal) => journal.watch(log),
             Self::Sqlite(journal) => journal.watch(log),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal) => {
+                journal.follow(log, after);
+                journal.watch(log)
+            }
         };
         // The sender lives as long as the journal's handle does.
         if end.wait_for(|end| *end > after).await.is_err() {
@@ -184,6 +242,8 @@ impl Journal {
         match self {
             Self::Memory(journal) => journal.partitions(),
             Self::Sqlite(journal) => journal.partitions(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal) => journal.partitions(),
         }
     }
 }

@@ -7,11 +7,33 @@
     reason = "a test that fails says so"
 )]
 
+// What the tests work with.
+mod log;
+mod process;
+mod receiver;
+mod rows;
+mod script;
+mod server;
+mod words;
+
+// The domain, through the fold.
+mod alerts;
+mod copies;
+mod episodes;
+mod groups;
+mod history;
+mod lateness;
+mod model;
+mod properties;
+mod reference;
+
+// The API, over HTTP.
 mod api;
+
+// The binary, as a process.
 mod crash;
 mod faults;
 mod import;
-mod process;
-mod receiver;
-mod server;
+
+// The tree.
 mod tidy;

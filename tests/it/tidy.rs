@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 6] = [
 ];
 /// Adapters never see each other.
 const ADAPTERS: [&str; 5] = ["dedup", "journal", "store", "snapshot", "notifier"];
-const LINES_MAX: usize = 520;
+const LINES_MAX: usize = 500;
 
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();

@@ -1,8 +1,8 @@
 //! Taking in what changed in the control plane.
 
 use super::effect::{Effects, Reason};
-use super::instance::Instance;
-use super::judge::{Cause, judge};
+use super::fit::{Judging, drop_instances, refit, requota};
+use super::judge::Cause;
 use super::state::{Account, Compiled, Due, Horizons, Hush, Partition, TenantState};
 use super::tell::{Site, World};
 use crate::domain::control::outcome::{Change, PositionedChange};
@@ -10,7 +10,6 @@ use crate::domain::definition::{AlertDefinition, Quota};
 use crate::domain::id::{AccountId, AccountScope, AlertId, Epoch, MetricName, Position, Stamp, Tenant};
 use crate::domain::routing::partition_of;
 use crate::domain::time::Timestamp;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Partition {
@@ -19,16 +18,14 @@ impl Partition {
         &mut self,
         (after, through): (Position, Position),
         changes: &[PositionedChange],
-        stamp: Stamp,
-        effects: &mut Effects,
+        turn: &mut Turn<'_>,
     ) {
         if after > self.control_through {
             return;
         }
-        let mut index = 0;
         for (position, change) in changes {
             if *position > self.control_through {
-                self.take_change(change, Epoch(position.0), &mut Turn { stamp, index: &mut index, effects });
+                self.take_change(change, Epoch(position.0), turn);
             }
         }
         self.control_through = self.control_through.max(through);
@@ -48,10 +45,10 @@ impl Partition {
                 };
             }
             Change::Quota { tenant, account, metric, quota } => {
-                self.change_quota(*tenant, account, (metric, *quota), turn)
+                self.change_quota((*tenant, epoch), account, (metric, *quota), turn);
             }
             Change::Alert { tenant, definition } => self.change_alert(*tenant, definition, turn),
-            Change::AlertDeleted { tenant, alert } => self.delete_alert(*tenant, *alert, turn),
+            Change::AlertDeleted { tenant, alert } => self.delete_alert(*tenant, *alert, Reason::Deleted, turn),
             Change::AccountDeleted { tenant, account } => {
                 if let Some(slot) = self.tenant_mut(*tenant).accounts.get(account).copied() {
                     self.renew_account(slot, epoch, turn);
@@ -66,7 +63,7 @@ impl Partition {
                 let state = self.tenant_mut(*tenant);
                 state.advance = state.advance.plus(*by);
                 self.rebuild_timers();
-                self.run_deadlines(turn, true);
+                self.run_deadlines(turn, self.clock.now().minus(*by), true);
             }
             Change::Silence { tenant, silence } => {
                 let key = silence.id;
@@ -162,7 +159,7 @@ impl Partition {
 
     fn change_quota(
         &mut self,
-        tenant: Tenant,
+        (tenant, epoch): (Tenant, Epoch),
         scope: &AccountScope,
         (metric, quota): (&MetricName, Option<Quota>),
         turn: &mut Turn<'_>,
@@ -175,6 +172,10 @@ impl Partition {
                     return;
                 }
                 let slot = self.account_slot(tenant, account);
+                // An event may have told of a deletion that the copies have yet to reach.
+                if self.accounts.get(slot).is_some_and(|account| epoch < account.epoch) {
+                    return;
+                }
                 if let Some(account) = self.accounts.get_mut(slot) {
                     put(&mut account.quotas, metric, quota);
                 }
@@ -213,14 +214,23 @@ impl Partition {
             old.paused != paused
                 || before.rule != definition.rule
                 || before.recover != definition.recover
+                || before.hold != definition.hold
+                || before.keep_firing_for != definition.keep_firing_for
                 || before.metric != definition.metric
                 || before.account != definition.account
         });
+        let judging = if edited { Judging::All } else { Judging::Fresh };
         let resumed_or_new = old.as_ref().is_none_or(|old| old.paused);
         let reason = if resumed_or_new { Reason::Condition } else { Reason::Edited };
         let cause = Cause::of(reason, at);
         self.each_account(tenant, turn, |world, state, account| {
-            refit(world, state, account, (definition.id, edited), cause);
+            refit(world, state, account, (definition.id, judging), cause);
+            // Labels, severity or name may bring an instance under a silence, or out of it.
+            for place in 0..account.instances.len() {
+                if account.instances.get(place).is_some_and(|instance| instance.alert == definition.id) {
+                    world.touch(state, account, place, cause.at);
+                }
+            }
         });
     }
 
@@ -236,8 +246,8 @@ impl Partition {
         });
     }
 
-    fn delete_alert(&mut self, tenant: Tenant, alert: AlertId, turn: &mut Turn<'_>) {
-        let cause = Cause::of(Reason::Deleted, self.tenant_clock(tenant));
+    fn delete_alert(&mut self, tenant: Tenant, alert: AlertId, reason: Reason, turn: &mut Turn<'_>) {
+        let cause = Cause::of(reason, self.tenant_clock(tenant));
         let Some(compiled) = self.tenant_mut(tenant).alerts.get(&alert).cloned() else { return };
         self.end_all(tenant, &compiled, cause, turn);
         self.tenant_mut(tenant).alerts.remove(&alert);
@@ -271,7 +281,7 @@ impl Partition {
             account.epoch = epoch;
             let alerts: Vec<AlertId> = state.alerts.keys().copied().collect();
             for alert in alerts {
-                refit(world, state, account, (alert, false), Cause::of(Reason::Condition, cause.at));
+                refit(world, state, account, (alert, Judging::Fresh), Cause::of(Reason::Condition, cause.at));
             }
         });
     }
@@ -279,18 +289,17 @@ impl Partition {
     fn reset_tenant(&mut self, tenant: Tenant, epoch: Epoch, turn: &mut Turn<'_>) {
         let alerts: Vec<AlertId> = self.tenant_mut(tenant).alerts.keys().copied().collect();
         for alert in alerts {
-            self.delete_alert(tenant, alert, turn);
+            self.delete_alert(tenant, alert, Reason::AccountDeleted, turn);
         }
         let slots: Vec<usize> = self.tenant_mut(tenant).accounts.values().copied().collect();
         for slot in slots {
             self.renew_account(slot, epoch, turn);
         }
+        let (clock, grace) = (self.clock.now(), self.horizons.grace);
         let state = self.tenant_mut(tenant);
-        state.epoch = epoch;
-        state.advance = Default::default();
-        state.metrics.clear();
-        state.quotas.clear();
-        state.silences.clear();
+        let accounts = std::mem::take(&mut state.accounts);
+        // The clock goes back to the fold's own, and what closes and turns with it.
+        *state = TenantState { epoch, accounts, ..TenantState::new(clock, grace) };
         self.rebuild_timers();
     }
 
@@ -310,7 +319,9 @@ impl Partition {
         };
         let resumed = Arc::new(Compiled::new(compiled.definition.clone(), false));
         self.tenant_mut(tenant).alerts.insert(alert, resumed);
-        self.each_account(tenant, turn, |world, state, account| refit(world, state, account, (alert, true), cause));
+        self.each_account(tenant, turn, |world, state, account| {
+            refit(world, state, account, (alert, Judging::All), cause);
+        });
     }
 
     /// Sends what silences held and hold no longer.
@@ -326,7 +337,8 @@ impl Partition {
                 if let Some(compiled) = state.alerts.get(&instance.alert) {
                     let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
                     world.remind(site, account, place, Reason::SilenceEnded);
-                    world.touch(account, place, cause.at);
+                    world.set_timer(site, account, place);
+                    world.touch(state, account, place, cause.at);
                 }
             }
         });
@@ -351,115 +363,4 @@ fn put(quotas: &mut std::collections::BTreeMap<MetricName, Quota>, metric: &Metr
         Some(quota) => quotas.insert(metric.clone(), quota),
         None => quotas.remove(metric),
     };
-}
-
-/// Evaluates what reads a quota that changed, and makes the instances that it brings about.
-fn requota(world: &mut World<'_>, state: &TenantState, account: &mut Account, metric: &MetricName, cause: Cause) {
-    let alerts: Vec<AlertId> = state.alerts.values().filter(|c| c.reads_quota()).map(|c| c.definition.id).collect();
-    for alert in alerts {
-        refit(world, state, account, (alert, false), cause);
-    }
-    for place in 0..account.instances.len() {
-        let reads = account.instances.get(place).is_some_and(|instance| {
-            let compiled = state.alerts.get(&instance.alert);
-            compiled.is_some_and(|c| c.reads_quota() && c.reads(instance.metric.as_ref(), metric))
-        });
-        if reads {
-            judge(world, state, account, place, cause);
-        }
-    }
-}
-
-/// Makes the instances that an alert should have on an account, drops those that it should not, and evaluates the new
-/// ones; all of them where it was `edited`.
-pub(super) fn refit(
-    world: &mut World<'_>,
-    state: &TenantState,
-    account: &mut Account,
-    (alert, edited): (AlertId, bool),
-    cause: Cause,
-) {
-    let Some(compiled) = state.alerts.get(&alert) else { return };
-    let unfit = |account: &Account, instance: &Instance| {
-        instance.alert == alert && !compiled.admits(&account.name, instance.metric.as_ref())
-    };
-    if account.instances.iter().any(|instance| unfit(account, instance)) {
-        for place in 0..account.instances.len() {
-            if account.instances.get(place).is_some_and(|instance| unfit(account, instance)) {
-                let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
-                world.reset(site, account, place, cause.reason);
-            }
-        }
-        let name = account.name.clone();
-        drop_instances(world, account, cause.at, |instance| {
-            instance.alert == alert && !compiled.admits(&name, instance.metric.as_ref())
-        });
-    }
-    let mut fresh = BTreeSet::new();
-    for metric in wanted(state, account, compiled) {
-        let key = (alert, metric.clone());
-        if let Err(place) = account.instances.binary_search_by(|i| (i.alert, i.metric.clone()).cmp(&key)) {
-            let mut instance = Instance::new(alert, metric.clone(), cause.at);
-            let retired = account.retired.get(&alert).and_then(|metrics| metrics.get(&metric));
-            instance.sequence = retired.copied().unwrap_or(0);
-            account.instances.insert(place, instance);
-            fresh.insert(metric);
-        }
-    }
-    account.wire(&state.alerts);
-    for place in 0..account.instances.len() {
-        let Some(instance) = account.instances.get(place).filter(|instance| instance.alert == alert) else { continue };
-        if edited || fresh.contains(&instance.metric) {
-            judge(world, state, account, place, cause);
-            world.touch(account, place, cause.at);
-        }
-        // Durations may have changed even where the condition has not.
-        let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
-        world.set_timer(site, account, place);
-    }
-}
-
-/// The metrics that an alert has instances on: those that have what its unqualified names need.
-fn wanted(state: &TenantState, account: &Account, compiled: &Compiled) -> BTreeSet<Option<MetricName>> {
-    let mut wanted = BTreeSet::new();
-    let covers = compiled.definition.account.covers(&account.name);
-    let exists = account.seen || !account.quotas.is_empty() || compiled.definition.account != AccountScope::All;
-    if !covers || !exists {
-        return wanted;
-    }
-    if compiled.rule.is_none() {
-        wanted.insert(compiled.definition.metric.clone());
-        return wanted;
-    }
-    if !compiled.reads_own_metric() {
-        wanted.insert(None);
-        return wanted;
-    }
-    if let Some(metric) = &compiled.definition.metric {
-        wanted.insert(Some(metric.clone()));
-        return wanted;
-    }
-    let (needs_quota, needs_data) = compiled.own_needs();
-    let with_data = account.series.iter().map(|series| &series.metric);
-    for metric in with_data.chain(account.quotas.keys()) {
-        let has_quota = account.quotas.contains_key(metric) || state.quotas.contains_key(metric);
-        let has_data = account.series_of(metric).is_some();
-        if (!needs_quota || has_quota) && (!needs_data || has_data) {
-            wanted.insert(Some(metric.clone()));
-        }
-    }
-    wanted
-}
-
-fn drop_instances(world: &mut World<'_>, account: &mut Account, at: Timestamp, gone: impl Fn(&Instance) -> bool) {
-    let (dropped, kept) = std::mem::take(&mut account.instances).into_iter().partition(|instance| gone(instance));
-    account.instances = kept;
-    let dropped: Vec<Instance> = dropped;
-    for instance in dropped {
-        world.remove(account, &instance, at);
-        account.retired.entry(instance.alert).or_default().insert(instance.metric, instance.sequence);
-    }
-    for series in &mut account.series {
-        series.readers.clear();
-    }
 }

@@ -1,12 +1,14 @@
 //! What only time brings about: windows close, periods turn, holds run out, pauses and silences end.
 
 use super::changes::Turn;
-use super::effect::Reason;
+use super::effect::{Reason, State};
+use super::instance::Instance;
 use super::judge::{Cause, judge, judge_close};
-use super::state::{Compiled, Due, Partition, TenantState};
+use super::state::{Account, Due, Partition, TenantState};
 use super::tell::Site;
 use crate::domain::id::Tenant;
 use crate::domain::limits::STALE_AFTER;
+use crate::domain::rule::RuleProgram;
 use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
 
 const HOUR: Millis = Millis::hours(1);
@@ -35,12 +37,15 @@ impl Partition {
     }
 
     /// Handles everything that is due by the fold's clock, in order, each at its own time.
-    pub(super) fn run_deadlines(&mut self, turn: &mut Turn<'_>, fresh: bool) {
+    ///
+    /// What was due before it was known of, such as the end of a silence that came too late, happens at `since`.
+    pub(super) fn run_deadlines(&mut self, turn: &mut Turn<'_>, since: Timestamp, fresh: bool) {
         let now = self.clock.now();
         while let Some((at, due)) = self.timers.first().filter(|(at, _)| *at <= now).cloned() {
             self.timers.remove(&(at, due.clone()));
-            let stale = !fresh && now.since(at) > STALE_AFTER;
-            self.handle(at, due, stale, turn);
+            let at_or_since = at.max(since);
+            let stale = !fresh && now.since(at_or_since) > STALE_AFTER;
+            self.handle(at_or_since, due, stale, turn);
         }
     }
 
@@ -122,11 +127,9 @@ impl Partition {
         let next = boundary.plus(HOUR).plus(self.horizons.grace).minus(state.advance);
         self.timers.insert((next, Due::Turn(tenant)));
         let turns = |period: Period| period.bounds(before) != period.bounds(boundary);
-        let ends = |compiled: &Compiled, state: &TenantState, account: &super::state::Account, place: usize| {
-            let own = account.instances.get(place).and_then(|instance| instance.metric.as_ref());
-            let Some(program) = &compiled.rule else { return false };
+        let ends = |program: &RuleProgram, state: &TenantState, account: &Account, instance: &Instance| {
             let metrics = program.inputs().iter().filter(|input| input.name.reads_quota());
-            metrics.filter_map(|input| input.metric.as_ref().or(own)).any(|metric| {
+            metrics.filter_map(|input| input.metric.as_ref().or(instance.metric.as_ref())).any(|metric| {
                 account.quotas.get(metric).or_else(|| state.quotas.get(metric)).is_some_and(|quota| turns(quota.period))
             })
         };
@@ -134,10 +137,15 @@ impl Partition {
         let mut ended: Vec<(usize, usize)> = Vec::new();
         self.each_account(tenant, turn, |world, state, account| {
             for place in 0..account.instances.len() {
-                let alert = account.instances.get(place).and_then(|instance| state.alerts.get(&instance.alert));
-                let Some(compiled) = alert.filter(|compiled| ends(compiled, state, account, place)) else { continue };
+                let Some(instance) = account.instances.get(place) else { continue };
+                let Some(compiled) = state.alerts.get(&instance.alert) else { continue };
+                if !compiled.programs().any(|program| ends(program, state, account, instance)) {
+                    continue;
+                }
                 ended.push((account.slot, place));
-                if !compiled.paused {
+                let rule_ends = compiled.rule.as_ref().is_some_and(|rule| ends(rule, state, account, instance));
+                let is_episode = matches!(instance.state, State::Firing | State::Pending);
+                if rule_ends && is_episode && !compiled.paused {
                     let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
                     world.reset(site, account, place, Reason::PeriodEnded);
                 }

@@ -1,18 +1,19 @@
 //! Taking in one record after another: the partition's whole behaviour begins here.
 
 use super::changes::Turn;
-use super::effect::{AccountRow, Effects, InstanceRow, QuarantineRow, QuarantineStatus, Reason, WindowRow};
+use super::effect::{AccountRow, Effects, QuarantineRow, QuarantineStatus, Reason};
 use super::fact::{Fact, Note};
+use super::fit::{Judging, refit};
+use super::flush::window_row;
 use super::judge::{Cause, judge, judge_again, must_judge};
-use super::notification::Attempted;
 use super::state::{DirtyPart, Partition, TenantState};
-use super::values::{View, known};
-use super::window::{Arrival, Part};
+use super::values::View;
+use super::window::Arrival;
 use crate::domain::event::{Frame, FrameEvent};
 use crate::domain::id::{ChannelId, Epoch, NotificationId, PartitionId, Position, QuarantineId, Stamp};
-use crate::domain::limits::GROUPS_PER_SERIES_MAX;
 use crate::domain::time::{Timestamp, WINDOW};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What the dedup index says of an event.
@@ -41,7 +42,7 @@ impl Partition {
 
     /// The fold's clock behind a record of `recorded_at`.
     pub fn clock_with(&self, recorded_at: Timestamp) -> Timestamp {
-        super::state::Clock { recorded_max: self.clock.recorded_max.max(recorded_at), ..self.clock }.now()
+        self.clock.with(recorded_at, None).now()
     }
 
     /// Which partition this is.
@@ -74,14 +75,27 @@ impl Partition {
         self.debts.count()
     }
 
-    /// The epochs that the fold uses for a frame's accounts, in their order.
+    /// The epochs that the fold uses for a frame's accounts, in their order. An account that the frame names under
+    /// several epochs has the latest of them.
     pub fn epochs(&self, frame: &Frame) -> Vec<Epoch> {
         let epoch = |named: &crate::domain::event::FrameAccount| {
             let Some(tenant) = self.tenants.get(&named.tenant) else { return named.epoch };
             let own = tenant.accounts.get(&named.account).and_then(|slot| self.accounts.get(*slot));
             named.epoch.max(own.map_or(tenant.epoch, |account| account.epoch))
         };
-        frame.accounts.iter().map(epoch).collect()
+        let mut epochs: Vec<Epoch> = frame.accounts.iter().map(epoch).collect();
+        let first = frame.accounts.first().map(|named| named.epoch);
+        if frame.accounts.iter().any(|named| Some(named.epoch) != first) {
+            let mut latest: BTreeMap<_, Epoch> = BTreeMap::new();
+            for (named, epoch) in frame.accounts.iter().zip(&epochs) {
+                let known = latest.entry((named.tenant, &named.account)).or_default();
+                *known = (*epoch).max(*known);
+            }
+            for (named, epoch) in frame.accounts.iter().zip(&mut epochs) {
+                *epoch = latest.get(&(named.tenant, &named.account)).copied().unwrap_or(*epoch);
+            }
+        }
+        epochs
     }
 
     /// The dedup bases of a frame's events, in their order: max(event time, clock), rounded up to 5 minutes. `None` for
@@ -107,36 +121,35 @@ impl Partition {
         if stamp.position <= self.clock.position {
             return;
         }
+        let before = self.clock.now();
+        let intake_through = match fact {
+            Fact::Note(Note::Ticked { intake_through }) => *intake_through,
+            Fact::UsageRecorded(_) | Fact::Note(_) => None,
+        };
+        self.clock = self.clock.with(stamp.recorded_at, intake_through);
         self.clock.position = stamp.position;
-        self.clock.recorded_max = self.clock.recorded_max.max(stamp.recorded_at);
-        if let Fact::Note(Note::Ticked { intake_through: Some(through) }) = fact {
-            self.clock.intake_through = Some(self.clock.intake_through.map_or(*through, |seen| seen.max(*through)));
-        }
         let mut index = 0;
         let mut turn = Turn { stamp, index: &mut index, effects };
-        self.run_deadlines(&mut turn, false);
+        self.run_deadlines(&mut turn, before, false);
         match fact {
             Fact::UsageRecorded(frame) => self.count_frame(frame, seen, &mut turn),
-            Fact::Note(note) => self.take_note(note, stamp, effects),
+            Fact::Note(note) => self.take_note(note, &mut turn),
         }
     }
 
-    fn take_note(&mut self, note: &Note, stamp: Stamp, effects: &mut Effects) {
+    fn take_note(&mut self, note: &Note, turn: &mut Turn<'_>) {
+        let stamp = turn.stamp;
         match note {
-            Note::ControlCopied { after, through, changes } => {
-                self.take_changes((*after, *through), changes, stamp, effects)
-            }
+            Note::ControlCopied { after, through, changes } => self.take_changes((*after, *through), changes, turn),
             Note::Ticked { .. } => {}
             Note::EventRefused { row } | Note::QuarantineSettled { row } => {
-                effects.quarantine.push(QuarantineRow { revision: stamp.position, ..row.clone() });
+                turn.effects.quarantine.push(QuarantineRow { revision: stamp.position, ..row.clone() });
             }
-            Note::NotificationAttempted(attempted) => self.take_attempt(attempted, stamp, effects),
+            Note::NotificationAttempted(attempted) => {
+                self.debts.attempted(attempted, stamp, &mut turn.effects.deliveries);
+            }
             Note::EngineVersion { version } => self.engine_version = self.engine_version.max(*version),
         }
-    }
-
-    fn take_attempt(&mut self, attempted: &Attempted, stamp: Stamp, effects: &mut Effects) {
-        self.debts.attempted(attempted, stamp, &mut effects.deliveries);
     }
 
     fn count_frame(&mut self, frame: &Frame, seen: &[Seen], turn: &mut Turn<'_>) {
@@ -193,6 +206,9 @@ impl Partition {
         let Some((account_slot, series)) = self.place(frame, event, epochs, places, turn) else { return };
         let Some(account) = self.accounts.get_mut(account_slot) else { return };
         let Some(tenant) = self.tenants.get(&account.tenant) else { return };
+        if frame.backfill {
+            account.await_backfill(tenant, series);
+        }
         let clock = self.clock.now().plus(tenant.advance);
         let arrival = Arrival {
             at: event.timestamp,
@@ -262,19 +278,19 @@ impl Partition {
             });
         }
         if made {
-            self.fit_alerts(slot, turn);
+            self.fit_alerts(slot, if frame.backfill { Judging::None } else { Judging::Fresh }, turn);
         }
         places.set(account_index, metric_index, (slot, series));
         Some((slot, series))
     }
 
     /// Makes the alert instances that a new series brings about.
-    fn fit_alerts(&mut self, slot: usize, turn: &mut Turn<'_>) {
+    fn fit_alerts(&mut self, slot: usize, judging: Judging, turn: &mut Turn<'_>) {
         let Some(tenant) = self.accounts.get(slot).map(|account| account.tenant) else { return };
         let cause = Cause::of(Reason::Condition, self.tenant_clock(tenant));
         self.on_account(slot, turn, |world, state, account| {
             for alert in state.alerts.keys() {
-                super::changes::refit(world, state, account, (*alert, false), cause);
+                refit(world, state, account, (*alert, judging), cause);
             }
         });
     }
@@ -292,7 +308,7 @@ impl Partition {
         let Some(definition) = account.series.get(series).and_then(|s| tenant.metrics.get(&s.metric)) else { return };
         let group: Arc<str> = frame.group_of(event, &definition.group_by).into();
         let Some(counted_in) = account.series.get_mut(series) else { return };
-        if !counted_in.groups.contains_key(&group) && counted_in.groups.len() >= GROUPS_PER_SERIES_MAX {
+        if !counted_in.has_room(&group, arrival.clock) {
             turn.effects.counts.ungrouped = turn.effects.counts.ungrouped.saturating_add(1);
             return;
         }
@@ -332,78 +348,10 @@ impl Partition {
                 } else if must_judge(state, account, place, series, start) {
                     judge(world, state, account, place, cause);
                 } else {
-                    world.touch(account, place, cause.at);
+                    world.mark(account, place, cause.at);
                 }
             }
         });
-    }
-
-    /// Hands over the rows of everything that the records since the last call changed.
-    pub fn flush(&mut self, effects: &mut Effects) {
-        for dirty in std::mem::take(&mut self.dirty.parts) {
-            let Some(account) = self.accounts.get_mut(dirty.account) else { continue };
-            let Some(series) = account.series.get_mut(dirty.series) else { continue };
-            let windows = match &dirty.group {
-                None => Some(&mut series.windows),
-                Some(group) => series.groups.get_mut(group),
-            };
-            let part = windows.and_then(|windows| windows.take_dirty(dirty.start)).cloned();
-            if let (Some(part), Some(series)) = (part, account.series.get(dirty.series)) {
-                effects.windows.push(window_row(account.series_key(series, dirty.group.as_deref()), &part));
-            }
-        }
-        for slot in std::mem::take(&mut self.dirty.accounts) {
-            self.flush_instances(slot, effects);
-        }
-    }
-
-    /// Hands over what is dirty of one account, before its series go.
-    pub(super) fn flush_account(&mut self, slot: usize, effects: &mut Effects) {
-        let (own, others) = std::mem::take(&mut self.dirty.parts).into_iter().partition(|part| part.account == slot);
-        self.dirty.parts = own;
-        let kept_accounts = std::mem::take(&mut self.dirty.accounts);
-        self.flush(effects);
-        self.dirty.parts = others;
-        self.flush_instances(slot, effects);
-        self.dirty.accounts = kept_accounts.into_iter().filter(|kept| *kept != slot).collect();
-    }
-
-    fn flush_instances(&mut self, slot: usize, effects: &mut Effects) {
-        let Some(account) = self.accounts.get_mut(slot) else { return };
-        let Some(state) = self.tenants.get(&account.tenant) else { return };
-        account.dirty = false;
-        for place in 0..account.instances.len() {
-            let Some(instance) = account.instances.get_mut(place).filter(|instance| instance.dirty) else { continue };
-            instance.dirty = false;
-            let at = instance.evaluated_at;
-            let Some(instance) = account.instances.get(place) else { continue };
-            let own = instance.metric.as_ref();
-            let compiled = state.alerts.get(&instance.alert);
-            let first =
-                compiled.and_then(|compiled| compiled.rule.as_ref()).and_then(|program| program.inputs().first());
-            let view =
-                View { tenant: state, account, own, window: instance.early.unwrap_or(state.newest_closed()), at };
-            let value = first.and_then(|input| known(&view.value(input)));
-            let silenced = compiled.is_some_and(|compiled| state.is_silenced(compiled, &account.name, own, at));
-            effects.instances.push(InstanceRow {
-                key: super::effect::InstanceKey {
-                    tenant: account.tenant,
-                    alert: instance.alert,
-                    account: account.name.clone(),
-                    metric: instance.metric.clone(),
-                },
-                epoch: account.epoch,
-                state: Some(instance.state),
-                since: instance.since,
-                silenced,
-                value,
-                evaluated_at: at,
-                revision: instance.touched,
-            });
-            if let Some(instance) = account.instances.get_mut(place) {
-                instance.value = value;
-            }
-        }
     }
 }
 
@@ -429,17 +377,6 @@ fn note_newest(
 fn reads_quota(state: &TenantState, account: &super::state::Account, place: usize) -> bool {
     let alert = account.instances.get(place).and_then(|instance| state.alerts.get(&instance.alert));
     alert.is_some_and(|compiled| compiled.reads_quota())
-}
-
-fn window_row(series: super::effect::SeriesKey, part: &Part) -> WindowRow {
-    WindowRow {
-        series,
-        start: part.start,
-        part: part.name,
-        aggregate: part.aggregate,
-        late_events: part.late_events,
-        revision: part.revision,
-    }
 }
 
 /// Where a frame's (account, metric) pairs stand, worked out once for each pair.

@@ -42,6 +42,9 @@ pub(super) struct Instance {
     pub(super) timer: Option<Timestamp>,
     #[serde(skip)]
     pub(super) dirty: bool,
+    /// Whether `value` is yet to be read.
+    #[serde(skip)]
+    pub(super) unread: bool,
     /// The record that last touched the instance.
     #[serde(skip)]
     pub(super) touched: Position,
@@ -127,8 +130,16 @@ impl Instance {
             gate: Gate::Open,
             timer: None,
             dirty: false,
+            unread: false,
             touched: Position::START,
         }
+    }
+
+    /// Forgets what the rule said of windows: another rule, or none, is in force from here on.
+    pub(super) fn forget_windows(&mut self) {
+        self.early = None;
+        self.fired_in = None;
+        self.decided.clear();
     }
 
     /// Decides what a verdict at `at` leads to. `recovered` is what the `recover` expression says, where there is one.
@@ -190,15 +201,16 @@ impl Instance {
     }
 
     /// Returns when time alone may change the instance.
+    ///
+    /// A deadline that an evaluation has passed is over: an inconclusive verdict left the state as it was, and the next
+    /// evaluation decides.
     pub(super) fn due(&self, policy: &AlertDefinition) -> Option<Timestamp> {
-        match self.state {
-            State::Pending => Some(self.since.plus(policy.hold)),
-            State::Firing => {
-                let faded = self.false_since.map(|since| since.plus(policy.keep_firing_for));
-                faded.into_iter().chain(self.repeat_at).min()
-            }
-            State::Ok | State::NoData | State::Inconclusive => None,
-        }
+        let (held, repeated) = match self.state {
+            State::Pending => (Some(self.since.plus(policy.hold)), None),
+            State::Firing => (self.false_since.map(|since| since.plus(policy.keep_firing_for)), self.repeat_at),
+            State::Ok | State::NoData | State::Inconclusive => (None, None),
+        };
+        held.into_iter().chain(repeated).filter(|due| *due > self.evaluated_at).min()
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn judge(world: &mut World<'_>, tenant: &TenantState, account: &mut A
     if let Some(instance) = account.instances.get_mut(place) {
         instance.gate = gate;
     }
-    world.touch(account, place, cause.at);
+    world.mark(account, place, cause.at);
 }
 
 /// Looks at the newest closed window, or at an open one that proves the rule true already.
@@ -71,9 +71,12 @@ fn find(tenant: &TenantState, account: &Account, compiled: &Compiled, instance: 
             let view = View { window: *start, ..closed };
             *start >= tenant.closed && view.only_non_negative(program) && view.verdict(program) == Verdict::True
         };
-        let open = match cause.open_window {
-            Some(window) => Some(window).filter(proven),
-            None => open_windows(account, program, own, tenant.closed).into_iter().find(proven),
+        let all = || open_windows(account, program, own, tenant.closed).into_iter().find(proven);
+        let open = match cause.open_window.filter(proven) {
+            Some(window) => Some(window),
+            // Another open window may be what a pending instance waits on.
+            None if cause.open_window.is_none() || instance.state == State::Pending => all(),
+            None => None,
         };
         if let Some(window) = open.max(fired) {
             return Finding { window, verdict: Verdict::True, recovered: None };
@@ -166,11 +169,12 @@ fn gate(tenant: &TenantState, account: &Account, place: usize, compiled: &Compil
     if instance.missed.is_some() {
         return Gate::Open;
     }
-    if !compiled.reads_quota() && compiled.recover.as_ref().is_none_or(|recover| !recover.reads_quota()) {
+    if !compiled.reads_quota() {
         return match (program.fires_early(), program.threshold()) {
             (false, _) => Gate::Closed,
-            (true, Some(_)) => Gate::Threshold,
-            (true, None) => Gate::Open,
+            // A negative value takes back what a pending instance waits on.
+            (true, Some(_)) if instance.state != State::Pending => Gate::Threshold,
+            (true, _) => Gate::Open,
         };
     }
     let settled = match (verdict, instance.state) {
@@ -193,7 +197,8 @@ fn gate(tenant: &TenantState, account: &Account, place: usize, compiled: &Compil
 
 /// The range of `used` in which the verdict on a level is proven to stay as it is.
 ///
-/// One unit of 10⁻⁹ on each side of the crossing is left to the full evaluation, which rounds.
+/// What rounding may decide, on each side of the crossing, is left to the full evaluation: two units of 10⁻⁹, and for a
+/// percentage as much as 10⁻⁹ of a percent of the limit is.
 fn level_gate(name: Name, threshold: Threshold, quota: &Quota, verdict: Verdict) -> Option<Gate> {
     let (crossing, rises) = match name {
         Name::Used => (threshold.constant, true),
@@ -210,7 +215,8 @@ fn level_gate(name: Name, threshold: Threshold, quota: &Quota, verdict: Verdict)
         Comparison::Less | Comparison::LessOrEqual => !rises,
         Comparison::Equal | Comparison::NotEqual => return None,
     };
-    let margin = Quantity(2);
+    let rounded = if name == Name::QuotaPercent { quota.limit.0.checked_div(100_000_000_000)? } else { 0 };
+    let margin = Quantity(rounded.saturating_add(2));
     let above = (verdict == Verdict::True) == true_above;
     let (least, most) = if above {
         (crossing.plus(margin), Quantity(i128::MAX))

@@ -10,11 +10,13 @@ pub mod fact;
 pub mod notification;
 
 mod engine;
+mod flush;
 mod state;
 
 mod level;
 mod window;
 
+mod amend;
 mod instance;
 mod judge;
 mod tell;
@@ -23,6 +25,7 @@ mod values;
 mod changes;
 mod deadlines;
 mod debts;
+mod fit;
 mod snapshot;
 
 pub use debts::Owed;

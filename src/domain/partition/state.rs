@@ -7,6 +7,7 @@ use super::level::Levels;
 use super::window::Windows;
 use crate::domain::definition::{AlertDefinition, MatchOp, MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Position, SilenceId, Tenant};
+use crate::domain::limits::GROUPS_PER_SERIES_MAX;
 use crate::domain::rule::RuleProgram;
 use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
 use serde::{Deserialize, Serialize};
@@ -35,12 +36,22 @@ pub(super) struct Clock {
     pub(super) position: Position,
     pub(super) recorded_max: Timestamp,
     pub(super) intake_through: Option<Timestamp>,
+    pub(super) reached: Timestamp,
 }
 
 impl Clock {
-    /// The fold's clock: what is recorded, held back by what the intake still holds.
-    pub(super) fn now(&self) -> Timestamp {
-        self.intake_through.map_or(self.recorded_max, |through| through.min(self.recorded_max))
+    /// The fold's clock: what is recorded, held back by what the intake still holds. It never goes back, not even when
+    /// the first intake appears.
+    pub(super) const fn now(&self) -> Timestamp {
+        self.reached
+    }
+
+    /// Returns the clock behind a record.
+    pub(super) fn with(self, recorded_at: Timestamp, intake_through: Option<Timestamp>) -> Self {
+        let recorded_max = self.recorded_max.max(recorded_at);
+        let intake_through = self.intake_through.max(intake_through);
+        let now = intake_through.map_or(recorded_max, |through| through.min(recorded_max));
+        Self { recorded_max, intake_through, reached: self.reached.max(now), ..self }
     }
 }
 
@@ -149,12 +160,12 @@ impl Compiled {
         }
     }
 
-    fn programs(&self) -> impl Iterator<Item = &RuleProgram> {
+    pub(super) fn programs(&self) -> impl Iterator<Item = &RuleProgram> {
         self.rule.iter().chain(self.recover.iter())
     }
 
     pub(super) fn reads_quota(&self) -> bool {
-        self.rule.as_ref().is_some_and(RuleProgram::reads_quota)
+        self.programs().any(RuleProgram::reads_quota)
     }
 
     pub(super) fn reads_window(&self) -> bool {
@@ -268,9 +279,38 @@ pub(super) struct Series {
     pub(super) levels: Levels,
     pub(super) windows: Windows,
     pub(super) groups: BTreeMap<Arc<str>, Windows>,
+    /// Until when the groups are known to be as many as may be.
+    #[serde(skip)]
+    pub(super) full_until: Timestamp,
     /// The instances that read this series, by their place in the account.
     #[serde(skip)]
     pub(super) readers: Vec<usize>,
+}
+
+impl Series {
+    /// Tells whether there is room for an event of a group.
+    ///
+    /// Only groups that hold a window count, so that it does not matter when the others are dropped.
+    pub(super) fn has_room(&mut self, group: &str, clock: Timestamp) -> bool {
+        if self.groups.len() < GROUPS_PER_SERIES_MAX {
+            return true;
+        }
+        if self.groups.get(group).is_some_and(|windows| windows.held_until() > clock) {
+            return true;
+        }
+        if clock < self.full_until {
+            return false;
+        }
+        let held = self.groups.values().map(Windows::held_until).filter(|until| *until > clock);
+        let (count, first_end) = held.fold((0_usize, Timestamp::MAX), |(count, first_end), until| {
+            (count.saturating_add(1), first_end.min(until))
+        });
+        if count < GROUPS_PER_SERIES_MAX {
+            return true;
+        }
+        self.full_until = first_end;
+        false
+    }
 }
 
 impl Account {
@@ -313,19 +353,20 @@ impl Account {
             levels: Levels::default(),
             windows: Windows::default(),
             groups: BTreeMap::new(),
+            full_until: Timestamp::MIN,
             readers: Vec::new(),
         });
         (self.series.len().saturating_sub(1), true)
     }
 
-    /// Works out anew which instances read which series.
+    /// Works out anew which instances read which series. Those of a paused alert read nothing.
     pub(super) fn wire(&mut self, alerts: &BTreeMap<AlertId, Arc<Compiled>>) {
         for series in &mut self.series {
             series.readers.clear();
             for (place, instance) in self.instances.iter().enumerate() {
                 let reads = alerts
                     .get(&instance.alert)
-                    .is_some_and(|compiled| compiled.reads(instance.metric.as_ref(), &series.metric));
+                    .is_some_and(|c| !c.paused && c.reads(instance.metric.as_ref(), &series.metric));
                 if reads {
                     series.readers.push(place);
                 }
@@ -348,6 +389,7 @@ impl Account {
                     .map(|(group, windows)| (group.clone(), windows.canonical(clock)))
                     .filter(|(_, windows)| !windows.is_empty())
                     .collect(),
+                full_until: Timestamp::MIN,
                 readers: Vec::new(),
             })
             .collect();
@@ -369,7 +411,12 @@ impl Partition {
         Self {
             id,
             partition_count,
-            clock: Clock { position: Position::START, recorded_max: Timestamp::MIN, intake_through: None },
+            clock: Clock {
+                position: Position::START,
+                recorded_max: Timestamp::MIN,
+                intake_through: None,
+                reached: Timestamp::MIN,
+            },
             horizons: Horizons::default(),
             control_through: Position::START,
             engine_version: 1,

@@ -2,7 +2,7 @@
 
 use super::debts::Debts;
 use super::effect::{Effects, InstanceKey, InstanceRow, Reason, State, TransitionRow};
-use super::instance::{Decided, Instance, Missed, Step, Told};
+use super::instance::{Instance, Step, Told};
 use super::judge::Cause;
 use super::notification::{Notification, NotificationKind, notification_id};
 use super::state::{Account, Compiled, Dirty, Due, Horizons, TenantState};
@@ -35,16 +35,16 @@ pub(super) struct Site<'a> {
 }
 
 /// A message that a transition may cause.
-struct Message {
-    kind: NotificationKind,
-    reason: Reason,
-    follows: Option<NotificationId>,
-    fired_meanwhile: u32,
-    channels: Vec<ChannelId>,
+pub(super) struct Message {
+    pub(super) kind: NotificationKind,
+    pub(super) reason: Reason,
+    pub(super) follows: Option<NotificationId>,
+    pub(super) fired_meanwhile: u32,
+    pub(super) channels: Vec<ChannelId>,
 }
 
 impl Site<'_> {
-    fn is_silenced(&self, account: &Account, place: usize) -> bool {
+    pub(super) fn is_silenced(&self, account: &Account, place: usize) -> bool {
         let metric = account.instances.get(place).and_then(|instance| instance.metric.as_ref());
         self.tenant.is_silenced(self.compiled, &account.name, metric, self.cause.at)
     }
@@ -56,7 +56,10 @@ impl Site<'_> {
 
     /// The step's own reason, or what led to it where that says more.
     const fn reason(&self, step: Reason) -> Reason {
-        if matches!(step, Reason::Condition) { self.cause.reason } else { step }
+        match step {
+            Reason::Condition => self.cause.reason,
+            other => other,
+        }
     }
 }
 
@@ -114,11 +117,19 @@ impl World<'_> {
             channels: site.compiled.definition.channels.clone(),
         });
         let told = self.transit(site, account, place, (State::Firing, reason), message);
+        self.note_fired_in(site, account, place, told.as_ref());
         self.note_told(site, account, place, told, key);
     }
 
+    /// Remembers which window people were told of.
+    fn note_fired_in(&mut self, site: Site<'_>, account: &mut Account, place: usize, told: Option<&Told>) {
+        if let (Some(told), true) = (told, site.compiled.reads_window()) {
+            set(account, place, |instance| instance.fired_in = Some((site.window, told.clone())));
+        }
+    }
+
     /// Remembers that people know of the present firing.
-    fn note_told(
+    pub(super) fn note_told(
         &mut self,
         site: Site<'_>,
         account: &mut Account,
@@ -129,9 +140,6 @@ impl World<'_> {
         let (Some(told), Some(instance)) = (told, account.instances.get_mut(place)) else { return };
         if key.is_empty() {
             instance.repeat_at = Some(site.cause.at.plus(site.compiled.definition.repeat_interval));
-        }
-        if site.compiled.reads_window() {
-            instance.fired_in = Some((site.window, told.clone()));
         }
         instance.told_for = key;
         instance.held = false;
@@ -163,12 +171,17 @@ impl World<'_> {
         self.transit(site, account, place, (to, reason), message);
     }
 
-    fn tell_no_data(&mut self, site: Site<'_>, account: &mut Account, place: usize) {
+    pub(super) fn tell_no_data(&mut self, site: Site<'_>, account: &mut Account, place: usize) {
         let silenced = site.is_silenced(account, place);
         let Some(instance) = account.instances.get_mut(place) else { return };
         let follows = instance.told.as_ref().map(|told| told.id);
         instance.false_since = None;
         instance.repeat_at = None;
+        if site.cause.stale {
+            let told = instance.told.take();
+            let missed = instance.missed.get_or_insert_default();
+            missed.ended = told.or(missed.ended.take());
+        }
         let message = (!silenced && !site.cause.stale).then(|| Message {
             kind: NotificationKind::NoData,
             reason: Reason::NoData,
@@ -180,107 +193,6 @@ impl World<'_> {
         if let (Some(told), Some(instance)) = (told, account.instances.get_mut(place)) {
             instance.told = Some(told);
         }
-    }
-
-    /// Tells a firing again: repeats, a silence that ended, a changed limit.
-    pub(super) fn remind(&mut self, site: Site<'_>, account: &mut Account, place: usize, reason: Reason) {
-        let silenced = site.is_silenced(account, place);
-        let key = quota_key(site, account, place);
-        let Some(instance) = account.instances.get_mut(place) else { return };
-        let wanted = if reason == Reason::SilenceEnded {
-            instance.held
-        } else {
-            reason != Reason::Redefined || (instance.told_for != key && !key.is_empty())
-        };
-        if instance.state != State::Firing || !wanted {
-            return;
-        }
-        if reason == Reason::Repeat {
-            instance.repeat_at = Some(site.cause.at.plus(site.compiled.definition.repeat_interval));
-        }
-        if silenced || site.cause.stale {
-            instance.held |= silenced && reason != Reason::Repeat;
-            return;
-        }
-        let first = instance.told.clone();
-        let message = Message {
-            kind: NotificationKind::Firing,
-            reason,
-            follows: first.as_ref().map(|told| told.id),
-            fired_meanwhile: 0,
-            channels: site.compiled.definition.channels.clone(),
-        };
-        let told = self.transit(site, account, place, (State::Firing, reason), Some(message));
-        // A resolve follows the first message of a firing, so that threads and receivers find it.
-        let kept = if reason == Reason::Repeat { first.or(told) } else { told };
-        self.note_told(site, account, place, kept, key);
-    }
-
-    /// Tells in one message how an instance stands after times that were passed over in silence.
-    fn catch_up(&mut self, site: Site<'_>, account: &mut Account, place: usize, missed: Missed) {
-        let silenced = site.is_silenced(account, place);
-        let key = quota_key(site, account, place);
-        let Some(instance) = account.instances.get(place) else { return };
-        let reason = Reason::CaughtUp;
-        if instance.state == State::Firing {
-            let known = !key.is_empty() && instance.told_for == key;
-            if instance.told.is_some() || known {
-                return;
-            }
-            if silenced {
-                set(account, place, |instance| instance.held = true);
-                return;
-            }
-            let channels = site.compiled.definition.channels.clone();
-            let message = Message {
-                kind: NotificationKind::Firing,
-                reason,
-                follows: None,
-                fired_meanwhile: missed.fired,
-                channels,
-            };
-            let told = self.transit(site, account, place, (State::Firing, reason), Some(message));
-            self.note_told(site, account, place, told, key);
-            return;
-        }
-        let state = instance.state;
-        let message = match missed.ended {
-            Some(told) => Some(resolved(told, reason, missed.fired)),
-            None if missed.fired > 0 && !silenced => Some(Message {
-                kind: NotificationKind::Resolved,
-                reason,
-                follows: None,
-                fired_meanwhile: missed.fired,
-                channels: site.compiled.definition.channels.clone(),
-            }),
-            None => None,
-        };
-        if message.is_some() {
-            self.transit(site, account, place, (state, reason), message);
-        }
-    }
-
-    /// Tells that a late event overturned what an older window had decided.
-    pub(super) fn correct(&mut self, site: Site<'_>, account: &mut Account, place: usize, before: &Decided) {
-        let silenced = site.is_silenced(account, place);
-        let Some(state) = account.instances.get(place).map(|instance| instance.state) else { return };
-        let fired = before.verdict == crate::domain::rule::Verdict::True;
-        let reason = if fired { Reason::Retraction } else { Reason::LateFire };
-        let message = match (&before.told, fired) {
-            (Some(told), true) => Some((Some(told.id), told.channels.clone())),
-            (None, true) => None,
-            (_, false) if silenced => None,
-            (_, false) => Some((None, site.compiled.definition.channels.clone())),
-        };
-        let message = message.map(|(follows, channels)| Message {
-            kind: NotificationKind::Corrected,
-            reason,
-            follows,
-            fired_meanwhile: 0,
-            channels,
-        });
-        self.transit(site, account, place, (state, reason), message);
-        self.touch(account, place, site.cause.at);
     }
 
     /// Ends an instance's episode for a reason that is not its condition: pause, deletion, the end of a period.
@@ -295,11 +207,11 @@ impl World<'_> {
             State::Ok => {}
         }
         self.set_timer(site, account, place);
-        self.touch(account, place, site.cause.at);
+        self.touch(site.tenant, account, place, site.cause.at);
     }
 
     /// Records a transition, with the notification that goes with it.
-    fn transit(
+    pub(super) fn transit(
         &mut self,
         site: Site<'_>,
         account: &mut Account,
@@ -364,9 +276,22 @@ impl World<'_> {
     }
 
     /// Marks an instance as one whose row is to be stored.
-    pub(super) fn touch(&mut self, account: &mut Account, place: usize, at: Timestamp) {
+    ///
+    /// Its value is read when the row is handed over, or before what changes the value without touching the instance:
+    /// a backfill, and anything at all while its alert is paused.
+    pub(super) fn touch(&mut self, tenant: &TenantState, account: &mut Account, place: usize, at: Timestamp) {
+        self.mark(account, place, at);
+        let alert = account.instances.get(place).and_then(|instance| tenant.alerts.get(&instance.alert));
+        if alert.is_some_and(|compiled| compiled.paused) {
+            account.read_value(tenant, place);
+        }
+    }
+
+    /// As [`Self::touch`], for an instance whose alert runs.
+    pub(super) fn mark(&mut self, account: &mut Account, place: usize, at: Timestamp) {
         let Some(instance) = account.instances.get_mut(place) else { return };
         instance.dirty = true;
+        instance.unread = true;
         instance.touched = self.stamp.position;
         instance.evaluated_at = at;
         if !std::mem::replace(&mut account.dirty, true) {
@@ -417,7 +342,7 @@ pub(super) fn due_key(account: &Account, instance: &Instance) -> Due {
     Due::Instance(account.tenant, account.name.clone(), instance.alert, instance.metric.clone())
 }
 
-fn resolved(told: Told, reason: Reason, fired_meanwhile: u32) -> Message {
+pub(super) fn resolved(told: Told, reason: Reason, fired_meanwhile: u32) -> Message {
     Message {
         kind: NotificationKind::Resolved,
         reason,
@@ -427,13 +352,17 @@ fn resolved(told: Told, reason: Reason, fired_meanwhile: u32) -> Message {
     }
 }
 
-fn set(account: &mut Account, place: usize, change: impl FnOnce(&mut Instance)) {
+pub(super) fn set(account: &mut Account, place: usize, change: impl FnOnce(&mut Instance)) {
     if let Some(instance) = account.instances.get_mut(place) {
         change(instance);
     }
 }
 
-fn quota_key(site: Site<'_>, account: &Account, place: usize) -> Vec<(Timestamp, crate::domain::quantity::Quantity)> {
+pub(super) fn quota_key(
+    site: Site<'_>,
+    account: &Account,
+    place: usize,
+) -> Vec<(Timestamp, crate::domain::quantity::Quantity)> {
     let view = site.view(account, place);
     site.compiled.rule.as_ref().map(|program| view.quota_key(program)).unwrap_or_default()
 }

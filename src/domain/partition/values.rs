@@ -1,6 +1,7 @@
 //! What a rule's inputs stand at: levels of the judged periods and the window that is looked at.
 
 use super::effect::{Evidence, QuotaEvidence, WindowEvidence};
+use super::instance::Gate;
 use super::state::{Account, Compiled, TenantState};
 use super::window::Part;
 use crate::domain::definition::Quota;
@@ -148,6 +149,35 @@ impl<'a> View<'a> {
         let quota = self.quota(metric)?;
         let (start, end) = self.tenant.judged(quota.period);
         Some(QuotaEvidence { limit: quota.limit, used: self.used(metric, quota), period: quota.period, start, end })
+    }
+}
+
+impl Account {
+    /// Reads the first input's value of an instance, where that is yet to be done.
+    pub(super) fn read_value(&mut self, tenant: &TenantState, place: usize) {
+        let Some(instance) = self.instances.get(place).filter(|instance| instance.unread) else { return };
+        let window = instance.early.unwrap_or(tenant.newest_closed());
+        let view = View { tenant, account: self, own: instance.metric.as_ref(), window, at: instance.evaluated_at };
+        let program = tenant.alerts.get(&instance.alert).and_then(|compiled| compiled.rule.as_ref());
+        let first = program.and_then(|program| program.inputs().first());
+        let value = first.and_then(|input| known(&view.value(input)));
+        if let Some(instance) = self.instances.get_mut(place) {
+            instance.value = value;
+            instance.unread = false;
+        }
+    }
+
+    /// Readies the instances that read a series for an event that evaluates none of them: their rows keep the values of
+    /// the last evaluation, and the next one takes place whatever was proven before.
+    pub(super) fn await_backfill(&mut self, tenant: &TenantState, series: usize) {
+        let mut reader = 0;
+        while let Some(place) = self.series.get(series).and_then(|series| series.readers.get(reader)).copied() {
+            self.read_value(tenant, place);
+            if let Some(instance) = self.instances.get_mut(place) {
+                instance.gate = Gate::Open;
+            }
+            reader = reader.saturating_add(1);
+        }
     }
 }
 

@@ -125,6 +125,11 @@ impl Windows {
         Self { parts: held.map(|part| Part { dirty: false, ..part.clone() }).collect() }
     }
 
+    /// Until when some window is held.
+    pub(super) fn held_until(&self) -> Timestamp {
+        self.parts.iter().map(|part| part.held_until).max().unwrap_or(Timestamp::MIN)
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }

@@ -1,0 +1,124 @@
+//! What is told afterwards: that a firing lasts, how things stand after a pause in processing, that a decision was wrong.
+
+use super::effect::{Reason, State};
+use super::instance::{Decided, Missed};
+use super::notification::NotificationKind;
+use super::state::Account;
+use super::tell::{Message, Site, World, quota_key, resolved, set};
+use crate::domain::definition::NoDataPolicy;
+use crate::domain::rule::Verdict;
+
+impl World<'_> {
+    /// Tells a firing again: repeats, a silence that ended, a changed limit.
+    pub(super) fn remind(&mut self, site: Site<'_>, account: &mut Account, place: usize, reason: Reason) {
+        let silenced = site.is_silenced(account, place);
+        let key = quota_key(site, account, place);
+        let Some(instance) = account.instances.get_mut(place) else { return };
+        let wanted = match reason {
+            Reason::SilenceEnded => instance.held,
+            Reason::Redefined => instance.told_for != key && !key.is_empty(),
+            _ => true,
+        };
+        if instance.state != State::Firing || !wanted {
+            return;
+        }
+        if reason == Reason::Repeat {
+            instance.repeat_at = Some(site.cause.at.plus(site.compiled.definition.repeat_interval));
+        }
+        if silenced || site.cause.stale {
+            instance.held |= silenced && reason != Reason::Repeat;
+            return;
+        }
+        let first = instance.told.clone();
+        let message = Message {
+            kind: NotificationKind::Firing,
+            reason,
+            follows: first.as_ref().map(|told| told.id),
+            fired_meanwhile: 0,
+            channels: site.compiled.definition.channels.clone(),
+        };
+        let told = self.transit(site, account, place, (State::Firing, reason), Some(message));
+        // A resolve follows the first message of a firing, so that threads and receivers find it.
+        let kept = if reason == Reason::Repeat { first.or(told) } else { told };
+        self.note_told(site, account, place, kept, key);
+    }
+
+    /// Tells in one message how an instance stands after times that were passed over in silence.
+    pub(super) fn catch_up(&mut self, site: Site<'_>, account: &mut Account, place: usize, missed: Missed) {
+        let silenced = site.is_silenced(account, place);
+        let key = quota_key(site, account, place);
+        let Some(instance) = account.instances.get(place) else { return };
+        let reason = Reason::CaughtUp;
+        if instance.state == State::Firing {
+            let known = !key.is_empty() && instance.told_for == key;
+            if instance.told.is_some() {
+                return;
+            }
+            if known || silenced {
+                // Who heard of the firing before still takes it to last.
+                set(account, place, |instance| {
+                    instance.held = !known;
+                    instance.told = missed.ended;
+                });
+                return;
+            }
+            let channels = site.compiled.definition.channels.clone();
+            let message = Message {
+                kind: NotificationKind::Firing,
+                reason,
+                follows: None,
+                fired_meanwhile: missed.fired,
+                channels,
+            };
+            let told = self.transit(site, account, place, (State::Firing, reason), Some(message));
+            self.note_told(site, account, place, told, key);
+            return;
+        }
+        let state = instance.state;
+        if state == State::NoData && instance.told.is_some() {
+            return;
+        }
+        if state == State::NoData && site.compiled.definition.no_data == NoDataPolicy::Alert && !silenced {
+            set(account, place, |instance| instance.told = missed.ended);
+            self.tell_no_data(site, account, place);
+            return;
+        }
+        let message = match missed.ended {
+            Some(told) => Some(resolved(told, reason, missed.fired)),
+            None if missed.fired > 0 && !silenced => Some(Message {
+                kind: NotificationKind::Resolved,
+                reason,
+                follows: None,
+                fired_meanwhile: missed.fired,
+                channels: site.compiled.definition.channels.clone(),
+            }),
+            None => None,
+        };
+        if message.is_some() {
+            self.transit(site, account, place, (state, reason), message);
+        }
+    }
+
+    /// Tells that a late event overturned what an older window had decided.
+    pub(super) fn correct(&mut self, site: Site<'_>, account: &mut Account, place: usize, before: &Decided) {
+        let silenced = site.is_silenced(account, place);
+        let Some(state) = account.instances.get(place).map(|instance| instance.state) else { return };
+        let fired = before.verdict == Verdict::True;
+        let reason = if fired { Reason::Retraction } else { Reason::LateFire };
+        let message = match (&before.told, fired) {
+            (Some(told), true) => Some((Some(told.id), told.channels.clone())),
+            (None, true) => None,
+            (_, false) if silenced => None,
+            (_, false) => Some((None, site.compiled.definition.channels.clone())),
+        };
+        let message = message.map(|(follows, channels)| Message {
+            kind: NotificationKind::Corrected,
+            reason,
+            follows,
+            fired_meanwhile: 0,
+            channels,
+        });
+        self.transit(site, account, place, (state, reason), message);
+        self.touch(site.tenant, account, place, site.cause.at);
+    }
+}
