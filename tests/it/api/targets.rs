@@ -79,7 +79,6 @@ const URLS: &[&str] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::too_many_lines, reason = "one list of targets, one check")]
 async fn the_inside_of_a_network_is_no_target() {
     let server = Server::start_with(strict()).await;
     let blocked = async |body: Value| {
