@@ -11,7 +11,7 @@ use crate::runtime::control::SubmitError;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use sha2::{Digest, Sha256};
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+
 use std::time::Duration;
 
 /// How long an answer waits for the partitions to learn of a change.
@@ -28,8 +28,6 @@ pub(super) struct Changed {
     pub replayed: bool,
     /// What the answer shows beside the resource, as [`Sent::beside`] had it the first time.
     pub beside: Option<String>,
-    /// Its record in the control log, where it is not repeated.
-    pub position: Option<Position>,
 }
 
 /// A request as far as repeating it goes.
@@ -103,12 +101,15 @@ async fn run(app: App, asking: crate::runtime::control::Asking, command: Command
     let record = asking.idempotency.clone();
     match app.node.data.control.submit(asking, command).await {
         Ok((stamp, applied)) => {
-            let state = app.node.data.control.state();
-            let original = record.as_ref().and_then(|record| state.original(record, clock::now()));
-            let replayed = applied.replayed_from.map(|_| original.and_then(|original| original.beside.clone()));
-            drop(state);
+            let replayed = applied.replayed_from.map(|_| {
+                let state = app.node.data.control.state();
+                let original = record.as_ref().and_then(|record| state.original(record, clock::now()));
+                original.and_then(|original| original.beside.clone())
+            });
+            if !applied.changes.is_empty() {
+                spread(&app, stamp.position).await;
+            }
             outcome(applied.outcome, replayed)
-                .map(|changed| Changed { position: Some(stamp.position).filter(|_| !changed.replayed), ..changed })
         }
         Err(SubmitError::Append(error)) => {
             tracing::warn!(error = %error, "a command could not be appended");
@@ -124,13 +125,7 @@ async fn run(app: App, asking: crate::runtime::control::Asking, command: Command
 /// `replayed` is what a repeated answer shows beside the resource.
 fn outcome(outcome: Outcome, replayed: Option<Option<String>>) -> Result<Changed, Problem> {
     let is_replayed = replayed.is_some();
-    let changed = |resource, created| Changed {
-        resource,
-        created,
-        replayed: is_replayed,
-        beside: replayed.flatten(),
-        position: None,
-    };
+    let changed = |resource, created| Changed { resource, created, replayed: is_replayed, beside: replayed.flatten() };
     match outcome {
         Outcome::Created(resource) => Ok(changed(resource, true)),
         Outcome::Done(resource) => Ok(changed(resource, false)),
@@ -142,15 +137,12 @@ fn outcome(outcome: Outcome, replayed: Option<Option<String>>) -> Result<Changed
     }
 }
 
-/// Waits until every partition knows of a change, so that what is sent behind its answer is counted by it.
+/// Waits until every partition of this node knows of a change, so that what is sent behind its answer is counted and
+/// judged by it.
 ///
 /// A partition that is far behind is not waited for: it learns of the change in its turn.
-pub(super) async fn spread(app: &App, changed: &Changed) {
-    let Some(position) = changed.position else { return };
-    let known = || {
-        let mut folds = app.node.processors.iter();
-        folds.all(|fold| fold.gauges.control_through.load(Ordering::Relaxed) >= position.0)
-    };
+async fn spread(app: &App, position: Position) {
+    let known = || app.node.partitions.know_control(position);
     let waiting = async {
         while !known() {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -2,7 +2,7 @@
 
 use super::answer;
 use super::app::{App, Caller};
-use super::change::{Sent, spread, submit};
+use super::change::{Sent, submit};
 use super::docs::Problems;
 use super::input::{Query, defaulted, json, nullable};
 use super::page::{Order, PARAMETERS, Page, Paging};
@@ -142,7 +142,6 @@ pub(super) async fn put(
     let command = Command::PutMetric { metric: name(&metric)?, definition };
     let sent = Sent::new(&method, &uri, &headers, &body);
     let changed = submit(&app, &caller, sent, command).await?;
-    spread(&app, &changed).await;
     answered(&caller, &changed)
 }
 
@@ -170,7 +169,6 @@ pub(super) async fn update(
     let command = Command::UpdateMetric { metric: name(&metric)?, patch };
     let sent = Sent::new(&method, &uri, &headers, &body);
     let changed = submit(&app, &caller, sent, command).await?;
-    spread(&app, &changed).await;
     answered(&caller, &changed)
 }
 
@@ -189,8 +187,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
     let sent = Sent::new(&method, &uri, &headers, &[]);
-    let changed = submit(&app, &caller, sent, Command::DeleteMetric { metric: name(&metric)? }).await?;
-    spread(&app, &changed).await;
+    submit(&app, &caller, sent, Command::DeleteMetric { metric: name(&metric)? }).await?;
     Ok(answer::gone())
 }
 

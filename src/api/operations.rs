@@ -23,7 +23,8 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
     let draining = app.draining.load(Ordering::Relaxed);
     let failed = app.node.has_failed();
     let mut folds = Map::new();
-    for processor in app.node.processors.iter() {
+    let held = app.node.partitions.held();
+    for processor in held.iter().map(|held| &held.processor) {
         let end = app.node.data.journal.end(Log::Partition(processor.partition)).0;
         let position = processor.gauges.position.load(Ordering::Relaxed);
         let owed = processor.gauges.owed.load(Ordering::Relaxed);
@@ -33,7 +34,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
             json!({"position": position, "lag_records": lag, "owed": owed}),
         );
     }
-    let store = if app.node.writers.iter().any(|writer| writer.is_degraded()) { "degraded" } else { "ok" };
+    let store = if held.iter().any(|held| held.writer.is_degraded()) { "degraded" } else { "ok" };
     let status = match (draining, failed) {
         (true, _) => "draining",
         (false, true) => "failed",
@@ -47,7 +48,8 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
 /// Sets the gauges that are read rather than counted.
 pub(super) fn refresh_gauges(app: &App) {
     use crate::telemetry::gauge;
-    for processor in app.node.processors.iter() {
+    let held = app.node.partitions.held();
+    for processor in held.iter().map(|held| &held.processor) {
         let label = || vec![("partition", processor.partition.0.to_string())];
         let end = app.node.data.journal.end(Log::Partition(processor.partition)).0;
         let position = processor.gauges.position.load(Ordering::Relaxed);
@@ -57,7 +59,7 @@ pub(super) fn refresh_gauges(app: &App) {
         gauge("highwater_notifications_owed", label(), processor.gauges.owed.load(Ordering::Relaxed) as f64);
         gauge("highwater_dedup_ids", label(), processor.gauges.remembered.load(Ordering::Relaxed) as f64);
     }
-    let degraded = app.node.writers.iter().filter(|writer| writer.is_degraded()).count();
+    let degraded = held.iter().filter(|held| held.writer.is_degraded()).count();
     gauge("highwater_store_degraded_partitions", vec![], degraded as f64);
     let tally = &app.node.tally;
     let result = |name: &str| vec![("result", name.to_owned())];

@@ -7,6 +7,7 @@ use crate::journal::{OpenError, ReadError};
 use crate::runtime::control::FoldError as ControlFoldError;
 use crate::runtime::node::StartError;
 use crate::runtime::offline::OfflineError;
+use crate::runtime::partitions::TakeError;
 use crate::runtime::processor::FoldError;
 use std::process::ExitCode;
 
@@ -55,6 +56,7 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
     match cause.downcast_ref() {
         Some(StartError::Folder(inner)) => return code_of_cause(inner),
         Some(StartError::Control(inner)) => return code_of_cause(inner),
+        Some(StartError::Take(inner)) => return code_of_cause(inner),
         Some(_) | None => {}
     }
     match cause.downcast_ref() {
@@ -67,6 +69,6 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         || matches!(cause.downcast_ref(), Some(OpenError::Read(_)))
         || matches!(cause.downcast_ref(), Some(FoldError::Fact { .. }))
         || matches!(cause.downcast_ref(), Some(ControlFoldError::Entry { .. }))
-        || matches!(cause.downcast_ref(), Some(StartError::JournalBehind { .. }));
+        || matches!(cause.downcast_ref(), Some(TakeError::JournalBehind { .. }));
     damaged.then_some(Code::Damaged)
 }

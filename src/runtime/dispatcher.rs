@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the processors tell the dispatcher.
 #[derive(Debug)]
@@ -44,6 +44,13 @@ pub enum Dispatch {
         id: NotificationId,
         /// The destination.
         channel: ChannelId,
+    },
+    /// A partition is given back: nothing more is sent for it.
+    Released {
+        /// Which one.
+        partition: PartitionId,
+        /// Told when no attempt for it is under way any more, and every outcome is recorded.
+        ended: oneshot::Sender<()>,
     },
 }
 
@@ -86,6 +93,8 @@ struct Debt {
 #[derive(Debug)]
 struct Finished {
     work: Work,
+    /// Whose debts they were.
+    partitions: Vec<PartitionId>,
     /// When the destination may be tried again.
     penalty_until: Option<Timestamp>,
     /// The outcome is a fact; where not, the pairs are tried again.
@@ -110,6 +119,9 @@ struct Dispatcher {
     debts: BTreeMap<(ChannelId, NotificationId), Debt>,
     finished: mpsc::UnboundedSender<Finished>,
     tally: Arc<Tally>,
+    /// How many attempts are under way, by partition.
+    under_way: BTreeMap<PartitionId, usize>,
+    releasing: Vec<(PartitionId, oneshot::Sender<()>)>,
 }
 
 /// Runs the loop until `stop` says so, then waits for the attempts under way.
@@ -120,8 +132,15 @@ pub async fn run(
     tally: Arc<Tally>,
 ) {
     let (finished, mut finishing) = mpsc::unbounded_channel();
-    let mut dispatcher =
-        Dispatcher { means, queue: Queue::default(), debts: BTreeMap::new(), finished, tally: Arc::clone(&tally) };
+    let mut dispatcher = Dispatcher {
+        means,
+        queue: Queue::default(),
+        debts: BTreeMap::new(),
+        finished,
+        tally: Arc::clone(&tally),
+        under_way: BTreeMap::new(),
+        releasing: Vec::new(),
+    };
     let mut under_way = 0_usize;
     loop {
         let stopping = *stop.borrow();
@@ -176,6 +195,16 @@ impl Dispatcher {
                 self.debts.remove(&(channel, id));
                 self.queue.remove(channel, id);
             }
+            Dispatch::Released { partition, ended } => {
+                let pairs = self.debts.iter().filter(|(_, debt)| debt.partition == partition);
+                let pairs: Vec<(ChannelId, NotificationId)> = pairs.map(|(pair, _)| *pair).collect();
+                for (channel, id) in pairs {
+                    self.debts.remove(&(channel, id));
+                    self.queue.remove(channel, id);
+                }
+                self.releasing.push((partition, ended));
+                self.release();
+            }
         }
     }
 
@@ -187,8 +216,11 @@ impl Dispatcher {
         }
     }
 
-    fn start(&self, work: Work) {
+    fn start(&mut self, work: Work) {
         let debts: Vec<Debt> = work.ids.iter().filter_map(|id| self.debts.get(&(work.channel, *id)).cloned()).collect();
+        for debt in &debts {
+            *self.under_way.entry(debt.partition).or_default() += 1;
+        }
         let (means, finished, tally) = (self.means.clone(), self.finished.clone(), Arc::clone(&self.tally));
         tokio::spawn(async move {
             let done = perform(means, work, debts, &tally).await;
@@ -203,12 +235,33 @@ impl Dispatcher {
         // A recorded outcome comes back from the fold as the next due time; an unrecorded one is tried again soon.
         let retry_at = (!done.recorded).then(|| clock::now().plus(Millis::seconds(1)));
         self.queue.done(done.work.channel, &done.work.ids, retry_at, done.penalty_until);
+        for partition in &done.partitions {
+            if let Some(count) = self.under_way.get_mut(partition) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        self.release();
+    }
+
+    /// Tells those who give partitions back, once nothing is under way for them.
+    fn release(&mut self) {
+        let waiting = std::mem::take(&mut self.releasing);
+        for (partition, ended) in waiting {
+            if self.under_way.get(&partition).is_some_and(|count| *count > 0) {
+                self.releasing.push((partition, ended));
+            } else {
+                self.under_way.remove(&partition);
+                if ended.send(()).is_err() {
+                    tracing::debug!(partition = partition.0, "nobody waits for the partition's end any more");
+                }
+            }
+        }
     }
 }
 
 async fn perform(means: Means, work: Work, debts: Vec<Debt>, tally: &Tally) -> Finished {
     let Some(first) = debts.first() else {
-        return Finished { work, penalty_until: None, recorded: true };
+        return Finished { work, partitions: Vec::new(), penalty_until: None, recorded: true };
     };
     let tenant = first.notification.key.tenant;
     let attempt = match destination(&means, tenant, work.channel) {
@@ -235,7 +288,8 @@ async fn perform(means: Means, work: Work, debts: Vec<Debt>, tally: &Tally) -> F
             false
         }
     };
-    Finished { work, penalty_until, recorded }
+    let partitions = debts.iter().map(|debt| debt.partition).collect();
+    Finished { work, partitions, penalty_until, recorded }
 }
 
 async fn send(means: &Means, destination: &Destination, debts: &[Debt], channel: ChannelId) -> Attempt {

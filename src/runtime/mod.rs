@@ -1,7 +1,7 @@
 //! The only place with tasks, threads, `select!` and a clock: it wires the pure parts to the adapters.
 //!
-//! [`node`] opens the data and starts everything; [`control`] and [`ingest`] are the ways in; [`processor`] folds a
-//! partition's log; [`writer`], [`dispatcher`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
+//! [`node`] opens the data and starts everything; [`control`] and [`ingest`] are the ways in; [`partitions`] are taken and given
+//! back; [`processor`] folds one's log; [`writer`], [`dispatcher`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
 //! folds without serving.
 
 pub mod clock;
@@ -13,6 +13,7 @@ pub mod import;
 pub mod ingest;
 
 pub mod dispatcher;
+pub mod partitions;
 pub mod processor;
 pub mod snapshotter;
 pub mod timekeeper;

@@ -4,10 +4,9 @@ use super::clock;
 use super::control::{Asking, ControlPlane, FoldError as ControlFoldError, SubmitError};
 use super::dispatcher::{self, Dispatch, Means, Tally};
 use super::ingest::Ingest;
-use super::processor::{Fold, Processor, Wiring};
+use super::partitions::{self, Partitions, TakeError};
 use super::snapshotter;
-use super::timekeeper::{self, Watched};
-use super::writer::Writer;
+use super::timekeeper;
 use crate::domain::control::command::{Command, Settings};
 use crate::domain::id::{Log, Mode, PartitionId, Position, Tenant, WorkspaceId};
 use crate::folder::{DataFolder, FolderError};
@@ -18,7 +17,6 @@ use crate::store::{Progress, SqliteStore, Store, StoreError};
 use crate::vault::Vault;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -61,10 +59,8 @@ pub struct Node {
     pub ingest: Ingest,
     /// What sends.
     pub notifier: Notifier,
-    /// The partitions' folds.
-    pub processors: Arc<Vec<Processor>>,
-    /// The store's writers, by partition.
-    pub writers: Vec<Writer>,
+    /// What is folded here.
+    pub partitions: Partitions,
     /// What the dispatcher counted.
     pub tally: Arc<Tally>,
     stop: watch::Sender<bool>,
@@ -107,21 +103,9 @@ pub enum StartError {
     /// The master key is not the one that the data was made with.
     #[error("the master key is not the one that this data was made with; put the right master.key back")]
     MasterKey,
-    /// Records that the store or a snapshot holds are missing from the journal.
-    #[error("the journal of partition {} ends at {journal}, but {what} holds {held}: the journal is older than its copies", partition.0)]
-    JournalBehind {
-        /// Whose log.
-        partition: PartitionId,
-        /// Where it ends.
-        journal: Position,
-        /// What is ahead of it.
-        what: &'static str,
-        /// Up to where.
-        held: Position,
-    },
-    /// The operating system gave no thread.
-    #[error("start a thread")]
-    Thread(#[from] std::io::Error),
+    /// A partition cannot be folded.
+    #[error(transparent)]
+    Take(#[from] TakeError),
 }
 
 impl Logs {
@@ -178,50 +162,6 @@ impl Data {
         Ok(())
     }
 
-    /// Restores every partition from its newest usable snapshot, or from the beginning.
-    ///
-    /// # Errors
-    /// Where the journal ends before what the store holds, or the snapshots cannot be listed.
-    pub async fn folds(&self) -> Result<Vec<Fold>, StartError> {
-        let stored = self.store.progress_all().await?;
-        let mut folds = Vec::new();
-        for partition in (0..self.journal.partitions()).map(PartitionId) {
-            let held = stored.get(&partition).map_or(Position::START, |progress| progress.position);
-            let journal = self.journal.end(Log::Partition(partition));
-            if held > journal {
-                return Err(StartError::JournalBehind { partition, journal, what: "the store", held });
-            }
-            folds.push(self.fold(partition, held).await?);
-        }
-        Ok(folds)
-    }
-
-    async fn fold(&self, partition: PartitionId, held: Position) -> Result<Fold, StartError> {
-        let key = self.fingerprint_key();
-        let mut below = held;
-        loop {
-            let loaded = self.snapshots.newest_at_or_below(partition, below).await?;
-            for (name, why) in loaded.skipped {
-                tracing::warn!(
-                    snapshot = name,
-                    why,
-                    "a snapshot cannot be read; an older one or the whole log is folded"
-                );
-            }
-            let Some(snapshot) = loaded.snapshot else {
-                return Ok(Fold::new(partition, self.journal.partitions(), key));
-            };
-            match Fold::restore(partition, key, &snapshot) {
-                Ok(fold) => return Ok(fold),
-                Err(error) => {
-                    let cause = crate::telemetry::chain(&error);
-                    tracing::warn!(position = snapshot.position.0, error = %cause, "a snapshot cannot be restored");
-                    below = Position(snapshot.position.0.saturating_sub(1));
-                }
-            }
-        }
-    }
-
     /// The key of the event fingerprints.
     pub fn fingerprint_key(&self) -> [u8; 16] {
         self.control.state().fingerprint_key().unwrap_or_default()
@@ -246,27 +186,19 @@ impl Node {
         let (stop, stopped) = watch::channel(false);
         let (dispatch, inbox) = mpsc::unbounded_channel::<Dispatch>();
         let tally = Arc::new(Tally::default());
-        let runtime = tokio::runtime::Handle::current();
-        let mut writers = Vec::new();
-        let mut processors = Vec::new();
-        for fold in data.folds().await? {
-            let writer = Writer::start(fold.partition.id(), data.journal.partitions(), data.store.clone())?;
-            writers.push(writer.clone());
-            let wiring = Wiring {
-                journal: data.journal.clone(),
-                writer,
-                dispatch: (duty == Duty::Serve).then(|| dispatch.clone()),
-                counted: crate::telemetry::count_fold,
-            };
-            processors.push(Processor::start(fold, wiring, runtime.clone())?);
+        let partitions = Partitions::new(partitions::Means {
+            journal: data.journal.clone(),
+            store: data.store.clone(),
+            snapshots: data.snapshots.clone(),
+            fingerprint_key: data.fingerprint_key(),
+            dispatch: (duty == Duty::Serve).then_some(dispatch),
+        });
+        for partition in (0..data.journal.partitions()).map(PartitionId) {
+            partitions.take(partition).await?;
         }
-        let processors = Arc::new(processors);
-        let watched = processors
-            .iter()
-            .map(|processor| Watched { partition: processor.partition, gauges: Arc::clone(&processor.gauges) })
-            .collect();
-        let mut tasks =
-            vec![tokio::spawn(timekeeper::run(data.journal.clone(), data.control.clone(), watched, stopped.clone()))];
+        let (journal, control) = (data.journal.clone(), data.control.clone());
+        let keeping = timekeeper::run(journal, control, partitions.clone(), stopped.clone());
+        let mut tasks = vec![tokio::spawn(keeping)];
         if duty == Duty::Serve {
             let means = Means {
                 journal: data.journal.clone(),
@@ -276,20 +208,21 @@ impl Node {
                 vault: Arc::clone(&data.vault),
             };
             tasks.push(tokio::spawn(dispatcher::run(means, inbox, stopped.clone(), Arc::clone(&tally))));
-            let snapshots = data.snapshots.clone();
-            let (processors, store) = (Arc::clone(&processors), data.store.clone());
-            tasks.push(tokio::spawn(snapshotter::run(processors, snapshots, store, stopped)));
+            let (snapshots, store) = (data.snapshots.clone(), data.store.clone());
+            tasks.push(tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped)));
         }
         let ingest = Ingest::new(data.journal.clone(), data.control.clone());
-        Ok(Self { data, ingest, notifier, processors, writers, tally, stop, tasks })
+        Ok(Self { data, ingest, notifier, partitions, tally, stop, tasks })
     }
 
     /// Waits until everything that the journal holds now is folded and stored, for at most `patience`.
     pub async fn settle(&self, patience: Duration) -> bool {
         let ends: Vec<_> = self
-            .processors
+            .partitions
+            .held()
             .iter()
-            .map(|processor| (processor.partition, self.data.journal.end(Log::Partition(processor.partition))))
+            .map(|held| held.processor.partition)
+            .map(|partition| (partition, self.data.journal.end(Log::Partition(partition))))
             .collect();
         let all = async {
             for (partition, end) in ends {
@@ -301,7 +234,7 @@ impl Node {
 
     /// Tells whether a fold has stopped for good.
     pub fn has_failed(&self) -> bool {
-        self.processors.iter().any(|processor| processor.gauges.failed.load(Ordering::Acquire))
+        self.partitions.has_failed()
     }
 
     /// Stops in order: nothing new, attempts under way end, folds stop, the store is written, a last snapshot is taken.
@@ -312,25 +245,7 @@ impl Node {
                 tracing::error!(error = %error, "a task ended badly");
             }
         }
-        let patience = Duration::from_secs(10);
-        if self.settle(patience).await {
-            for processor in self.processors.iter() {
-                snapshotter::take(processor, &self.data.snapshots, &self.data.store).await;
-            }
-        }
-        let (processors, writers) = (self.processors, self.writers);
-        let stopped = tokio::task::spawn_blocking(move || {
-            if let Ok(mut processors) = Arc::try_unwrap(processors) {
-                processors.iter_mut().for_each(Processor::stop);
-            }
-            for writer in &writers {
-                writer.drain(patience);
-                writer.stop();
-            }
-        });
-        if let Err(error) = stopped.await {
-            tracing::error!(error = %error, "the folds could not be stopped in order");
-        }
+        self.partitions.end_all().await;
     }
 
     /// How far a partition's rows reach.

@@ -12,8 +12,8 @@ use crate::domain::partition::{Partition, RestoreError, SNAPSHOT_FORMAT, Seen};
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, ReadError, Record};
 use crate::snapshot::Snapshot;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 /// A partition's fold with its dedup index: the one step that live, replay and verify share.
@@ -192,7 +192,7 @@ pub struct Processor {
     /// How far it is.
     pub gauges: Arc<Gauges>,
     asks: mpsc::UnboundedSender<Ask>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 /// What a processor works with.
@@ -225,7 +225,7 @@ impl Processor {
                 tracing::error!(partition = partition.0, error = %cause, "the fold stopped: repair the journal, then restart");
             }
         })?;
-        Ok(Self { partition, gauges, asks, thread: Some(thread) })
+        Ok(Self { partition, gauges, asks, thread: Mutex::new(Some(thread)) })
     }
 
     /// Asks for the state at the next record boundary; `None` when the processor has stopped.
@@ -236,12 +236,13 @@ impl Processor {
     }
 
     /// Stops the loop and waits for it; blocks.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
         // A processor that has stopped by itself needs no telling.
         if self.asks.send(Ask::Stop).is_err() {
             tracing::debug!(partition = self.partition.0, "the processor had stopped already");
         }
-        if let Some(thread) = self.thread.take()
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
             && thread.join().is_err()
         {
             tracing::error!(partition = self.partition.0, "the processor panicked");
@@ -258,7 +259,7 @@ fn run(
 ) -> Result<(), FoldError> {
     let log = Log::Partition(fold.partition.id());
     // Nothing is sent before everything that the log held at the start is folded: it may settle what is owed.
-    let start_end = wiring.journal.end(log);
+    let mut start_end = wiring.journal.end_now(log);
     let mut announced = false;
     loop {
         while let Ok(ask) = asks.try_recv() {
@@ -266,9 +267,16 @@ fn run(
                 return Ok(());
             }
         }
-        if !announced && fold.partition.position() >= start_end {
-            announced = true;
-            announce_all(&fold, wiring);
+        match &start_end {
+            Ok(end) if !announced && fold.partition.position() >= *end => {
+                announced = true;
+                announce_all(&fold, wiring);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(log = %log, error = %error, "nothing is sent before the end of the log is known");
+                start_end = wiring.journal.end_now(log);
+            }
         }
         let position = fold.partition.position();
         if wiring.journal.end(log) <= position {
@@ -284,6 +292,9 @@ fn run(
             continue;
         }
         let records = wiring.journal.read(log, position, READ_RECORDS_MAX, READ_BYTES_MAX)?;
+        if records.is_empty() {
+            continue;
+        }
         let mut effects = Effects::default();
         let taken = fold.take(&records, &mut effects);
         (wiring.counted)(&effects.counts);

@@ -1,25 +1,26 @@
 //! Takes snapshots: asked of the processors, published only when the store holds their position.
 
+use super::partitions::Partitions;
 use super::processor::Processor;
 use crate::domain::id::Position;
 use crate::domain::limits::{SNAPSHOT_EVERY, SNAPSHOTS_KEPT};
 use crate::snapshot::Snapshots;
 use crate::store::Store;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// Publishes snapshots of the partitions that moved, at intervals, until `stop` says so.
-pub async fn run(processors: Arc<Vec<Processor>>, snapshots: Snapshots, store: Store, mut stop: watch::Receiver<bool>) {
+pub async fn run(partitions: Partitions, snapshots: Snapshots, store: Store, mut stop: watch::Receiver<bool>) {
     let mut published = BTreeMap::new();
     while !*stop.borrow() {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(u64::try_from(SNAPSHOT_EVERY.0).unwrap_or(60_000))) => {}
             _ = stop.changed() => return,
         }
-        for processor in processors.iter() {
+        for held in partitions.held() {
+            let processor = &held.processor;
             let position = Position(processor.gauges.position.load(Ordering::Acquire));
             if published.get(&processor.partition) == Some(&position) {
                 continue;

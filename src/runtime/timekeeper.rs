@@ -2,6 +2,7 @@
 
 use super::clock;
 use super::control::ControlPlane;
+use super::partitions::Partitions;
 use super::processor::Gauges;
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::domain::limits::{TICK_EVERY, TICK_SPACING};
@@ -15,19 +16,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// A partition as the timekeeper sees it.
-#[derive(Clone, Debug)]
-pub struct Watched {
-    /// Which one.
-    pub partition: PartitionId,
-    /// How far its fold is.
-    pub gauges: Arc<Gauges>,
-}
-
 /// Copies control changes to the partitions as soon as they are folded, and ticks, until `stop` says so.
-pub async fn run(journal: Journal, control: ControlPlane, watched: Vec<Watched>, mut stop: watch::Receiver<bool>) {
+pub async fn run(journal: Journal, control: ControlPlane, partitions: Partitions, mut stop: watch::Receiver<bool>) {
     let mut changed = control.watch();
-    let mut keeper = Timekeeper { journal, control, watched, sent: BTreeMap::new(), ticked: BTreeMap::new() };
+    let mut keeper = Timekeeper { journal, control, partitions, sent: BTreeMap::new(), ticked: BTreeMap::new() };
     while !*stop.borrow() {
         keeper.copy_control().await;
         keeper.tick().await;
@@ -42,17 +34,36 @@ pub async fn run(journal: Journal, control: ControlPlane, watched: Vec<Watched>,
 struct Timekeeper {
     journal: Journal,
     control: ControlPlane,
-    watched: Vec<Watched>,
+    partitions: Partitions,
     /// Up to where control changes were appended, by partition; asked of the fold again after any error.
     sent: BTreeMap<PartitionId, Position>,
     ticked: BTreeMap<PartitionId, Timestamp>,
 }
 
+/// A partition as the timekeeper sees it.
+struct Watched {
+    partition: PartitionId,
+    gauges: Arc<Gauges>,
+}
+
 impl Timekeeper {
+    /// The partitions of this node; of those that were given back nothing is remembered.
+    fn watched(&mut self) -> Vec<Watched> {
+        let held = self.partitions.held();
+        let watched: Vec<Watched> = held
+            .iter()
+            .map(|held| Watched { partition: held.processor.partition, gauges: Arc::clone(&held.processor.gauges) })
+            .collect();
+        let is_held = |partition: &PartitionId| watched.iter().any(|watched| watched.partition == *partition);
+        self.sent.retain(|partition, _| is_held(partition));
+        self.ticked.retain(|partition, _| is_held(partition));
+        watched
+    }
+
     async fn copy_control(&mut self) {
         let through = self.control.position();
         let mut everywhere = through;
-        for watched in &self.watched {
+        for watched in self.watched() {
             let folded = Position(watched.gauges.control_through.load(Ordering::Relaxed));
             everywhere = everywhere.min(folded);
             let after = self.sent.get(&watched.partition).copied().unwrap_or(folded).max(folded);
@@ -83,7 +94,7 @@ impl Timekeeper {
     async fn tick(&mut self) {
         let now = clock::now();
         let mut due = Vec::new();
-        for watched in &self.watched {
+        for watched in self.watched() {
             let gauges = &watched.gauges;
             let log = Log::Partition(watched.partition);
             let caught_up = self.journal.end(log).0 <= gauges.position.load(Ordering::Acquire);

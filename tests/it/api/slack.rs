@@ -115,8 +115,8 @@ async fn what_overflows_comes_in_one_message() {
 /// Waits until nothing is owed to anybody.
 async fn settled(server: &Server) {
     eventually("the settling of all debts", async || {
-        let folds = server.node().processors.iter();
-        (folds.map(|fold| fold.gauges.owed.load(Ordering::Relaxed)).sum::<u64>() == 0).then_some(())
+        let held = server.node().partitions.held();
+        (held.iter().map(|held| held.processor.gauges.owed.load(Ordering::Relaxed)).sum::<u64>() == 0).then_some(())
     })
     .await;
 }

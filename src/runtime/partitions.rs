@@ -1,0 +1,215 @@
+//! The partitions that this node owns: taken, folded, and given back in order.
+
+use super::dispatcher::Dispatch;
+use super::processor::{Fold, Processor, Wiring};
+use super::snapshotter;
+use super::writer::Writer;
+use crate::domain::id::{Log, PartitionId, Position};
+use crate::journal::{Journal, ReadError};
+use crate::snapshot::{SnapshotError, Snapshots};
+use crate::store::{Store, StoreError};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a partition that is given back may take to store what it folded.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a question waits before it is asked again, where a service does not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What folding takes.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// Where facts come from.
+    pub journal: Journal,
+    /// Where rows go.
+    pub store: Store,
+    /// Where states are kept.
+    pub snapshots: Snapshots,
+    /// The key of the event fingerprints.
+    pub fingerprint_key: [u8; 16],
+    /// Where notifications go; nowhere for an import.
+    pub dispatch: Option<mpsc::UnboundedSender<Dispatch>>,
+}
+
+/// A partition that is folded here.
+#[derive(Debug)]
+pub struct Held {
+    /// What folds it.
+    pub processor: Processor,
+    /// What stores its rows.
+    pub writer: Writer,
+}
+
+/// A handle on the partitions of this node; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Partitions {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    means: Means,
+    held: RwLock<BTreeMap<PartitionId, Arc<Held>>>,
+}
+
+/// Why a partition cannot be folded.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// The journal does not say where it ends.
+    #[error("find the end of the journal")]
+    Journal(#[from] ReadError),
+    /// The store does not say how far it is.
+    #[error("ask the store")]
+    Store(#[from] StoreError),
+    /// The snapshots cannot be listed.
+    #[error("use the snapshots")]
+    Snapshots(#[from] SnapshotError),
+    /// Records that the store or a snapshot holds are missing from the journal.
+    #[error("the journal of partition {} ends at {journal}, but {what} holds {held}: the journal is older than its copies", partition.0)]
+    JournalBehind {
+        /// Whose log.
+        partition: PartitionId,
+        /// Where it ends.
+        journal: Position,
+        /// What is ahead of it.
+        what: &'static str,
+        /// Up to where.
+        held: Position,
+    },
+    /// The operating system gave no thread.
+    #[error("start a thread")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Partitions {
+    /// Makes a node's hold on nothing yet.
+    pub fn new(means: Means) -> Self {
+        Self { inner: Arc::new(Inner { means, held: RwLock::default() }) }
+    }
+
+    /// The partitions that are folded here, in order.
+    pub fn held(&self) -> Vec<Arc<Held>> {
+        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Restores a partition from its newest usable snapshot, or from the beginning, and folds on.
+    ///
+    /// # Errors
+    /// Where the journal ends before what the store holds, or something that is needed does not answer.
+    pub async fn take(&self, partition: PartitionId) -> Result<(), TakeError> {
+        let means = &self.inner.means;
+        let fold = restore(means, partition).await?;
+        let writer = Writer::start(partition, means.journal.partitions(), means.store.clone())?;
+        let wiring = Wiring {
+            journal: means.journal.clone(),
+            writer: writer.clone(),
+            dispatch: means.dispatch.clone(),
+            counted: crate::telemetry::count_fold,
+        };
+        let processor = Processor::start(fold, wiring, tokio::runtime::Handle::current())?;
+        let held = Arc::new(Held { processor, writer });
+        self.inner.held.write().unwrap_or_else(PoisonError::into_inner).insert(partition, held);
+        Ok(())
+    }
+
+    /// As [`Self::take`], until it succeeds: a service that is away comes back.
+    pub async fn take_at_last(&self, partition: PartitionId) {
+        while let Err(error) = self.take(partition).await {
+            let cause = crate::telemetry::chain(&error);
+            tracing::warn!(partition = partition.0, error = %cause, "a partition cannot be taken yet");
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        tracing::info!(partition = partition.0, "took a partition");
+    }
+
+    /// Gives a partition back: nothing more is sent for it, what was sent is recorded, what was folded is stored, and a
+    /// snapshot makes it quick to take for whoever is next.
+    pub async fn release(&self, partition: PartitionId) {
+        let known = self.inner.held.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+        let Some(held) = known else { return };
+        if let Some(dispatch) = &self.inner.means.dispatch {
+            let (ended, waiting) = oneshot::channel();
+            // A dispatcher that is gone has nothing under way.
+            if dispatch.send(Dispatch::Released { partition, ended }).is_ok() {
+                drop(waiting.await);
+            }
+        }
+        self.end(&held, true).await;
+        self.inner.means.journal.unfollow(Log::Partition(partition));
+        tracing::info!(partition = partition.0, "gave a partition back");
+    }
+
+    /// Ends every fold, in order: the store is written, last snapshots are taken.
+    pub async fn end_all(&self) {
+        let all = std::mem::take(&mut *self.inner.held.write().unwrap_or_else(PoisonError::into_inner));
+        for held in all.values() {
+            self.end(held, true).await;
+        }
+    }
+
+    async fn end(&self, held: &Arc<Held>, keeps: bool) {
+        let means = &self.inner.means;
+        if keeps {
+            let taken = snapshotter::take(&held.processor, &means.snapshots, &means.store);
+            if tokio::time::timeout(RELEASE_PATIENCE, taken).await.is_err() {
+                tracing::warn!(
+                    partition = held.processor.partition.0,
+                    "the store is too far behind for a last snapshot"
+                );
+            }
+        }
+        let held = Arc::clone(held);
+        let stopped = tokio::task::spawn_blocking(move || {
+            held.processor.stop();
+            held.writer.drain(RELEASE_PATIENCE);
+            held.writer.stop();
+        });
+        if let Err(error) = stopped.await {
+            tracing::error!(error = %error, "a fold could not be stopped in order");
+        }
+    }
+
+    /// Tells whether a fold has stopped for good.
+    pub fn has_failed(&self) -> bool {
+        self.held().iter().any(|held| held.processor.gauges.failed.load(Ordering::Acquire))
+    }
+
+    /// Tells whether every partition that is folded here knows the control plane up to a position.
+    pub fn know_control(&self, through: Position) -> bool {
+        let knows = |held: &Arc<Held>| held.processor.gauges.control_through.load(Ordering::Relaxed) >= through.0;
+        self.held().iter().all(knows)
+    }
+}
+
+async fn restore(means: &Means, partition: PartitionId) -> Result<Fold, TakeError> {
+    let held = means.store.progress(partition).await?.map_or(Position::START, |progress| progress.position);
+    let journal = {
+        let journal = means.journal.clone();
+        let asked = tokio::task::spawn_blocking(move || journal.end_now(Log::Partition(partition))).await;
+        asked.unwrap_or_else(|error| Err(ReadError::Storage { detail: error.to_string() }))?
+    };
+    if held > journal {
+        return Err(TakeError::JournalBehind { partition, journal, what: "the store", held });
+    }
+    let mut below = held;
+    loop {
+        let loaded = means.snapshots.newest_at_or_below(partition, below).await?;
+        for (name, why) in loaded.skipped {
+            tracing::warn!(snapshot = name, why, "a snapshot cannot be read; an older one or the whole log is folded");
+        }
+        let Some(snapshot) = loaded.snapshot else {
+            return Ok(Fold::new(partition, means.journal.partitions(), means.fingerprint_key));
+        };
+        match Fold::restore(partition, means.fingerprint_key, &snapshot) {
+            Ok(fold) => return Ok(fold),
+            Err(error) => {
+                let cause = crate::telemetry::chain(&error);
+                tracing::warn!(position = snapshot.position.0, error = %cause, "a snapshot cannot be restored");
+                below = Position(snapshot.position.0.saturating_sub(1));
+            }
+        }
+    }
+}
