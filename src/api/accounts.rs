@@ -105,7 +105,7 @@ pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<(Accoun
             let shown = seen(caller, &account, row.first_seen_at);
             Ok((account, shown))
         }
-        None => Err(Problem::not_found("account")),
+        None => Err(caller.missing(app, "account", |state, tenant| state.account(tenant, &account).is_some())),
     }
 }
 

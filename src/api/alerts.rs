@@ -30,8 +30,8 @@ use utoipa::ToSchema;
 /// 404 where there is none.
 pub(super) fn find(app: &App, caller: &Caller, id: &str) -> Result<Alert, Problem> {
     let id: AlertId = id.parse().map_err(|_| Problem::not_found("alert"))?;
-    let state = app.node.data.control.state();
-    state.alert(caller.principal.tenant, id).cloned().ok_or_else(|| Problem::not_found("alert"))
+    let found = app.node.data.control.state().alert(caller.principal.tenant, id).cloned();
+    found.ok_or_else(|| caller.missing(app, "alert", |state, tenant| state.alert(tenant, id).is_some()))
 }
 
 async fn standing(app: &App, caller: &Caller, id: AlertId) -> Result<Standing, Problem> {

@@ -2,8 +2,9 @@
 
 use super::problem::{Advice, Problem};
 use crate::credential::{AuthError, Principal, authenticate};
+use crate::domain::control::fold::Control;
 use crate::domain::control::resource::Scope;
-use crate::domain::id::{AccountId, Mode, PartitionId};
+use crate::domain::id::{AccountId, Mode, PartitionId, Tenant};
 use crate::domain::routing::partition_of;
 use crate::runtime::clock;
 use crate::runtime::control::Asking;
@@ -78,6 +79,18 @@ impl Caller {
             advice: Some(Advice::Challenge(challenge)),
             ..Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail)
         })
+    }
+
+    /// 404, with a hint where the other mode of the caller's workspace has it.
+    pub(super) fn missing(&self, app: &App, what: &str, has: impl Fn(&Control, Tenant) -> bool) -> Problem {
+        let tenant = self.principal.tenant;
+        let (mode, hint) = match tenant.mode {
+            Mode::Live => (Mode::Sandbox, "it exists in the sandbox; this is a live key"),
+            Mode::Sandbox => (Mode::Live, "it exists in live; this is a sandbox key"),
+        };
+        let problem = Problem::not_found(what);
+        let elsewhere = has(&app.node.data.control.state(), Tenant { mode, ..tenant });
+        if elsewhere { problem.with("hint", hint) } else { problem }
     }
 
     /// How the caller asks for a command, without an idempotency record.

@@ -209,12 +209,46 @@ fn idempotency(caller: &Caller, sent: Sent<'_>) -> Result<Option<Idempotency>, P
     // A value's text is canonical: its members are sorted.
     let body = serde_json::from_slice::<serde_json::Value>(sent.body).map(|value| value.to_string().into_bytes());
     let body = body.unwrap_or_else(|_| sent.body.to_vec());
+    // It keeps numbers as floating point, which is not all that was written, and quantities are read exactly.
+    let numbers = numbers(sent.body).join(&b' ');
     let content = super::input::essence(sent.headers).unwrap_or_default();
     Ok(Some(Idempotency {
         record: digest(scope.iter().map(String::as_bytes)),
-        fingerprint: digest([content.as_bytes(), format!("{query:?}").as_bytes(), &body].into_iter()),
+        fingerprint: digest([content.as_bytes(), format!("{query:?}").as_bytes(), &body, &numbers].into_iter()),
         beside: sent.beside.map(str::to_owned),
     }))
+}
+
+/// The numbers of a JSON text as they are written, sorted.
+fn numbers(json: &[u8]) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    let mut rest = json;
+    while let Some((first, behind)) = rest.split_first() {
+        let length = match first {
+            b'"' => text_length(behind) + 1,
+            b'-' | b'0'..=b'9' => {
+                let is_part = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
+                let length = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+                found.push(rest.get(..length).unwrap_or_default());
+                length
+            }
+            _ => 1,
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    found.sort_unstable();
+    found
+}
+
+/// How many bytes a JSON text has behind its opening quote, its closing one included.
+fn text_length(behind: &[u8]) -> usize {
+    let mut is_escaped = false;
+    let end = behind.iter().position(|byte| {
+        let ends = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        ends
+    });
+    end.map_or(behind.len(), |end| end + 1)
 }
 
 fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
@@ -255,5 +289,20 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.app.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_where_they_are_none_of_a_text() {
+        let found = |json: &str| {
+            numbers(json.as_bytes()).iter().map(|n| String::from_utf8_lossy(n).into_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(r#"{"a1":[2,-0.50],"b":"3 \"4 \\","c":1e+9}"#), ["-0.50", "1e+9", "2"]);
+        assert_eq!(found(r#"{"torn":"5"#), [""; 0]);
+        assert_eq!(found("7"), ["7"]);
     }
 }

@@ -312,8 +312,8 @@ pub(super) async fn delete(
 
 fn find(app: &App, caller: &Caller, id: &str) -> Result<Channel, Problem> {
     let id: ChannelId = id.parse().map_err(|_| Problem::not_found("channel"))?;
-    let state = app.node.data.control.state();
-    state.channel(caller.principal.tenant, id).cloned().ok_or_else(|| Problem::not_found("channel"))
+    let found = app.node.data.control.state().channel(caller.principal.tenant, id).cloned();
+    found.ok_or_else(|| caller.missing(app, "channel", |state, tenant| state.channel(tenant, id).is_some()))
 }
 
 fn open(app: &App, channel: &Channel) -> Result<Target, Problem> {

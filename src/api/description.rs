@@ -1,5 +1,6 @@
 //! What the description of the API says of every operation alike: credentials, and the headers of each method.
 
+use crate::domain::limits::PAGE_SIZE_MAX;
 use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ObjectBuilder, OpenApi, Required, ResponseBuilder, Type};
@@ -26,6 +27,15 @@ pub(super) fn complete(document: &mut OpenApi) {
             let Some(operation) = operation else { continue };
             if changes_resources {
                 headers(&method, operation);
+            }
+            for parameter in operation.parameters.iter_mut().flatten() {
+                let most = match parameter.name.as_str() {
+                    "page" => None,
+                    "page_size" => Some(PAGE_SIZE_MAX),
+                    _ => continue,
+                };
+                let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(most);
+                parameter.schema = Some(number.build().into());
             }
             operation.operation_id = Some(id(name, path));
         }

@@ -9,8 +9,8 @@ use axum::extract::Request;
 use axum::http::header::EXPECT;
 use axum::middleware::Next;
 use axum::response::Response;
-use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -64,7 +64,7 @@ async fn drain(mut body: Shared) {
     let mut bytes = 0;
     while bytes < BYTES_MAX
         && !body.is_end_stream()
-        && let Some(Ok(frame)) = body.frame().await
+        && let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
     {
         bytes += frame.data_ref().map_or(0, Bytes::len);
     }

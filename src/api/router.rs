@@ -245,6 +245,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_worth_another_try_says_when() {
+        async fn away() -> Problem {
+            Problem::unavailable("not_ready", "the read models are away")
+        }
+        let router = dressed(Router::new().route("/v1/x", axum::routing::get(away)), ListenerLimits::default());
+        let answer = router.clone().oneshot(get("/v1/x")).await.unwrap();
+        assert_eq!(answer.headers()["retry-after"], "1");
+        let (status, body) = ask(router, get("/v1/x")).await;
+        assert_eq!((status.as_u16(), &body["code"], &body["retryable"]), (503, &"not_ready".into(), &true.into()));
+    }
+
+    #[tokio::test]
     async fn a_handler_that_does_not_end_is_a_problem() {
         let limits = ListenerLimits { request: Duration::from_millis(10), ..ListenerLimits::default() };
         let router = dressed(Router::new().route("/v1/x", axum::routing::get(std::future::pending::<()>)), limits);

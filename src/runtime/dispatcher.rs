@@ -16,6 +16,7 @@ use crate::vault::{Vault, VaultError};
 use bytes::Bytes;
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -346,8 +347,8 @@ fn outcome(debt: &Debt, channel: ChannelId, attempt: &Attempt, now: Timestamp) -
     }
 }
 
-/// What a sealed channel target holds.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+/// What a sealed channel target holds. Its `Debug` form hides what is secret.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
     /// A signed webhook.
@@ -371,6 +372,16 @@ pub enum Target {
         /// Another base than Slack's own.
         api: Option<String>,
     },
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Webhook { .. } => "Webhook(…)",
+            Self::SlackWebhook { .. } => "SlackWebhook(…)",
+            Self::SlackBot { .. } => "SlackBot(…)",
+        })
+    }
 }
 
 impl Target {

@@ -44,6 +44,15 @@ async fn a_repetition_has_the_same_bytes() {
     server.restart().await;
     is_replay_of(&account(&server, "k1", &body).send().await, &first);
     server.get("/v1/accounts/acme").await.problem(404, "resource_not_found");
+    // Numbers are told apart to the last digit.
+    let quota = |limit: &str| {
+        let body = format!(r#"{{"limit":{limit},"period":"day"}}"#);
+        let ask = server.ask(Method::PUT, "/v1/accounts/*/quotas/m").header("idempotency-key", "q");
+        ask.kind("application/json").body(body).send()
+    };
+    quota("900000000000000.000000001").await.ok(201);
+    assert_eq!(quota("900000000000000.000000001").await.header("idempotent-replayed"), "true");
+    quota("900000000000000.000000002").await.problem(422, "idempotency_key_reused");
     // Another path or method with the key is another request.
     with(server.ask(Method::PUT, "/v1/metrics/m"), "k1", &json!({})).send().await.ok(201);
     with(server.ask(Method::PATCH, "/v1/metrics/m"), "k1", &json!({"unit": "x"})).send().await.ok(200);

@@ -36,6 +36,16 @@ async fn a_receipt_reads_what_was_just_written() {
             json!({"receipt": receipt, "applied": true})
         );
     }
+    // Many at once take a while to be counted, and are all there.
+    let lines = "{\"account_id\":\"acme\",\"metric\":\"many\"}\n".repeat(10_000);
+    for n in 1..=3 {
+        let ask = server.ask(reqwest::Method::POST, "/v1/events").kind("application/x-ndjson").body(lines.clone());
+        let receipt = ask.send().await.ok(202)["receipt"].as_str().unwrap().to_owned();
+        let path = format!("/v1/accounts/acme/usage?window=1d&metric=many&after={receipt}");
+        let usage = server.get(&path).await.ok(200);
+        let count: u64 = usage["items"].as_array().unwrap().iter().map(|item| item["count"].as_u64().unwrap()).sum();
+        assert_eq!(count, n * 10_000);
+    }
     for bad in ["rcp_", "rcp_%21", "7.1"] {
         server.get(&format!("/v1/receipts/{bad}")).await.problem(404, "resource_not_found");
         server.get(&format!("/v1/accounts/acme/usage?after={bad}")).await.problem(400, "invalid_parameter");
