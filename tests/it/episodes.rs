@@ -194,6 +194,44 @@ fn a_resolve_waits_until_its_firing_has_settled() {
 }
 
 #[test]
+fn a_resolve_waits_for_the_reminders_of_its_firing_too() {
+    let start = "alert busy  sum(\"calls\") > 10 | repeat 5m
+         at 01:00  usage acme calls 20      -> firing busy acme, notify 1 firing
+         at 06:00  tick                     -> firing busy acme repeat, notify 2 firing after 1
+         at 10:30  tick                     -> ok busy acme, notify 3 resolved after 1
+         owes                               -> 1 ops, 2 ops, 3 ops waits
+        ";
+    check(&format!(
+        "{start}
+         attempt 1 ops delivered            -> delivered 1 ops
+         owes                               -> 2 ops, 3 ops waits
+         attempt 2 ops failed               -> failed 2 ops, released 3 ops
+         attempt 3 ops delivered            -> delivered 3 ops"
+    ));
+    // The reminder left, so the firing is known there.
+    check(&format!(
+        "{start}
+         attempt 1 ops failed               -> failed 1 ops
+         attempt 2 ops delivered            -> delivered 2 ops, released 3 ops"
+    ));
+    check(&format!(
+        "{start}
+         attempt 2 ops failed               -> failed 2 ops
+         attempt 1 ops failed               -> failed 1 ops, dropped 3 ops
+         owes"
+    ));
+    // Who was told first only when it was told again, is told of the end as well.
+    check(
+        "alert high  used > 10
+         quota acme calls 100 day
+         at 01:00  usage acme calls 20      -> firing high acme, notify 1 firing
+         at 02:00  edit high  used > 10 | to dev
+         at 03:00  quota acme calls 90 day  -> firing high acme redefined, notify 2 firing after 1 to dev
+         at 04:00  usage acme calls -15     -> ok high acme, notify 3 resolved after 1 to ops+dev",
+    );
+}
+
+#[test]
 fn a_sandbox_has_a_clock_of_its_own() {
     check(
         "alert busy  sum(\"calls\") > 10
