@@ -40,6 +40,16 @@ fn a_silence_holds_messages_and_not_states() {
          at 02:00  tick                   -> firing high acme silence_ended, notify 1 firing
          at 03:00  tick                   -> firing high acme repeat, notify 2 firing after 1",
     );
+    // One that was taken back does not end again.
+    check(
+        "alert high  used(\"calls\") > 60
+         at 00:10  tick through 00:10
+         silence 1 name=high until 00:20
+         at 00:15  unsilence 1
+         at 00:30  usage acme calls 0      -> inconclusive high acme @00:10
+         show high                        -> acme inconclusive
+         at 00:40  tick through 00:40",
+    );
     // New labels bring an instance under a silence.
     check(
         "alert busy  sum(\"calls\") > 10
