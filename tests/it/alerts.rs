@@ -112,7 +112,7 @@ fn a_firing_that_lasts_is_told_again() {
          at 05:03:00  quota acme calls 95 day   -> firing high acme redefined, notify 3 firing
          at 05:04:00  quota acme calls 90 day   -> firing high acme redefined, notify 4 firing after 3
          at 05:05:00  quota acme calls 90 day
-         at 05:06:00  quota acme calls 200 day  -> ok high acme redefined, notify 5 resolved after 4
+         at 05:06:00  quota acme calls 200 day  -> ok high acme redefined, notify 5 resolved after 3
          at 05:07:00  quota acme calls 90 day   -> firing high acme redefined
          at 05:08:00  usage acme calls -80      -> ok high acme",
     );

@@ -40,6 +40,16 @@ fn a_silence_holds_messages_and_not_states() {
          at 02:00  tick                   -> firing high acme silence_ended, notify 1 firing
          at 03:00  tick                   -> firing high acme repeat, notify 2 firing after 1",
     );
+    // One that was taken back does not end again.
+    check(
+        "alert high  used(\"calls\") > 60
+         at 00:10  tick through 00:10
+         silence 1 name=high until 00:20
+         at 00:15  unsilence 1
+         at 00:30  usage acme calls 0      -> inconclusive high acme @00:10
+         show high                        -> acme inconclusive
+         at 00:40  tick through 00:40",
+    );
     // New labels bring an instance under a silence.
     check(
         "alert busy  sum(\"calls\") > 10
@@ -190,6 +200,44 @@ fn a_resolve_waits_until_its_firing_has_settled() {
          at 02:00  attempt 1 ops failed    -> failed 1 ops
          at 10:30  tick                    -> ok busy acme, notify 2 resolved after 1, dropped 2 ops
          owes",
+    );
+}
+
+#[test]
+fn a_resolve_waits_for_the_reminders_of_its_firing_too() {
+    let start = "alert busy  sum(\"calls\") > 10 | repeat 5m
+         at 01:00  usage acme calls 20      -> firing busy acme, notify 1 firing
+         at 06:00  tick                     -> firing busy acme repeat, notify 2 firing after 1
+         at 10:30  tick                     -> ok busy acme, notify 3 resolved after 1
+         owes                               -> 1 ops, 2 ops, 3 ops waits
+        ";
+    check(&format!(
+        "{start}
+         attempt 1 ops delivered            -> delivered 1 ops
+         owes                               -> 2 ops, 3 ops waits
+         attempt 2 ops failed               -> failed 2 ops, released 3 ops
+         attempt 3 ops delivered            -> delivered 3 ops"
+    ));
+    // The reminder left, so the firing is known there.
+    check(&format!(
+        "{start}
+         attempt 1 ops failed               -> failed 1 ops
+         attempt 2 ops delivered            -> delivered 2 ops, released 3 ops"
+    ));
+    check(&format!(
+        "{start}
+         attempt 2 ops failed               -> failed 2 ops
+         attempt 1 ops failed               -> failed 1 ops, dropped 3 ops
+         owes"
+    ));
+    // Who was told first only when it was told again, is told of the end as well.
+    check(
+        "alert high  used > 10
+         quota acme calls 100 day
+         at 01:00  usage acme calls 20      -> firing high acme, notify 1 firing
+         at 02:00  edit high  used > 10 | to dev
+         at 03:00  quota acme calls 90 day  -> firing high acme redefined, notify 2 firing after 1 to dev
+         at 04:00  usage acme calls -15     -> ok high acme, notify 3 resolved after 1 to ops+dev",
     );
 }
 

@@ -34,12 +34,23 @@ impl World<'_> {
             kind: NotificationKind::Firing,
             reason,
             follows: first.as_ref().map(|told| told.id),
+            reminders: Vec::new(),
             fired_meanwhile: 0,
             channels: site.compiled.definition.channels.clone(),
         };
         let told = self.transit(site, account, place, (State::Firing, reason), Some(message));
-        // A resolve follows the first message of a firing, so that threads and receivers find it.
-        let kept = if reason == Reason::Repeat { first.or(told) } else { told };
+        // A resolve follows the first message of a firing, so that threads and receivers find it, and waits for all.
+        let kept = match (first, told) {
+            (Some(mut first), Some(again)) => {
+                first.reminders.retain(|reminder| self.debts.owes(*reminder));
+                first.reminders.push(again.id);
+                first.channels.extend(again.channels);
+                first.channels.sort_unstable();
+                first.channels.dedup();
+                Some(first)
+            }
+            (first, told) => first.or(told),
+        };
         self.note_told(site, account, place, kept, key);
     }
 
@@ -67,6 +78,7 @@ impl World<'_> {
                 kind: NotificationKind::Firing,
                 reason,
                 follows: None,
+                reminders: Vec::new(),
                 fired_meanwhile: missed.fired,
                 channels,
             };
@@ -89,6 +101,7 @@ impl World<'_> {
                 kind: NotificationKind::Resolved,
                 reason,
                 follows: None,
+                reminders: Vec::new(),
                 fired_meanwhile: missed.fired,
                 channels: site.compiled.definition.channels.clone(),
             }),
@@ -115,6 +128,7 @@ impl World<'_> {
             kind: NotificationKind::Corrected,
             reason,
             follows,
+            reminders: Vec::new(),
             fired_meanwhile: 0,
             channels,
         });

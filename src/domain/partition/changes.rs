@@ -73,6 +73,8 @@ impl Partition {
             }
             Change::SilenceDeleted { tenant, silence } => {
                 self.tenant_mut(*tenant).silences.remove(silence);
+                let ends = Due::SilenceEnds(*tenant, *silence);
+                self.timers.retain(|(_, due)| *due != ends);
                 self.after_silence(*tenant, turn);
             }
         }

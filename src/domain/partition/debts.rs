@@ -35,23 +35,27 @@ pub struct Owed<'a> {
 }
 
 impl Debts {
-    /// Takes on a notification; returns the rows of its pairs.
+    /// Takes on a notification; returns the rows of its pairs. It waits for what it follows and for the `reminders` of that.
     ///
-    /// A pair whose predecessor never reached the destination is dropped at once.
-    pub(super) fn owe(&mut self, notification: &Notification, stamp: Stamp) -> Vec<DeliveryRow> {
+    /// A pair is dropped at once where nothing of what it ends or takes back reached the destination.
+    pub(super) fn owe(
+        &mut self,
+        notification: &Notification,
+        reminders: &[NotificationId],
+        stamp: Stamp,
+    ) -> Vec<DeliveryRow> {
         let mut rows = Vec::with_capacity(notification.channels.len());
         for channel in notification.channels.iter().copied() {
             // A firing that is told again waits for nobody; only what ends or takes back does.
             let follows = notification.follows.filter(|_| notification.kind != NotificationKind::Firing);
-            if follows.is_some_and(|first| self.failures.contains_key(&(first, channel))) {
+            let before = follows.iter().chain(reminders).copied();
+            let waits_for: Vec<_> = before.filter(|first| self.owed.contains_key(&(*first, channel))).collect();
+            if waits_for.is_empty() && follows.is_some_and(|first| self.failures.contains_key(&(first, channel))) {
                 self.failures.insert((notification.id, channel), stamp.recorded_at);
                 rows.push(row(notification, channel, DeliveryStatus::Dropped, stamp));
                 continue;
             }
-            let waits_for = follows.filter(|first| self.owed.contains_key(&(*first, channel)));
-            if let Some(first) = waits_for {
-                self.waiting.insert((first, channel, notification.id));
-            }
+            self.waiting.extend(waits_for.iter().map(|first| (*first, channel, notification.id)));
             self.owed.insert((notification.id, channel), Debt { attempts: 0, next_at: None, waits_for });
             rows.push(row(notification, channel, DeliveryStatus::Pending, stamp));
         }
@@ -86,27 +90,27 @@ impl Debts {
                 if let Some(first) = notification.follows.filter(|_| notification.kind == NotificationKind::Firing) {
                     self.failures.remove(&(first, attempted.channel));
                 }
-                self.settle(pair, None, stamp, rows);
+                self.settle(pair, false, stamp, rows);
             }
             DeliveryStatus::Failed | DeliveryStatus::Dropped => {
-                self.settle(pair, Some(stamp.recorded_at), stamp, rows);
+                self.settle(pair, true, stamp, rows);
             }
         }
     }
 
-    /// Ends a pair: who waits for it goes on, or is dropped where it failed.
+    /// Ends a pair. Who waited for it alone goes on, or is dropped where nothing reached the destination.
     fn settle(
         &mut self,
         first: (NotificationId, ChannelId),
-        first_failed: Option<Timestamp>,
+        first_failed: bool,
         stamp: Stamp,
         rows: &mut Vec<DeliveryRow>,
     ) {
         let mut ended = vec![(first, first_failed)];
         while let Some(((id, channel), failed)) = ended.pop() {
             self.owed.remove(&(id, channel));
-            if let Some(at) = failed {
-                self.failures.insert((id, channel), at);
+            if failed {
+                self.failures.insert((id, channel), stamp.recorded_at);
             }
             let from = (id, channel, NotificationId(0));
             let to = (id, channel, NotificationId(u128::MAX));
@@ -114,20 +118,25 @@ impl Debts {
             for entry in waiting {
                 self.waiting.remove(&entry);
                 let pair = (entry.2, channel);
-                if failed.is_some() {
-                    if let Some(notification) = self.notifications.get(&pair.0) {
-                        rows.push(row(notification, channel, DeliveryStatus::Dropped, stamp));
-                    }
-                    ended.push((pair, failed));
-                } else if let Some(debt) = self.owed.get_mut(&pair) {
-                    debt.waits_for = None;
-                    if let Some(notification) = self.notifications.get(&pair.0) {
-                        rows.push(row(notification, channel, DeliveryStatus::Pending, stamp));
-                    }
+                let Some(debt) = self.owed.get_mut(&pair) else { continue };
+                debt.waits_for.retain(|other| *other != id);
+                let Some(notification) = self.notifications.get(&pair.0).filter(|_| debt.waits_for.is_empty()) else {
+                    continue;
+                };
+                let lost = notification.follows.is_some_and(|first| self.failures.contains_key(&(first, channel)));
+                let status = if lost { DeliveryStatus::Dropped } else { DeliveryStatus::Pending };
+                rows.push(row(notification, channel, status, stamp));
+                if lost {
+                    ended.push((pair, true));
                 }
             }
             self.forget_settled(id);
         }
+    }
+
+    /// Tells whether a notification is still owed to anyone.
+    pub(super) fn owes(&self, id: NotificationId) -> bool {
+        self.notifications.contains_key(&id)
     }
 
     fn forget_settled(&mut self, id: NotificationId) {
@@ -148,14 +157,14 @@ impl Debts {
     pub(super) fn outstanding(&self) -> impl Iterator<Item = Owed<'_>> {
         self.owed.iter().filter_map(|((id, channel), debt)| {
             let notification = self.notifications.get(id)?;
-            Some(Owed { notification, channel: *channel, debt, waits: debt.waits_for.is_some() })
+            Some(Owed { notification, channel: *channel, debt, waits: !debt.waits_for.is_empty() })
         })
     }
 
     pub(super) fn get(&self, id: NotificationId, channel: ChannelId) -> Option<Owed<'_>> {
         let debt = self.owed.get(&(id, channel))?;
         let notification = self.notifications.get(&id)?;
-        Some(Owed { notification, channel, debt, waits: debt.waits_for.is_some() })
+        Some(Owed { notification, channel, debt, waits: !debt.waits_for.is_empty() })
     }
 
     pub(super) fn count(&self) -> usize {

@@ -55,6 +55,8 @@ pub(super) struct Instance {
 pub(super) struct Told {
     pub(super) id: NotificationId,
     pub(super) channels: Vec<ChannelId>,
+    /// What told it again and may not have settled yet.
+    pub(super) reminders: Vec<NotificationId>,
 }
 
 /// The verdict on a closed window.

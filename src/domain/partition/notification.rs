@@ -88,8 +88,8 @@ pub struct Debt {
     pub attempts: u32,
     /// When the next attempt is due; at once where absent.
     pub next_at: Option<Timestamp>,
-    /// The notification that must settle at the same destination first.
-    pub waits_for: Option<NotificationId>,
+    /// The notifications that must settle at the same destination first.
+    pub waits_for: Vec<NotificationId>,
 }
 
 /// What came of one attempt to deliver.

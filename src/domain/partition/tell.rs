@@ -39,6 +39,8 @@ pub(super) struct Message {
     pub(super) kind: NotificationKind,
     pub(super) reason: Reason,
     pub(super) follows: Option<NotificationId>,
+    /// What else must settle before it.
+    pub(super) reminders: Vec<NotificationId>,
     pub(super) fired_meanwhile: u32,
     pub(super) channels: Vec<ChannelId>,
 }
@@ -113,6 +115,7 @@ impl World<'_> {
             kind: NotificationKind::Firing,
             reason,
             follows: None,
+            reminders: Vec::new(),
             fired_meanwhile,
             channels: site.compiled.definition.channels.clone(),
         });
@@ -175,6 +178,7 @@ impl World<'_> {
         let silenced = site.is_silenced(account, place);
         let Some(instance) = account.instances.get_mut(place) else { return };
         let follows = instance.told.as_ref().map(|told| told.id);
+        let reminders = instance.told.as_ref().map(|told| told.reminders.clone()).unwrap_or_default();
         instance.false_since = None;
         instance.repeat_at = None;
         if site.cause.stale {
@@ -186,6 +190,7 @@ impl World<'_> {
             kind: NotificationKind::NoData,
             reason: Reason::NoData,
             follows,
+            reminders,
             fired_meanwhile: 0,
             channels: site.compiled.definition.channels.clone(),
         });
@@ -230,6 +235,7 @@ impl World<'_> {
         let key = InstanceKey { tenant, alert: instance.alert, account: name, metric: instance.metric.clone() };
         let period = evidence.quota.map_or(Timestamp(0), |quota| quota.start);
         let definition = &site.compiled.definition;
+        let reminders = message.as_ref().map(|message| message.reminders.clone()).unwrap_or_default();
         let notification = message.filter(|message| !message.channels.is_empty()).map(|message| Notification {
             id: notification_id(&key, epoch, period, instance.sequence),
             kind: message.kind,
@@ -253,7 +259,8 @@ impl World<'_> {
             index: *self.index,
             channels: message.channels,
         });
-        let told = notification.as_ref().map(|n| Told { id: n.id, channels: n.channels.clone() });
+        let told =
+            notification.as_ref().map(|n| Told { id: n.id, channels: n.channels.clone(), reminders: Vec::new() });
         self.effects.transitions.push(TransitionRow {
             key,
             epoch,
@@ -269,7 +276,7 @@ impl World<'_> {
         });
         if let Some(notification) = notification {
             *self.index = self.index.saturating_add(1);
-            self.effects.deliveries.extend(self.debts.owe(&notification, self.stamp));
+            self.effects.deliveries.extend(self.debts.owe(&notification, &reminders, self.stamp));
             self.effects.notifications.push(notification);
         }
         told
@@ -347,6 +354,7 @@ pub(super) fn resolved(told: Told, reason: Reason, fired_meanwhile: u32) -> Mess
         kind: NotificationKind::Resolved,
         reason,
         follows: Some(told.id),
+        reminders: told.reminders,
         fired_meanwhile,
         channels: told.channels,
     }
