@@ -157,7 +157,7 @@ impl Model {
         loop {
             let close = closed_end(done) + WIDTH + GRACE;
             let turn = (done - GRACE).div_euclid(HOUR) * HOUR + HOUR + GRACE;
-            let due = self.instances.iter().filter_map(|(subject, _)| Some((self.due(subject)?, *subject)));
+            let due = self.instances.keys().filter_map(|subject| Some((self.due(subject)?, *subject)));
             let due = due.min();
             let first = close.min(turn).min(due.map_or(i64::MAX, |(at, _)| at));
             if first > to {
@@ -329,20 +329,21 @@ impl Model {
         let own = self.events.iter().filter(|event| event.account == account).map(|event| event.metric);
         let metrics: BTreeSet<u8> = match rule.condition {
             Condition::PercentOver(_) => self.quotas.keys().filter(|key| key.0 == account).map(|key| key.1).collect(),
-            _ => own.chain(comes).collect(),
+            Condition::SumOver(_) | Condition::SumUnder(_) | Condition::CountAtLeast(_) | Condition::MaxOver(_) => {
+                own.chain(comes).collect()
+            }
         };
         for metric in metrics {
             let subject = (slot, generation, account, metric);
-            if !self.instances.contains_key(&subject) {
-                let instance = Instance {
+            if let std::collections::btree_map::Entry::Vacant(place) = self.instances.entry(subject) {
+                place.insert(Instance {
                     state: "ok",
                     since: now,
                     evaluated: now,
                     false_since: None,
                     proven: None,
                     judged: BTreeMap::new(),
-                };
-                self.instances.insert(subject, instance);
+                });
                 self.evaluate(subject, now, reason, None);
             }
         }

@@ -14,10 +14,10 @@ impl World<'_> {
         let silenced = site.is_silenced(account, place);
         let key = quota_key(site, account, place);
         let Some(instance) = account.instances.get_mut(place) else { return };
-        let wanted = match reason {
-            Reason::SilenceEnded => instance.held,
-            Reason::Redefined => instance.told_for != key && !key.is_empty(),
-            _ => true,
+        let wanted = if reason == Reason::SilenceEnded {
+            instance.held
+        } else {
+            reason != Reason::Redefined || (instance.told_for != key && !key.is_empty())
         };
         if instance.state != State::Firing || !wanted {
             return;

@@ -58,10 +58,7 @@ impl Site<'_> {
 
     /// The step's own reason, or what led to it where that says more.
     const fn reason(&self, step: Reason) -> Reason {
-        match step {
-            Reason::Condition => self.cause.reason,
-            other => other,
-        }
+        if matches!(step, Reason::Condition) { self.cause.reason } else { step }
     }
 }
 

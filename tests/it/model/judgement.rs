@@ -49,7 +49,9 @@ impl Model {
                     _ => Answer::Unknown,
                 }
             }
-            _ => self.on_window(subject, closed - WIDTH),
+            Condition::SumOver(_) | Condition::SumUnder(_) | Condition::CountAtLeast(_) | Condition::MaxOver(_) => {
+                self.on_window(subject, closed - WIDTH)
+            }
         };
         let state = self.instances[&subject].state;
         self.instances.get_mut(&subject).unwrap().evaluated = at;
