@@ -146,6 +146,8 @@ pub const REQUEST_TIMEOUT: Millis = Millis::seconds(30);
 pub const HEAD_TIMEOUT: Millis = Millis::seconds(30);
 /// Bytes of a file that are parsed at once by an import.
 pub const IMPORT_BLOCK_BYTES: usize = 4 * 1024 * 1024;
+/// Messages of the intake that are copied at once.
+pub const INTAKE_BATCH_MESSAGES: usize = 50_000;
 /// Connections that are open at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// How long a stopping server waits for what is under way.

@@ -17,7 +17,10 @@ mod tail;
 mod contract;
 
 #[cfg(feature = "kafka")]
-pub use kafka::{Assignment, KafkaJournal, KafkaSettings, Membership, SettingsError, Timestamps};
+pub use kafka::{
+    Assignment, IntakeGauge, IntakeLag, IntakeMessage, IntakeProgress, IntakeReader, IntakeStart, KafkaJournal,
+    KafkaSettings, Membership, SettingsError, Timestamps,
+};
 pub use memory::MemoryJournal;
 pub use port::{AppendError, Journal, OpenError, ReadError, Record};
 pub use sqlite::SqliteJournal;

@@ -143,6 +143,10 @@ pub enum StartError {
         "the folder of snapshots is not the one that the other nodes of this cluster share: give all the same --snapshots"
     )]
     OtherSnapshots,
+    /// The intake cannot be read.
+    #[cfg(feature = "kafka")]
+    #[error(transparent)]
+    Intake(#[from] super::intake::IntakeError),
     /// The partitions cannot be folded.
     #[error(transparent)]
     Ownership(#[from] OwnershipError),

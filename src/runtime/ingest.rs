@@ -6,6 +6,7 @@ use crate::domain::event::{Acceptance, FrameBuilder, Refusal, RefusalCode, Usage
 use crate::domain::id::{AccountId, Epoch, Log, PartitionId, Position, Stamp, Tenant};
 use crate::domain::limits::{AHEAD_MAX, FRAME_BYTES_MAX, FRAME_EVENTS_MAX};
 use crate::domain::routing::partition_of;
+use crate::domain::time::Timestamp;
 use crate::journal::{AppendError, Journal};
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -44,7 +45,7 @@ pub enum IdSource {
 }
 
 /// Frames that are ready to be appended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Prepared {
     frames: Vec<(Log, Bytes)>,
     /// How many events they hold.
@@ -115,6 +116,21 @@ impl Ingest {
         Ok(newest(logs, stamps))
     }
 
+    /// How many partitions the data has.
+    pub fn partitions(&self) -> u32 {
+        self.journal.partitions()
+    }
+
+    /// As [`Self::append_blocking`], together with other facts.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_with(&self, prepared: Prepared, facts: Vec<(Log, Bytes)>) -> Result<Vec<Stamp>, AppendError> {
+        let mut all = prepared.frames;
+        all.extend(facts);
+        self.journal.append_blocking(all)
+    }
+
     /// As [`Self::append`], for threads that may block.
     ///
     /// # Errors
@@ -135,6 +151,15 @@ fn newest(logs: Vec<Log>, stamps: Vec<Stamp>) -> Vec<(Log, Position)> {
     newest.into_iter().collect()
 }
 
+impl Prepared {
+    /// Takes another's frames in.
+    pub fn absorb(&mut self, other: Self) {
+        self.frames.extend(other.frames);
+        self.accepted += other.accepted;
+        self.ids.extend(other.ids);
+    }
+}
+
 impl Batch<'_> {
     /// Keeps the ids of accepted events for the answer.
     #[must_use]
@@ -150,12 +175,6 @@ impl Batch<'_> {
     /// # Errors
     /// Where the event is refused; nothing else of the batch is lost with it.
     pub fn push(&mut self, index: usize, bytes: &[u8], event: &UsageEvent<'_>) -> Result<(), Refusal> {
-        let timestamp = decide(event, &self.acceptance)?;
-        let routed = self.route(&event.account_id).ok_or_else(|| Refusal {
-            code: RefusalCode::UnknownAccount,
-            detail: format!("account {} does not exist, and strict_accounts is on: create it first", event.account_id),
-            pointer: Some("/account_id".to_owned()),
-        })?;
         let made;
         let id = match (&event.id, &self.sender.ids) {
             (Some(id), _) => id.as_ref(),
@@ -168,12 +187,27 @@ impl Batch<'_> {
                 &made
             }
         };
-        let frame = self.open.entry(routed.partition).or_insert_with(|| FrameBuilder::new(self.sender.backfill));
-        frame.push(self.sender.tenant, routed.epoch, event, id, timestamp, self.acceptance.accepted_at);
-        self.accepted += 1;
+        self.push_as(event, id, self.acceptance.accepted_at)?;
         if self.keeps_ids {
             self.ids.push((index, id.to_owned()));
         }
+        Ok(())
+    }
+
+    /// Decides on one event that was accepted at another time than the batch, under an id that stands for its own.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_as(&mut self, event: &UsageEvent<'_>, id: &str, accepted_at: Timestamp) -> Result<(), Refusal> {
+        let timestamp = decide(event, &Acceptance { accepted_at, ..self.acceptance })?;
+        let routed = self.route(&event.account_id).ok_or_else(|| Refusal {
+            code: RefusalCode::UnknownAccount,
+            detail: format!("account {} does not exist, and strict_accounts is on: create it first", event.account_id),
+            pointer: Some("/account_id".to_owned()),
+        })?;
+        let frame = self.open.entry(routed.partition).or_insert_with(|| FrameBuilder::new(self.sender.backfill));
+        frame.push(self.sender.tenant, routed.epoch, event, id, timestamp, accepted_at);
+        self.accepted += 1;
         if frame.len() >= FRAME_EVENTS_MAX || frame.bytes() >= FRAME_BYTES_MAX {
             let full = std::mem::replace(frame, FrameBuilder::new(self.sender.backfill));
             self.full.push((Log::Partition(routed.partition), Bytes::from(full.finish())));

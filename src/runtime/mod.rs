@@ -12,6 +12,8 @@ pub mod node;
 pub mod control;
 pub mod import;
 pub mod ingest;
+#[cfg(feature = "kafka")]
+pub mod intake;
 
 pub mod dispatcher;
 pub mod ownership;

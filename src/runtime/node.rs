@@ -7,7 +7,7 @@ use super::ingest::Ingest;
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
 use super::snapshotter;
-use super::timekeeper;
+use super::timekeeper::{self, IntakeClock};
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::journal::Journal;
 use crate::notifier::{Guard, Notifier};
@@ -30,6 +30,8 @@ pub struct Node {
     /// What the dispatcher counted.
     pub tally: Arc<Tally>,
     ownership: Ownership,
+    #[cfg(feature = "kafka")]
+    intake: Option<super::intake::Intake>,
     stop: watch::Sender<bool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -64,7 +66,8 @@ impl Node {
         let folds = duty == Duty::Serve || !data.journal.is_shared();
         let ownership = if folds { Ownership::begin(&data.journal, &partitions).await? } else { Ownership::Nothing };
         let (journal, control) = (data.journal.clone(), data.control.clone());
-        let keeping = timekeeper::run(journal, control, partitions.clone(), stopped.clone());
+        let time = IntakeClock::default();
+        let keeping = timekeeper::run(journal, control, partitions.clone(), time.clone(), stopped.clone());
         let mut tasks = vec![tokio::spawn(keeping)];
         if data.journal.is_shared() {
             tasks.push(tokio::spawn(follow_control(data.journal.clone(), data.control.clone(), stopped.clone())));
@@ -82,7 +85,26 @@ impl Node {
             tasks.push(tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped)));
         }
         let ingest = Ingest::new(data.journal.clone(), data.control.clone());
-        Ok(Self { data, ingest, notifier, partitions, tally, ownership, stop, tasks })
+        #[cfg(feature = "kafka")]
+        let intake = match &data.journal {
+            Journal::Kafka(kafka) if duty == Duty::Serve => {
+                let (ingest, control) = (ingest.clone(), data.control.clone());
+                super::intake::Intake::begin(kafka.settings(), ingest, control, time).await?
+            }
+            Journal::Kafka(_) | Journal::Memory(_) | Journal::Sqlite(_) => None,
+        };
+        Ok(Self {
+            data,
+            ingest,
+            notifier,
+            partitions,
+            tally,
+            ownership,
+            #[cfg(feature = "kafka")]
+            intake,
+            stop,
+            tasks,
+        })
     }
 
     /// Waits until everything that the journal holds now is folded and stored, for at most `patience`.
@@ -109,6 +131,10 @@ impl Node {
             if let Err(error) = task.await {
                 tracing::error!(error = %error, "a task ended badly");
             }
+        }
+        #[cfg(feature = "kafka")]
+        if let Some(intake) = self.intake.take() {
+            intake.stop().await;
         }
         self.ownership.end(&self.partitions).await;
     }

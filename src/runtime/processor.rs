@@ -145,6 +145,8 @@ pub struct Gauges {
     pub remembered: AtomicU64,
     /// Up to where the control plane is known.
     pub control_through: AtomicU64,
+    /// Whether the clock is held back by an intake.
+    pub bounded: AtomicBool,
     /// Whether the fold has stopped for good.
     pub failed: AtomicBool,
 }
@@ -158,6 +160,7 @@ impl Gauges {
             owed: AtomicU64::new(0),
             remembered: AtomicU64::new(0),
             control_through: AtomicU64::new(0),
+            bounded: AtomicBool::new(false),
             failed: AtomicBool::new(false),
         };
         gauges.set(fold);
@@ -171,6 +174,7 @@ impl Gauges {
         self.owed.store(partition.owed_count() as u64, Ordering::Relaxed);
         self.remembered.store(fold.remembered() as u64, Ordering::Relaxed);
         self.control_through.store(partition.control_through().0, Ordering::Relaxed);
+        self.bounded.store(partition.is_bounded(), Ordering::Relaxed);
         self.position.store(partition.position().0, Ordering::Release);
     }
 }

@@ -12,14 +12,40 @@ use crate::journal::Journal;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// How far the intake has come, as it was last read; shared with whoever reads it.
+#[derive(Clone, Debug, Default)]
+pub struct IntakeClock {
+    through: Arc<AtomicI64>,
+}
+
+impl IntakeClock {
+    /// Notes a reading.
+    pub fn set(&self, through: Option<Timestamp>) {
+        self.through.store(through.map_or(0, |through| through.0.max(1)), Ordering::Relaxed);
+    }
+
+    /// The last reading; none where there is no intake.
+    fn through(&self) -> Option<Timestamp> {
+        let through = self.through.load(Ordering::Relaxed);
+        (through != 0).then_some(Timestamp(through))
+    }
+}
+
 /// Copies control changes to the partitions as soon as they are folded, and ticks, until `stop` says so.
-pub async fn run(journal: Journal, control: ControlPlane, partitions: Partitions, mut stop: watch::Receiver<bool>) {
+pub async fn run(
+    journal: Journal,
+    control: ControlPlane,
+    partitions: Partitions,
+    intake: IntakeClock,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut changed = control.watch();
-    let mut keeper = Timekeeper { journal, control, partitions, sent: BTreeMap::new(), ticked: BTreeMap::new() };
+    let mut keeper =
+        Timekeeper { journal, control, partitions, sent: BTreeMap::new(), ticked: BTreeMap::new(), intake };
     while !*stop.borrow() {
         keeper.copy_control().await;
         keeper.tick().await;
@@ -37,7 +63,8 @@ struct Timekeeper {
     partitions: Partitions,
     /// Up to where control changes were appended, by partition; asked of the fold again after any error.
     sent: BTreeMap<PartitionId, Position>,
-    ticked: BTreeMap<PartitionId, Timestamp>,
+    ticked: BTreeMap<PartitionId, Ticked>,
+    intake: IntakeClock,
 }
 
 /// A partition as the timekeeper sees it.
@@ -93,30 +120,47 @@ impl Timekeeper {
 
     async fn tick(&mut self) {
         let now = clock::now();
+        let intake = self.intake.through();
         let mut due = Vec::new();
         for watched in self.watched() {
             let gauges = &watched.gauges;
             let log = Log::Partition(watched.partition);
             let caught_up = self.journal.end(log).0 <= gauges.position.load(Ordering::Acquire);
-            let ticked = self.ticked.get(&watched.partition).copied().unwrap_or(Timestamp::MIN);
+            let ticked = self.ticked.get(&watched.partition).copied().unwrap_or_default();
+            // A clock that was once held back by an intake stays so: without one it goes by the present.
+            let through = intake.or(gauges.bounded.load(Ordering::Relaxed).then_some(now));
+            let reach = through.map_or(now, |through| through.min(now));
             let deadline = Timestamp(gauges.next_deadline.load(Ordering::Relaxed));
             let idle = Timestamp(gauges.clock.load(Ordering::Relaxed)).plus(TICK_EVERY) <= now;
-            let spaced = ticked.plus(TICK_SPACING) <= now;
-            if caught_up && spaced && (deadline <= now || idle) && !gauges.failed.load(Ordering::Relaxed) {
-                due.push(watched.partition);
+            let moved = through != ticked.through || ticked.at.plus(TICK_EVERY) <= now;
+            let spaced = ticked.at.plus(TICK_SPACING) <= now;
+            let failed = gauges.failed.load(Ordering::Relaxed);
+            if caught_up && spaced && !failed && (deadline <= reach || (idle && moved)) {
+                due.push((watched.partition, Ticked { at: now, through }));
             }
         }
         if due.is_empty() {
             return;
         }
-        let note = Bytes::from(Note::Ticked { intake_through: None }.encode());
-        let facts = due.iter().map(|partition| (Log::Partition(*partition), note.clone())).collect();
+        let fact = |through| Bytes::from(Note::Ticked { intake_through: through }.encode());
+        let facts = due.iter().map(|(partition, tick)| (Log::Partition(*partition), fact(tick.through))).collect();
         if let Err(error) = self.journal.append(facts).await {
             let cause = crate::telemetry::chain(&error);
             tracing::warn!(error = %cause, "time could not be recorded; windows close later");
         }
-        for partition in due {
-            self.ticked.insert(partition, now);
-        }
+        self.ticked.extend(due);
+    }
+}
+
+/// The last tick of a partition.
+#[derive(Clone, Copy, Debug)]
+struct Ticked {
+    at: Timestamp,
+    through: Option<Timestamp>,
+}
+
+impl Default for Ticked {
+    fn default() -> Self {
+        Self { at: Timestamp::MIN, through: None }
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 // What the tests work with.
+mod kafka;
 mod log;
 mod process;
 mod receiver;
@@ -31,6 +32,7 @@ mod reference;
 mod api;
 
 // The binary, as a process.
+mod cluster;
 mod crash;
 mod faults;
 mod import;

@@ -18,7 +18,12 @@ pub(crate) fn highwater(arguments: &[&str]) -> Output {
 
 /// Runs `bootstrap` and returns the key that it prints.
 pub(crate) fn bootstrap(data: &Path) -> String {
-    let output = highwater(&["bootstrap", "--data", data.to_str().unwrap()]);
+    bootstrap_with(data, &[])
+}
+
+/// As [`bootstrap`], with more arguments.
+pub(crate) fn bootstrap_with(data: &Path, more: &[&str]) -> String {
+    let output = highwater(&[&["bootstrap", "--data", data.to_str().unwrap()], more].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -32,10 +37,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on a free port, and waits until it says that it serves.
     pub(crate) fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// As [`Self::start`], with more arguments.
+    pub(crate) fn start_with(data: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_highwater"))
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow-target", "127.0.0.0/8"])
             .args(["--base-url", "http://highwater.example"])
             .args(["--log-format", "json", "--data", data.to_str().unwrap()])
+            .args(more)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

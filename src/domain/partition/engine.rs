@@ -45,6 +45,11 @@ impl Partition {
         self.clock.with(recorded_at, None).now()
     }
 
+    /// Tells whether the fold's clock is held back by an intake.
+    pub const fn is_bounded(&self) -> bool {
+        self.clock.intake_through.is_some()
+    }
+
     /// Which partition this is.
     pub const fn id(&self) -> PartitionId {
         self.id

@@ -7,10 +7,12 @@
 
 mod append;
 mod follow;
+mod intake;
 mod membership;
 mod settings;
 mod topics;
 
+pub use intake::{IntakeGauge, IntakeLag, IntakeMessage, IntakeProgress, IntakeReader, IntakeStart};
 pub use membership::{Assignment, Membership};
 pub use settings::{KafkaSettings, SettingsError, Timestamps};
 

@@ -1,10 +1,12 @@
 //! Where the brokers are and what the topics must be, read from a URL:
 //! `kafka://host:9092,host:9092?prefix=highwater&partitions=32&replication=3`.
 
+use super::intake::IntakeStart;
 use std::fmt;
 
 /// Partitions of the journal where nobody says.
 const PARTITIONS_DEFAULT: u32 = 32;
+const INTAKE_PARTITIONS_DEFAULT: u32 = 4;
 const PARTITIONS_MAX: u32 = 1_024;
 
 /// How records are stamped.
@@ -31,6 +33,10 @@ pub struct KafkaSettings {
     pub group: String,
     /// Partitions of the journal; fixed when it is made.
     pub partitions: u32,
+    /// Partitions of the intake, where it is made.
+    pub intake_partitions: u32,
+    /// Where this node's share of the intake begins; absent where it reads none.
+    pub intake: Option<IntakeStart>,
     /// Copies of every partition, where the topics are made.
     pub replication: i32,
     /// How records are stamped.
@@ -80,6 +86,18 @@ impl KafkaSettings {
                     Ok(count @ 1..=PARTITIONS_MAX) => settings.partitions = count,
                     Ok(_) | Err(_) => return wrong(format!("partitions is {value}, not from 1 to {PARTITIONS_MAX}")),
                 },
+                "intake_partitions" => match value.parse() {
+                    Ok(count @ 1..=PARTITIONS_MAX) => settings.intake_partitions = count,
+                    Ok(_) | Err(_) => {
+                        return wrong(format!("intake_partitions is {value}, not from 1 to {PARTITIONS_MAX}"));
+                    }
+                },
+                "intake" => match value.as_ref() {
+                    "earliest" => settings.intake = Some(IntakeStart::Earliest),
+                    "latest" => settings.intake = Some(IntakeStart::Latest),
+                    "off" => settings.intake = None,
+                    other => return wrong(format!("intake is {other}, not earliest, latest or off")),
+                },
                 "replication" => match value.parse() {
                     Ok(copies @ 1..=32) => settings.replication = copies,
                     Ok(_) | Err(_) => return wrong(format!("replication is {value}, not from 1 to 32")),
@@ -108,6 +126,8 @@ impl KafkaSettings {
             intake_topic: format!("{prefix}.usage"),
             group: prefix.to_owned(),
             partitions: PARTITIONS_DEFAULT,
+            intake_partitions: INTAKE_PARTITIONS_DEFAULT,
+            intake: Some(IntakeStart::Earliest),
             replication: 1,
             timestamps: Timestamps::Broker,
             properties: Vec::new(),

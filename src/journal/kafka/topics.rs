@@ -39,6 +39,20 @@ fn wanted(settings: &KafkaSettings) -> [Wanted<'_>; 2] {
     ]
 }
 
+/// Makes or checks the public topic. How long it keeps messages is its operator's business.
+pub(super) async fn prepare_intake(settings: &KafkaSettings) -> Result<(), OpenError> {
+    let failed = |detail: String| OpenError::Storage { path: settings.brokers.clone(), detail };
+    let admin: AdminClient<DefaultClientContext> =
+        settings.client().create().map_err(|error| failed(error.to_string()))?;
+    let [control, _] = wanted(settings);
+    let stamped = control.properties.into_iter().take(1).collect();
+    let mut topic =
+        Wanted { name: &settings.intake_topic, partitions: settings.intake_partitions, properties: stamped };
+    create(&admin, settings, &topic).await?;
+    topic.partitions = partitions(&admin, topic.name).await.map_err(failed)?;
+    check(&admin, settings, &topic).await
+}
+
 /// Makes or checks both topics.
 pub(super) async fn prepare(settings: &KafkaSettings) -> Result<(), OpenError> {
     let failed = |detail: String| OpenError::Storage { path: settings.brokers.clone(), detail };

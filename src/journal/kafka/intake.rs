@@ -1,0 +1,206 @@
+//! The public topic: services produce to it as they like, and the nodes share its partitions out.
+//!
+//! Offsets are committed by whoever has made the messages durable elsewhere, each with the record time up to which that
+//! is so, so that every node can tell how far the intake as a whole has come.
+
+use super::settings::KafkaSettings;
+use super::topics;
+use super::{ASK_TIMEOUT, OpenError};
+use crate::domain::time::Timestamp;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, DefaultConsumerContext};
+use rdkafka::error::KafkaResult;
+use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// One message of the intake.
+#[derive(Debug)]
+pub struct IntakeMessage {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// When the broker took it in.
+    pub recorded_at: Timestamp,
+    /// What was sent; none for a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// Its headers, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// Where a group begins that has committed nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IntakeStart {
+    /// At the first message that is still there.
+    #[default]
+    Earliest,
+    /// Behind the last one.
+    Latest,
+}
+
+/// A member of the group that reads the intake.
+pub struct IntakeReader {
+    consumer: BaseConsumer,
+    topic: String,
+}
+
+impl fmt::Debug for IntakeReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IntakeReader")
+    }
+}
+
+/// How far a batch of messages reaches, by partition: the next offset, and the record time of the last message.
+pub type IntakeProgress = BTreeMap<i32, (i64, Timestamp)>;
+
+impl IntakeReader {
+    /// Joins the group; makes the topic where it is missing, and checks it where it is not.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer, or the topic is not stamped by them.
+    pub async fn join(settings: &KafkaSettings, start: IntakeStart) -> Result<Self, OpenError> {
+        topics::prepare_intake(settings).await?;
+        let failed = |error: rdkafka::error::KafkaError| OpenError::Storage {
+            path: settings.brokers.clone(),
+            detail: error.to_string(),
+        };
+        let reset = match start {
+            IntakeStart::Earliest => "earliest",
+            IntakeStart::Latest => "latest",
+        };
+        let consumer: BaseConsumer = settings
+            .client()
+            .set("group.id", format!("{}.intake", settings.group))
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "2000")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", reset)
+            .set("fetch.wait.max.ms", "50")
+            .set("fetch.queue.backoff.ms", "5")
+            .set("queued.min.messages", "200000")
+            .set("queued.max.messages.kbytes", "131072")
+            .create_with_context(DefaultConsumerContext)
+            .map_err(failed)?;
+        consumer.subscribe(&[&settings.intake_topic]).map_err(failed)?;
+        Ok(Self { consumer, topic: settings.intake_topic.clone() })
+    }
+
+    /// Hands the messages that wait to `take`, at most `most`; waits for the first one for at most `patience`. Blocks.
+    /// Returns how far they reach.
+    pub fn poll(&self, most: usize, patience: Duration, mut take: impl FnMut(IntakeMessage)) -> IntakeProgress {
+        let mut progress = IntakeProgress::new();
+        let mut wait = patience;
+        for _ in 0..most {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    let recorded_at = Timestamp(message.timestamp().to_millis().unwrap_or(0));
+                    progress.insert(message.partition(), (message.offset() + 1, recorded_at));
+                    take(owned(&message, recorded_at));
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(error = %error, "reading the intake is disturbed");
+                    break;
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        progress
+    }
+
+    /// Commits how far messages are durable elsewhere; blocks until the brokers know.
+    ///
+    /// # Errors
+    /// Where the brokers did not take it: the messages will be read again.
+    pub fn commit(&self, progress: &IntakeProgress) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        for (partition, (next, recorded_at)) in progress {
+            let mut place = list.add_partition(&self.topic, *partition);
+            place.set_offset(Offset::Offset(*next))?;
+            place.set_metadata(recorded_at.0.to_string());
+        }
+        self.consumer.commit(&list, CommitMode::Sync)
+    }
+}
+
+/// Tells how far the intake as a whole has come.
+pub struct IntakeGauge {
+    consumer: BaseConsumer,
+    topic: String,
+}
+
+impl fmt::Debug for IntakeGauge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IntakeGauge")
+    }
+}
+
+/// How far one partition of the intake has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntakeLag {
+    /// The partition.
+    pub partition: i32,
+    /// Messages that are not durable elsewhere yet.
+    pub messages: i64,
+    /// The record time up to which they are, where some are.
+    pub through: Option<Timestamp>,
+}
+
+impl IntakeGauge {
+    /// Makes a gauge; it is no member of the group.
+    ///
+    /// # Errors
+    /// Where the client cannot be made.
+    pub fn new(settings: &KafkaSettings) -> KafkaResult<Self> {
+        let consumer = settings.client().set("group.id", format!("{}.intake", settings.group)).create()?;
+        Ok(Self { consumer, topic: settings.intake_topic.clone() })
+    }
+
+    /// Asks the brokers; blocks. Nothing comes back where there is no intake.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer.
+    pub fn read(&self) -> KafkaResult<Vec<IntakeLag>> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), ASK_TIMEOUT)?;
+        let mut list = TopicPartitionList::new();
+        for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
+            topic.partitions().iter().for_each(|partition| drop(list.add_partition(&self.topic, partition.id())));
+        }
+        if list.count() == 0 {
+            return Ok(Vec::new());
+        }
+        let committed = self.consumer.committed_offsets(list, ASK_TIMEOUT)?;
+        let mut lags = Vec::new();
+        for place in committed.elements() {
+            let (first, end) = self.consumer.fetch_watermarks(&self.topic, place.partition(), ASK_TIMEOUT)?;
+            let next = match place.offset() {
+                Offset::Offset(next) => next,
+                Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => first,
+            };
+            let through = place.metadata().parse().ok().map(Timestamp);
+            lags.push(IntakeLag { partition: place.partition(), messages: (end - next).max(0), through });
+        }
+        Ok(lags)
+    }
+}
+
+fn owned(message: &BorrowedMessage<'_>, recorded_at: Timestamp) -> IntakeMessage {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        let one = |header: rdkafka::message::Header<'_, &[u8]>| {
+            (header.key.to_owned(), header.value.unwrap_or_default().to_vec())
+        };
+        headers.iter().map(one).collect()
+    });
+    IntakeMessage {
+        partition: message.partition(),
+        offset: message.offset(),
+        recorded_at,
+        payload: message.payload().map(<[u8]>::to_vec),
+        headers,
+    }
+}

@@ -1,0 +1,45 @@
+//! A real broker: where it is, topics of one's own, and a producer as services have it.
+
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use std::time::Duration;
+
+/// Where the broker of the tests is. Where one is required and none is named, the test fails.
+#[expect(clippy::disallowed_methods, reason = "where the services of a test are is no configuration of the product")]
+pub(crate) fn brokers() -> Option<String> {
+    let named = std::env::var("HIGHWATER_TEST_KAFKA").ok();
+    let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
+    assert!(named.is_some() || !required, "HIGHWATER_TEST_KAFKA is not set; scripts/services up starts a broker");
+    named
+}
+
+/// A name that no other test uses.
+pub(crate) fn fresh_name(what: &str) -> String {
+    format!("{what}-{}", ulid::Ulid(highwater::runtime::clock::ulid()))
+}
+
+/// A producer with its defaults, as a service would have it.
+pub(crate) struct Producer {
+    producer: FutureProducer,
+    topic: String,
+}
+
+impl Producer {
+    pub(crate) fn new(brokers: &str, topic: &str) -> Self {
+        let producer =
+            ClientConfig::new().set("bootstrap.servers", brokers).set("message.max.bytes", "8000000").create().unwrap();
+        Self { producer, topic: topic.to_owned() }
+    }
+
+    /// Sends one message and waits until the broker has it.
+    pub(crate) async fn send(&self, key: Option<&str>, headers: &[(&str, &str)], value: Option<&[u8]>) {
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
+        let mut record: FutureRecord<'_, str, [u8]> = FutureRecord::to(&self.topic).headers(headers);
+        record.key = key;
+        record.payload = value;
+        self.producer.send(record, Duration::from_secs(10)).await.unwrap();
+    }
+}
