@@ -169,7 +169,9 @@ impl IntakeGauge {
         let metadata = self.consumer.fetch_metadata(Some(&self.topic), ASK_TIMEOUT)?;
         let mut list = TopicPartitionList::new();
         for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
-            topic.partitions().iter().for_each(|partition| drop(list.add_partition(&self.topic, partition.id())));
+            for partition in topic.partitions() {
+                list.add_partition(&self.topic, partition.id());
+            }
         }
         if list.count() == 0 {
             return Ok(Vec::new());
