@@ -2,8 +2,11 @@
 //!
 //! **Contract.** `write` is idempotent: rows first, then the partition's position, which `progress` reads; writing the
 //! same effects again, or older ones after newer ones, changes nothing, because the row with the greater revision wins.
-//! Reads see whole writes. No read changes anything.
+//! Reads see at least everything up to the position that is stored. No read changes anything.
 
+#[cfg(feature = "clickhouse")]
+mod clickhouse;
+mod points;
 mod port;
 mod query;
 mod sqlite;
@@ -15,6 +18,8 @@ mod value;
 #[cfg(test)]
 mod contract;
 
+#[cfg(feature = "clickhouse")]
+pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
     DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,

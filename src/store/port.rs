@@ -1,5 +1,7 @@
 //! The port: a closed set of adapters behind one handle.
 
+#[cfg(feature = "clickhouse")]
+use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
     DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
     TransitionQuery, WindowPoint, WindowQuery,
@@ -25,6 +27,29 @@ pub enum StoreError {
         /// The newest known one.
         known: i64,
     },
+    /// The address is none.
+    #[error("not the address of a store: {detail}")]
+    Address {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// There is no answer, or none of the store itself; retryable.
+    #[error("the store does not answer: {detail}")]
+    Unreachable {
+        /// What happened instead.
+        detail: String,
+    },
+    /// The store's server refused; whether it does so again depends on the code.
+    #[error("the store refused: {detail}")]
+    Refused {
+        /// The server's own number for it.
+        code: u32,
+        /// What it said.
+        detail: String,
+    },
+    /// The handle is being dropped.
+    #[error("the store is closed")]
+    Closed,
     /// The storage failed; retryable once its cause is gone.
     #[error("the store failed: {detail}")]
     Storage {
@@ -44,6 +69,9 @@ impl From<rusqlite::Error> for StoreError {
 pub enum Store {
     /// In a SQLite file, or in SQLite's memory for tests.
     Sqlite(SqliteStore),
+    /// In a ClickHouse database, which several nodes may share.
+    #[cfg(feature = "clickhouse")]
+    ClickHouse(ClickHouseStore),
 }
 
 type Answer<T> = Result<T, StoreError>;
@@ -57,6 +85,10 @@ macro_rules! reads {
         pub async fn $name(&self, $query: $kind) -> Answer<$answer> {
             match self {
                 Self::Sqlite(store) => store.read(move |connection| read::$name(connection, &$query)).await,
+                #[cfg(feature = "clickhouse")]
+                Self::ClickHouse(store) => {
+                    store.read(|client| async move { clickhouse::$name(&client, &$query).await }).await
+                }
             }
         }
     )*};
@@ -66,10 +98,13 @@ impl Store {
     /// Writes rows, then how far they reach; blocks.
     ///
     /// # Errors
-    /// Where the storage fails; nothing of the call is then stored.
+    /// Where the storage fails. Any of the rows may then be stored, and how far they reach is as it was, or as the call
+    /// wanted it; to write the same again makes it whole.
     pub fn write_blocking(&self, partition: PartitionId, effects: &Effects, up_to: Progress) -> Answer<()> {
         match self {
             Self::Sqlite(store) => store.write(partition, effects, up_to),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => store.write(partition, effects, up_to),
         }
     }
 
@@ -88,6 +123,8 @@ impl Store {
     pub async fn progress_all(&self) -> Answer<BTreeMap<PartitionId, Progress>> {
         match self {
             Self::Sqlite(store) => store.read(read::progress).await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => store.read(|client| async move { clickhouse::progress(&client).await }).await,
         }
     }
 
@@ -95,6 +132,8 @@ impl Store {
     pub async fn wait_for(&self, partition: PartitionId, position: Position) {
         match self {
             Self::Sqlite(store) => store.wait_for(partition, position).await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => store.wait_for(partition, position).await,
         }
     }
 
@@ -135,6 +174,12 @@ impl Store {
             Self::Sqlite(store) => {
                 store.read(move |connection| read::metrics_of(connection, tenant, epoch, &account)).await
             }
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => {
+                store
+                    .read(move |client| async move { clickhouse::metrics_of(&client, tenant, epoch, &account).await })
+                    .await
+            }
         }
     }
 
@@ -157,6 +202,14 @@ impl Store {
             Self::Sqlite(store) => {
                 store.read(move |connection| read::accounts(connection, tenant, after.as_ref(), limit)).await
             }
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => {
+                store
+                    .read(
+                        move |client| async move { clickhouse::accounts(&client, tenant, after.as_ref(), limit).await },
+                    )
+                    .await
+            }
         }
     }
 
@@ -169,6 +222,12 @@ impl Store {
             Self::Sqlite(store) => {
                 store.read(move |connection| read::account(connection, tenant, epoch, &account)).await
             }
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => {
+                store
+                    .read(move |client| async move { clickhouse::account(&client, tenant, epoch, &account).await })
+                    .await
+            }
         }
     }
 
@@ -179,6 +238,10 @@ impl Store {
     pub async fn summaries(&self, tenant: Tenant, alerts: Vec<AlertId>) -> Answer<BTreeMap<AlertId, Summary>> {
         match self {
             Self::Sqlite(store) => store.read(move |connection| read::summaries(connection, tenant, &alerts)).await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => {
+                store.read(move |client| async move { clickhouse::summaries(&client, tenant, &alerts).await }).await
+            }
         }
     }
 
@@ -198,13 +261,15 @@ impl Store {
         self.deliveries(query).await
     }
 
-    /// Visits every row of every table but `positions`, by table and key; blocks.
+    /// Visits every row of every table but `positions`, table by table, in an order of the store's own; blocks.
     ///
     /// # Errors
     /// Where the storage fails.
     pub fn scan(&self, visit: &mut dyn FnMut(ScannedRow) -> ControlFlow<()>) -> Answer<()> {
         match self {
             Self::Sqlite(store) => store.read_blocking(|connection| sqlite_scan::scan(connection, visit)),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => store.scan(visit),
         }
     }
 

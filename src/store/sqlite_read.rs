@@ -1,5 +1,6 @@
 //! Reading rows.
 
+use super::points::{Part, Points};
 use super::query::{
     DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, Summary,
     TransitionQuery, WindowPoint, WindowQuery,
@@ -48,9 +49,8 @@ pub(super) fn windows(connection: &Connection, query: &WindowQuery) -> Answer<Ve
         query.from.0,
         query.to.0
     ])?;
-    let mut points: Vec<WindowPoint> = Vec::new();
+    let mut points = Points::new(query.width);
     while let Some(row) = rows.next()? {
-        let start = Timestamp(row.get(2)?).window_start(query.width);
         let aggregate = Aggregate {
             count: row.get::<_, i64>(3)?.cast_unsigned(),
             sum: row.get::<_, Amount>(4)?.0,
@@ -59,29 +59,16 @@ pub(super) fn windows(connection: &Connection, query: &WindowQuery) -> Answer<Ve
             last: row.get::<_, Amount>(7)?.0,
             last_at: Timestamp(row.get(8)?),
         };
-        let late_events = row.get::<_, i64>(9)?.cast_unsigned();
-        let revision = position(row, 10)?;
+        let part = Part {
+            start: Timestamp(row.get(2)?),
+            aggregate,
+            late_events: row.get::<_, i64>(9)?.cast_unsigned(),
+            revision: position(row, 10)?,
+        };
         let (metric, group) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
-        match points
-            .last_mut()
-            .filter(|last| last.start == start && last.metric.as_str() == metric && last.group == group)
-        {
-            Some(last) => {
-                last.aggregate.merge(&aggregate);
-                last.late_events += late_events;
-                last.revision = last.revision.max(revision);
-            }
-            None => points.push(WindowPoint {
-                metric: metric_name(metric)?,
-                group: group.to_owned(),
-                start,
-                aggregate,
-                late_events,
-                revision,
-            }),
-        }
+        points.add((metric, group), part, metric_name)?;
     }
-    Ok(points)
+    Ok(points.into_inner())
 }
 
 pub(super) fn metrics_of(
@@ -193,7 +180,7 @@ pub(super) fn summaries(
 ) -> Answer<BTreeMap<AlertId, Summary>> {
     let mut select = connection.prepare_cached(
         "SELECT state, silenced, value, evaluated_at FROM alert_states
-         WHERE workspace = ?1 AND mode = ?2 AND alert = ?3 AND state IS NOT NULL ORDER BY evaluated_at",
+         WHERE workspace = ?1 AND mode = ?2 AND alert = ?3 AND state IS NOT NULL ORDER BY evaluated_at, account, metric",
     )?;
     let mut summaries = BTreeMap::new();
     for alert in alerts {

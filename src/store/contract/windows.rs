@@ -1,23 +1,13 @@
-//! What every adapter must do, asked of each in the same words.
+//! Windows: their parts merge, the newest row wins, and waiting for them ends.
 
-use super::*;
-use crate::domain::id::{AccountId, Epoch, MetricName, Mode, PartitionId, Position, Tenant, WorkspaceId};
+use super::place::{P, Place};
+use crate::domain::id::{AccountId, Epoch, MetricName, Mode, Position, Tenant, WorkspaceId};
 use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::partition::effect::{Effects, SeriesKey, WindowRow};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
+use crate::store::WindowQuery;
 use proptest::prelude::*;
-use std::ops::ControlFlow;
-use std::path::Path;
-
-const P: PartitionId = PartitionId(0);
-
-fn stores(folder: &Path) -> Vec<Store> {
-    vec![
-        Store::Sqlite(SqliteStore::in_memory().unwrap()),
-        Store::Sqlite(SqliteStore::open(&folder.join("store.db")).unwrap()),
-    ]
-}
 
 fn tenant(n: u128) -> Tenant {
     Tenant { workspace: WorkspaceId(n), mode: Mode::Live }
@@ -44,9 +34,8 @@ fn window(tenant: Tenant, metric: &str, start: i64, part: u64, values: &[i64], r
     }
 }
 
-fn write(store: &Store, rows: Vec<WindowRow>, up_to: u64) {
-    let effects = Effects { windows: rows, ..Effects::default() };
-    store.write_blocking(P, &effects, Progress { position: Position(up_to), clock: Timestamp(up_to as i64) }).unwrap();
+fn write(place: &Place, rows: Vec<WindowRow>, up_to: u64) {
+    place.write(&Effects { windows: rows, ..Effects::default() }, up_to);
 }
 
 fn query(tenant: Tenant, width: Millis) -> WindowQuery {
@@ -62,25 +51,14 @@ fn query(tenant: Tenant, width: Millis) -> WindowQuery {
     }
 }
 
-fn dump(store: &Store) -> Vec<ScannedRow> {
-    let mut rows = Vec::new();
-    store
-        .scan(&mut |row| {
-            rows.push(row);
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-    rows
-}
-
 #[tokio::test]
 async fn parts_merge_and_windows_add_up() {
-    let folder = tempfile::tempdir().unwrap();
-    for store in stores(folder.path()) {
+    for place in Place::all() {
+        let store = place.store.clone();
         let t = tenant(1);
         let large = window(t, "big", 0, 1, &[i64::MAX, i64::MAX, i64::MAX], 1);
         write(
-            &store,
+            &place,
             vec![
                 window(t, "api", 0, 1, &[1, 2], 3),
                 window(t, "api", 1, 2, &[5], 2),
@@ -108,19 +86,19 @@ async fn parts_merge_and_windows_add_up() {
 
 #[tokio::test]
 async fn waiting_ends_when_the_position_is_stored() {
-    let folder = tempfile::tempdir().unwrap();
-    for store in stores(folder.path()) {
+    for place in Place::all() {
+        let store = place.store.clone();
         let waiting = tokio::spawn({
             let store = store.clone();
             async move { store.wait_for(P, Position(5)).await }
         });
-        write(&store, vec![], 4);
+        write(&place, vec![], 4);
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        write(&store, vec![], 5);
+        write(&place, vec![], 5);
         waiting.await.unwrap();
-        write(&store, vec![], 3);
-        assert_eq!(store.progress(P).await.unwrap().unwrap().position, Position(5), "progress never goes back");
+        write(&place, vec![], 3);
+        assert_eq!(place.reached().await.unwrap().position, Position(5), "progress never goes back");
     }
 }
 
@@ -134,19 +112,19 @@ proptest! {
     ) {
         // A row's content follows from its revision, as in the fold.
         let row = |(start, part, revision): &(i64, u64, u64)| window(tenant(1), "api", *start, *part, &[*revision as i64], *revision);
-        let expected = Store::Sqlite(SqliteStore::in_memory().unwrap());
+        let expected = Place::memory();
         let mut sorted = rows.clone();
         sorted.sort_by_key(|(_, _, revision)| *revision);
         for one in &sorted {
             write(&expected, vec![row(one)], 1);
         }
-        let shuffled = Store::Sqlite(SqliteStore::in_memory().unwrap());
+        let shuffled = Place::memory();
         for pick in &order {
             write(&shuffled, vec![row(pick.get(&rows))], 1);
         }
         for one in &rows {
             write(&shuffled, vec![row(one)], 1);
         }
-        prop_assert_eq!(dump(&shuffled), dump(&expected));
+        prop_assert_eq!(shuffled.dump(), expected.dump());
     }
 }

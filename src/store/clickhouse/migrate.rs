@@ -1,0 +1,78 @@
+//! The numbered migrations, and how long rows are kept. Several nodes may do either at once.
+
+use super::store::Retention;
+use crate::store::StoreError;
+use clickhouse::Client;
+
+/// Applied in order; an entry is never changed once it was released.
+const MIGRATIONS: [(u32, &str, &str); 2] = [
+    (1, "tables", include_str!("../../../schemas/clickhouse/0001_tables.sql")),
+    (2, "usage_5m", include_str!("../../../schemas/clickhouse/0002_usage_5m.sql")),
+];
+
+/// Makes the database, and applies what it lacks.
+///
+/// Two nodes may apply the same migration at once: its statements bear that, and it is noted twice.
+///
+/// # Errors
+/// Where the server refuses, or a later release has been here.
+pub(super) async fn migrate(server: &Client, client: &Client, database: &str) -> Result<(), StoreError> {
+    let count = "SELECT count() FROM system.databases WHERE name = ?";
+    // A user who may not make databases can be given one.
+    if server.query(count).bind(database).fetch_one::<u64>().await? == 0 {
+        server.query(&format!("CREATE DATABASE IF NOT EXISTS `{database}`")).execute().await?;
+    }
+    client
+        .query(
+            "CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, applied_at DateTime DEFAULT now())
+             ENGINE = MergeTree ORDER BY version",
+        )
+        .execute()
+        .await?;
+    let applied = client.query("SELECT DISTINCT version FROM migrations ORDER BY version").fetch_all::<u32>().await?;
+    let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
+    if let Some(found) = applied.last().filter(|found| **found > newest) {
+        return Err(StoreError::TooNew { found: i64::from(*found), known: i64::from(newest) });
+    }
+    for (version, name, statements) in MIGRATIONS.iter().filter(|(version, ..)| !applied.contains(version)) {
+        for statement in statements.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
+            // A statement is sent as it stands: in the files a question mark is none of ours to fill in.
+            client.query_raw(statement).execute().await?;
+        }
+        client.query("INSERT INTO migrations (version, name) VALUES (?, ?)").bind(version).bind(name).execute().await?;
+        tracing::info!(version, name, "applied a migration of the store");
+    }
+    Ok(())
+}
+
+/// Sets for how long each table keeps its rows, where it is not so already.
+///
+/// # Errors
+/// Where the server refuses.
+pub(super) async fn retain(client: &Client, retention: Retention) -> Result<(), StoreError> {
+    let tables = [
+        ("usage_windows", "start", retention.windows_days),
+        ("alert_transitions", "at", retention.transitions_days),
+        ("notifications", "at", retention.notifications_days),
+        ("deliveries", "at", retention.deliveries_days),
+        ("quarantine", "at", retention.quarantine_days),
+    ];
+    for (table, column, days) in tables {
+        let engine: String = client
+            .query("SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = ?")
+            .bind(table)
+            .fetch_one()
+            .await?;
+        match days {
+            Some(days) if !engine.contains(&format!("toIntervalDay({days})")) => {
+                let sql = format!("ALTER TABLE {table} MODIFY TTL toDateTime({column}) + toIntervalDay({days})");
+                client.query(&sql).execute().await?;
+            }
+            None if engine.contains(" TTL ") => {
+                client.query(&format!("ALTER TABLE {table} REMOVE TTL")).execute().await?;
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! The ClickHouse adapter: rows by HTTP, each table's first and the partition's position last.
+//!
+//! Rows are never changed in place: the greater revision wins, and every read chooses it in the query itself, so that
+//! an answer never depends on what was merged in the background. Any number of nodes may write and read.
+
+mod address;
+mod migrate;
+mod read;
+mod record;
+mod scan;
+mod store;
+mod write;
+
+pub(super) use read::*;
+pub use store::{ClickHouseSettings, ClickHouseStore, Retention};

@@ -1,0 +1,347 @@
+//! Reading rows. Every query chooses the newest row of each key itself (`LIMIT 1 BY` behind an order, or an aggregate).
+
+use super::record::{
+    AccountRecord, DeliveryRecord, InstanceRecord, NotificationRecord, PositionRecord, TransitionRecord, WindowRecord,
+};
+use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Tenant};
+use crate::domain::partition::effect::{AccountRow, DeliveryRow, InstanceRow, State, TransitionRow};
+use crate::domain::partition::notification::Notification;
+use crate::domain::quantity::Quantity;
+use crate::domain::time::Timestamp;
+use crate::store::points::{Part, Points};
+use crate::store::{
+    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, StoreError, Summary,
+    TransitionQuery, WindowPoint, WindowQuery,
+};
+use clickhouse::query::Query;
+use clickhouse::{Client, Row};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+type Answer<T> = Result<T, StoreError>;
+
+pub(in crate::store) async fn progress(client: &Client) -> Answer<BTreeMap<PartitionId, Progress>> {
+    let sql = "SELECT partition, newest.1 AS position, newest.2 AS clock
+               FROM (SELECT partition, max((p.position, p.clock)) AS newest FROM positions AS p GROUP BY partition)";
+    let records = client.query(sql).fetch_all::<PositionRecord>().await?;
+    let progress = |record: &PositionRecord| Progress { position: record.position, clock: record.clock };
+    Ok(records.iter().map(|record| (PartitionId(record.partition), progress(record))).collect())
+}
+
+/// Reads the parts of each window in order, merges them, and adds windows up to the width that is asked for.
+pub(in crate::store) async fn windows(client: &Client, query: &WindowQuery) -> Answer<Vec<WindowPoint>> {
+    let mut filter = Filter::of(query.tenant);
+    filter.and("epoch = ?", Value::Number(query.epoch.0));
+    filter.and("account = ?", Value::Text(query.account.as_str().to_owned()));
+    if let Some(metric) = &query.metric {
+        filter.and("metric = ?", Value::Text(metric.as_str().to_owned()));
+    }
+    filter.and(if query.groups { "grp != ?" } else { "grp = ?" }, Value::Text(String::new()));
+    filter.between("start", Some(query.from), Some(query.to));
+    let sql = format!(
+        "SELECT ?fields FROM usage_windows WHERE {} ORDER BY metric, grp, start, part, revision DESC
+         LIMIT 1 BY metric, grp, start, part",
+        filter.sql
+    );
+    let mut rows = filter.bind(client.query(&sql)).fetch::<WindowRecord>()?;
+    let mut points = Points::new(query.width);
+    while let Some(row) = rows.next().await? {
+        if !(query.from..query.to).contains(&row.start) {
+            continue;
+        }
+        let part =
+            Part { start: row.start, aggregate: row.aggregate(), late_events: row.late_events, revision: row.revision };
+        points.add((row.metric.as_str(), &row.grp), part, |_| Ok::<_, StoreError>(row.metric.clone()))?;
+    }
+    Ok(points.into_inner())
+}
+
+pub(in crate::store) async fn metrics_of(
+    client: &Client,
+    tenant: Tenant,
+    epoch: Epoch,
+    account: &AccountId,
+) -> Answer<Vec<MetricName>> {
+    let mut filter = Filter::of(tenant);
+    filter.and("epoch = ?", Value::Number(epoch.0));
+    filter.and("account = ?", Value::Text(account.as_str().to_owned()));
+    let sql = format!("SELECT DISTINCT metric FROM usage_windows WHERE {} ORDER BY metric", filter.sql);
+    let names = filter.bind(client.query(&sql)).fetch_all::<String>().await?;
+    names.iter().map(|name| MetricName::new(name).map_err(unreadable)).collect()
+}
+
+pub(in crate::store) async fn accounts(
+    client: &Client,
+    tenant: Tenant,
+    after: Option<&AccountId>,
+    limit: usize,
+) -> Answer<Vec<AccountRow>> {
+    let mut filter = Filter::of(tenant);
+    if let Some(after) = after {
+        filter.and("account > ?", Value::Text(after.as_str().to_owned()));
+    }
+    let sql = format!(
+        "SELECT ?fields FROM accounts WHERE {} ORDER BY account, epoch, revision DESC
+         LIMIT 1 BY account, epoch LIMIT {}",
+        filter.sql,
+        bounded(limit)
+    );
+    let records = filter.bind(client.query(&sql)).fetch_all::<AccountRecord>().await?;
+    Ok(records.into_iter().map(AccountRow::from).collect())
+}
+
+pub(in crate::store) async fn account(
+    client: &Client,
+    tenant: Tenant,
+    epoch: Epoch,
+    account: &AccountId,
+) -> Answer<Option<AccountRow>> {
+    let mut filter = Filter::of(tenant);
+    filter.and("account = ?", Value::Text(account.as_str().to_owned()));
+    filter.and("epoch = ?", Value::Number(epoch.0));
+    let sql = format!("SELECT ?fields FROM accounts WHERE {} ORDER BY revision DESC LIMIT 1", filter.sql);
+    let record = filter.bind(client.query(&sql)).fetch_optional::<AccountRecord>().await?;
+    Ok(record.map(AccountRow::from))
+}
+
+pub(in crate::store) async fn instances(client: &Client, query: &InstanceQuery) -> Answer<Vec<InstanceRow>> {
+    let mut filter = Filter::of(query.tenant);
+    filter.and("alert = ?", Value::Text(query.alert.to_string()));
+    if let Some(account) = &query.account {
+        filter.and("account = ?", Value::Text(account.as_str().to_owned()));
+    }
+    let inner = std::mem::take(&mut filter.sql);
+    filter.and("state != ?", Value::Text(String::new()));
+    if !query.states.is_empty() {
+        filter.and("state IN ?", Value::Texts(query.states.iter().map(|state| state.name().to_owned()).collect()));
+    }
+    let sql = format!(
+        "SELECT ?fields FROM (
+           SELECT * FROM alert_states WHERE {inner} ORDER BY account, metric, revision DESC LIMIT 1 BY account, metric
+         ) WHERE {} ORDER BY account, metric LIMIT {} OFFSET {}",
+        filter.sql,
+        bounded(query.limit),
+        bounded(query.offset)
+    );
+    let records = filter.bind(client.query(&sql)).fetch_all::<InstanceRecord>().await?;
+    Ok(records.into_iter().map(InstanceRow::from).collect())
+}
+
+/// The instances of an alert in one state.
+#[derive(Debug, Row, Deserialize)]
+struct StateRecord {
+    alert: String,
+    state: String,
+    instances: u64,
+    any_silenced: bool,
+    newest_value: Option<Quantity>,
+    newest_at: Timestamp,
+}
+
+pub(in crate::store) async fn summaries(
+    client: &Client,
+    tenant: Tenant,
+    alerts: &[AlertId],
+) -> Answer<BTreeMap<AlertId, Summary>> {
+    let mut summaries: BTreeMap<AlertId, Summary> = alerts.iter().map(|alert| (*alert, Summary::default())).collect();
+    if alerts.is_empty() {
+        return Ok(summaries);
+    }
+    let mut filter = Filter::of(tenant);
+    filter.and("alert IN ?", Value::Texts(alerts.iter().map(AlertId::to_string).collect()));
+    // The tuple keeps argMax from passing over an instance that has no value.
+    let sql = format!(
+        "SELECT alert, state, count() AS instances, max(silenced) AS any_silenced,
+           argMax(tuple(value), (evaluated_at, account, metric)).1 AS newest_value, max(evaluated_at) AS newest_at
+         FROM (
+           SELECT * FROM alert_states WHERE {}
+           ORDER BY alert, account, metric, revision DESC LIMIT 1 BY alert, account, metric
+         ) WHERE state != '' GROUP BY alert, state",
+        filter.sql
+    );
+    let mut values: BTreeMap<(AlertId, State), Option<Quantity>> = BTreeMap::new();
+    for record in filter.bind(client.query(&sql)).fetch_all::<StateRecord>().await? {
+        let alert: AlertId = record.alert.parse().map_err(unreadable)?;
+        let state: State = json(&format!("\"{}\"", record.state))?;
+        let summary = summaries.entry(alert).or_default();
+        summary.counts.insert(state, record.instances);
+        summary.silenced |= record.any_silenced;
+        summary.last_evaluated_at = summary.last_evaluated_at.max(Some(record.newest_at));
+        values.insert((alert, state), record.newest_value);
+    }
+    for (alert, summary) in &mut summaries {
+        summary.last_value = summary.worst().and_then(|state| values.get(&(*alert, state)).copied().flatten());
+    }
+    Ok(summaries)
+}
+
+pub(in crate::store) async fn transitions(client: &Client, query: &TransitionQuery) -> Answer<Vec<TransitionRow>> {
+    let mut filter = Filter::of(query.tenant);
+    filter.and("alert = ?", Value::Text(query.alert.to_string()));
+    if let Some(account) = &query.account {
+        filter.and("account = ?", Value::Text(account.as_str().to_owned()));
+    }
+    filter.between("at", query.from, query.to);
+    let sql = format!(
+        "SELECT ?fields FROM alert_transitions WHERE {}
+         ORDER BY at DESC, account DESC, metric DESC, sequence DESC, position DESC
+         LIMIT 1 BY account, metric, sequence LIMIT {} OFFSET {}",
+        filter.sql,
+        bounded(query.limit),
+        bounded(query.offset)
+    );
+    let records = filter.bind(client.query(&sql)).fetch_all::<TransitionRecord>().await?;
+    records.iter().map(|record| json(&record.body)).collect()
+}
+
+pub(in crate::store) async fn notifications(client: &Client, query: &NotificationQuery) -> Answer<Vec<Notification>> {
+    let mut filter = Filter::of(query.tenant);
+    if let Some(alert) = query.alert {
+        filter.and("alert = ?", Value::Text(alert.to_string()));
+    }
+    let sql = format!(
+        "SELECT ?fields FROM notifications WHERE {} ORDER BY at DESC, id DESC, position DESC
+         LIMIT 1 BY id LIMIT {} OFFSET {}",
+        filter.sql,
+        bounded(query.limit),
+        bounded(query.offset)
+    );
+    let records = filter.bind(client.query(&sql)).fetch_all::<NotificationRecord>().await?;
+    records.iter().map(|record| json(&record.body)).collect()
+}
+
+pub(in crate::store) async fn deliveries(client: &Client, query: &DeliveryQuery) -> Answer<Vec<DeliveryRow>> {
+    let mut filter = Filter::of(query.tenant);
+    if let Some(id) = query.notification {
+        filter.and("notification = ?", Value::Text(id.to_string()));
+    }
+    if let Some(id) = query.channel {
+        filter.and("channel = ?", Value::Text(id.to_string()));
+    }
+    let inner = std::mem::take(&mut filter.sql);
+    match query.status {
+        Some(status) => filter.and("status = ?", Value::Text(status.name().to_owned())),
+        None => filter.sql.push('1'),
+    }
+    let sql = format!(
+        "SELECT ?fields FROM (
+           SELECT * FROM deliveries WHERE {inner}
+           ORDER BY notification, channel, revision DESC LIMIT 1 BY notification, channel
+         ) WHERE {} ORDER BY at DESC, notification DESC, channel DESC LIMIT {} OFFSET {}",
+        filter.sql,
+        bounded(query.limit),
+        bounded(query.offset)
+    );
+    let records = filter.bind(client.query(&sql)).fetch_all::<DeliveryRecord>().await?;
+    Ok(records.into_iter().map(DeliveryRow::from).collect())
+}
+
+/// A quarantined event's place and content.
+#[derive(Debug, Row, Deserialize)]
+struct QuarantineBody {
+    partition: u32,
+    body: String,
+}
+
+/// Chooses by the small columns first: a body may be large.
+pub(in crate::store) async fn quarantine(client: &Client, query: &QuarantineQuery) -> Answer<Vec<QuarantineEntry>> {
+    let mut filter = Filter::of(query.tenant);
+    if let Some(id) = query.id {
+        filter.and("id = ?", Value::Text(id.to_string()));
+    }
+    let inner = std::mem::replace(&mut filter.sql, "1".to_owned());
+    if let Some(status) = query.status {
+        filter.and("status = ?", Value::Text(status.name().to_owned()));
+    }
+    if let Some(code) = &query.code {
+        filter.and("code = ?", Value::Text(code.clone()));
+    }
+    if let Some(account) = &query.account {
+        filter.and("account = ?", Value::Text(account.as_str().to_owned()));
+    }
+    let chosen = std::mem::replace(&mut filter.sql, "1".to_owned());
+    filter.tenant(query.tenant);
+    let sql = format!(
+        "WITH page AS (
+           SELECT id, revision FROM (
+             SELECT id, revision, status, code, account, at FROM quarantine WHERE {inner}
+             ORDER BY id, revision DESC LIMIT 1 BY id
+           ) WHERE {chosen} ORDER BY at DESC, id DESC LIMIT {} OFFSET {}
+         )
+         SELECT ?fields FROM quarantine WHERE (id, revision) IN page AND {}
+         ORDER BY at DESC, id DESC LIMIT 1 BY id",
+        bounded(query.limit),
+        bounded(query.offset),
+        filter.sql
+    );
+    let records = filter.bind(client.query(&sql)).fetch_all::<QuarantineBody>().await?;
+    let entry = |record: &QuarantineBody| {
+        Ok(QuarantineEntry { partition: PartitionId(record.partition), row: json(&record.body)? })
+    };
+    records.iter().map(entry).collect()
+}
+
+/// Conditions and the values of their question marks, in order.
+struct Filter {
+    sql: String,
+    values: Vec<Value>,
+}
+
+enum Value {
+    Text(String),
+    Texts(Vec<String>),
+    Number(u64),
+}
+
+impl Filter {
+    fn of(tenant: Tenant) -> Self {
+        let mut filter = Self { sql: String::new(), values: Vec::new() };
+        filter.tenant(tenant);
+        filter
+    }
+
+    fn tenant(&mut self, tenant: Tenant) {
+        self.and("workspace = ?", Value::Text(tenant.workspace.to_string()));
+        self.and("mode = ?", Value::Text(tenant.mode.name().to_owned()));
+    }
+
+    fn and(&mut self, condition: &str, value: Value) {
+        if !self.sql.is_empty() {
+            self.sql.push_str(" AND ");
+        }
+        self.sql.push_str(condition);
+        self.values.push(value);
+    }
+
+    /// A time in `[from, to)`, as far as ClickHouse can write such times: its calendar goes from 1900 to 2299.
+    fn between(&mut self, column: &str, from: Option<Timestamp>, to: Option<Timestamp>) {
+        const CALENDAR: std::ops::Range<i64> = -2_208_988_800_000..10_413_792_000_000;
+        for (compare, bound) in [(">=", from), ("<", to)] {
+            if let Some(bound) = bound.filter(|bound| CALENDAR.contains(&bound.0)) {
+                self.sql.push_str(&format!(" AND {column} {compare} fromUnixTimestamp64Milli(toInt64({}))", bound.0));
+            }
+        }
+    }
+
+    fn bind(self, query: Query) -> Query {
+        self.values.into_iter().fold(query, |query, value| match value {
+            Value::Text(text) => query.bind(text),
+            Value::Texts(texts) => query.bind(texts),
+            Value::Number(number) => query.bind(number),
+        })
+    }
+}
+
+/// A limit or an offset that their sum does not overflow.
+fn bounded(count: usize) -> u64 {
+    const MAX: u64 = 1 << 62;
+    u64::try_from(count).map_or(MAX, |count| count.min(MAX))
+}
+
+fn json<T: serde::de::DeserializeOwned>(text: &str) -> Answer<T> {
+    serde_json::from_str(text).map_err(unreadable)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Storage { detail: format!("a row cannot be read: {error}") }
+}

@@ -1,0 +1,169 @@
+//! Two stores that were given the same rows, in whatever order and however often, answer alike.
+
+use super::place::{P, Place};
+use super::sample::{EPOCH, STATES, Seed, account, effects, in_order, metric, seeds, tenant};
+use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, QuarantineId, Tenant};
+use crate::domain::partition::effect::{DeliveryStatus, QuarantineStatus, State};
+use crate::domain::time::{Millis, Timestamp, WINDOW};
+use crate::store::{
+    DeliveryQuery, InstanceQuery, NotificationQuery, QuarantineQuery, ScannedRow, Store, TransitionQuery, WindowQuery,
+};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, TestRunner};
+use std::fmt::Debug;
+
+/// A write: which rows, and whether it was tried before the ones before it too.
+type Write = (Vec<Index>, bool);
+
+#[test]
+fn whatever_is_written_in_whatever_order_is_read_alike() {
+    let places: Vec<Place> = Place::all();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let writes = prop::collection::vec((prop::collection::vec(any::<Index>(), 0..12), any::<bool>()), 0..4);
+    let case = (prop::collection::vec(seeds(), 1..60), writes);
+    let workspace = std::cell::Cell::new(1_u128);
+    let mut runner = TestRunner::new(Config::with_cases(8));
+    let run = |(rows, writes): (Vec<Seed>, Vec<Write>)| {
+        // Cases share the databases, each in a workspace of its own.
+        workspace.set(workspace.get() + 1);
+        let expected = Place::memory();
+        for row in in_order(&rows) {
+            expected.write(&effects(workspace.get(), &[row]), 1);
+        }
+        for place in &places {
+            shuffled(place, workspace.get(), &rows, &writes);
+            let own = |mut all: Vec<ScannedRow>| {
+                let prefix = format!("{:032x}|", workspace.get());
+                all.retain(|row| row.key.starts_with(&prefix));
+                all
+            };
+            prop_assert_eq!(own(place.dump()), own(expected.dump()), "{:?}", place.store);
+            let (answers, wanted) = runtime.block_on(async {
+                (answers(&place.store, workspace.get()).await, answers(&expected.store, workspace.get()).await)
+            });
+            for (answer, wanted) in answers.iter().zip(&wanted) {
+                prop_assert_eq!(answer, wanted, "{:?}", place.store);
+            }
+        }
+        Ok(())
+    };
+    runner.run(&case, run).unwrap();
+}
+
+/// Writes some rows before their time and some twice, then all of them.
+fn shuffled(place: &Place, workspace: u128, rows: &[Seed], writes: &[Write]) {
+    for (picks, twice) in writes {
+        let picked: Vec<Seed> = picks.iter().map(|pick| *pick.get(rows)).collect();
+        for _ in 0..=u8::from(*twice) {
+            place.write(&effects(workspace, &picked), 1);
+        }
+    }
+    for part in rows.chunks(20) {
+        place.write(&effects(workspace, part), 1);
+    }
+}
+
+/// What a store answers to every question of the port.
+async fn answers(store: &Store, workspace: u128) -> Vec<String> {
+    let mut answers = Answers(Vec::new());
+    answers.note("progress", &(), store.progress(P).await.unwrap().map(|progress| progress.position));
+    for sandbox in [false, true] {
+        let tenant = tenant(workspace, sandbox);
+        answers.usage(store, tenant).await;
+        answers.alerts(store, tenant).await;
+        answers.history(store, tenant).await;
+        answers.set_aside(store, tenant).await;
+    }
+    answers.0
+}
+
+const ALERTS: [AlertId; 3] = [AlertId(1 << 100), AlertId((1 << 100) + 1), AlertId(7)];
+/// (offset, limit).
+const PAGES: [(usize, usize); 3] = [(0, usize::MAX), (0, 2), (2, 3)];
+
+struct Answers(Vec<String>);
+
+impl Answers {
+    fn note(&mut self, name: &str, question: &dyn Debug, answer: impl Debug) {
+        self.0.push(format!("{name} {question:?}: {answer:?}"));
+    }
+
+    async fn usage(&mut self, store: &Store, tenant: Tenant) {
+        let second = Timestamp(EPOCH - EPOCH % WINDOW.0 + WINDOW.0);
+        let spans = [(Timestamp::MIN, Timestamp::MAX), (second, second.plus(Millis(2 * WINDOW.0)))];
+        for (account, epoch) in [(account(0), Epoch(0)), (account(1), Epoch(1))] {
+            for (from, to) in spans {
+                for width in [WINDOW, Millis::minutes(15)] {
+                    for (wanted, groups) in [(None, false), (None, true), (Some(metric(0)), false)] {
+                        let account = account.clone();
+                        let query = WindowQuery { tenant, epoch, account, metric: wanted, from, to, width, groups };
+                        self.note("windows", &query, store.windows(query.clone()).await.unwrap());
+                        if width == WINDOW && !groups {
+                            self.note("total", &query, store.total(query.clone()).await.unwrap());
+                        }
+                    }
+                }
+            }
+            self.note("metrics", &account, store.metrics_of(tenant, epoch, account.clone()).await.unwrap());
+            self.note("account", &account, store.account(tenant, epoch, account.clone()).await.unwrap());
+        }
+        for (after, limit) in [(None, 100), (None, 1), (Some(account(0)), 2)] {
+            self.note("accounts", &(&after, limit), store.accounts(tenant, after.clone(), limit).await.unwrap());
+        }
+    }
+
+    async fn alerts(&mut self, store: &Store, tenant: Tenant) {
+        for (offset, limit) in PAGES {
+            for states in [vec![], vec![State::Firing, State::Ok], STATES.to_vec()] {
+                let query =
+                    InstanceQuery { tenant, alert: ALERTS[0], states: states.clone(), account: None, offset, limit };
+                self.note("instances", &query, store.instances(query.clone()).await.unwrap());
+            }
+            let account = Some(account(1));
+            let query = InstanceQuery { tenant, alert: ALERTS[1], states: vec![], account, offset, limit };
+            self.note("instances", &query, store.instances(query.clone()).await.unwrap());
+        }
+        self.note("summaries", &(), store.summaries(tenant, ALERTS.to_vec()).await.unwrap());
+        self.note("summaries", &(), store.summaries(tenant, vec![]).await.unwrap());
+    }
+
+    async fn history(&mut self, store: &Store, tenant: Tenant) {
+        let spans = [(None, None), (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)))];
+        for (offset, limit) in PAGES {
+            for ((from, to), account) in spans.into_iter().zip([None, Some(account(2))]) {
+                let query = TransitionQuery { tenant, alert: ALERTS[0], account, from, to, offset, limit };
+                self.note("transitions", &query, store.transitions(query.clone()).await.unwrap());
+            }
+            for alert in [None, Some(ALERTS[1])] {
+                let query = NotificationQuery { tenant, alert, offset, limit };
+                self.note("notifications", &query, store.notifications(query.clone()).await.unwrap());
+            }
+            for (channel, status) in [(None, None), (Some(ChannelId(1)), None), (None, Some(DeliveryStatus::Failed))] {
+                let query = DeliveryQuery { tenant, notification: None, channel, status, offset, limit };
+                self.note("deliveries", &query, store.deliveries(query.clone()).await.unwrap());
+            }
+        }
+        let id = NotificationId((1 << 120) + 1);
+        self.note("deliveries of", &id, store.deliveries_of(tenant, id).await.unwrap());
+    }
+
+    async fn set_aside(&mut self, store: &Store, tenant: Tenant) {
+        let all = |(offset, limit)| QuarantineQuery {
+            tenant,
+            id: None,
+            status: None,
+            code: None,
+            account: None,
+            offset,
+            limit,
+        };
+        let open = QuarantineQuery { status: Some(QuarantineStatus::Open), ..all(PAGES[1]) };
+        let coded = QuarantineQuery { code: Some("invalid_event".to_owned()), ..all(PAGES[0]) };
+        let one = QuarantineQuery { id: Some(QuarantineId(1 << 64)), ..all(PAGES[0]) };
+        let owned = QuarantineQuery { account: Some(account(1)), ..all(PAGES[0]) };
+        for query in PAGES.into_iter().map(all).chain([open, coded, one, owned]) {
+            self.note("quarantine", &query, store.quarantine(query.clone()).await.unwrap());
+        }
+    }
+}

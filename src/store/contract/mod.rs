@@ -1,0 +1,8 @@
+//! What every adapter must do, asked of each in the same words.
+
+#[cfg(feature = "clickhouse")]
+mod clickhouse;
+mod equal;
+mod place;
+mod sample;
+mod windows;
