@@ -27,7 +27,7 @@ pub struct Given {
     /// Where the logs are: sqlite:FILE, or kafka://HOST:PORT,…?partitions=32&replication=3 [default: in the data folder]
     #[arg(long, env = "HIGHWATER_JOURNAL", value_name = "URL")]
     pub journal: Option<String>,
-    /// Where windows and history are: sqlite:FILE [default: in the data folder]
+    /// Where windows and history are: sqlite:FILE, or clickhouse+http://HOST:8123/DATABASE [default: in the data folder]
     #[arg(long, env = "HIGHWATER_STORE", value_name = "URL")]
     pub store: Option<String>,
     /// The folder of snapshots; the nodes of a cluster share one [default: in the data folder]
@@ -262,7 +262,12 @@ fn store_place(url: &str) -> Result<StorePlace, ConfigError> {
     if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
         return Ok(StorePlace::Sqlite(Some(file.into())));
     }
-    Err(ConfigError::Value { name: "store", detail: format!("{url:?} is not sqlite:FILE") })
+    #[cfg(feature = "clickhouse")]
+    if url.starts_with("clickhouse+") {
+        return Ok(StorePlace::ClickHouse(url.to_owned()));
+    }
+    let detail = format!("{url:?} is neither sqlite:FILE nor clickhouse+http://HOST:8123/DATABASE");
+    Err(ConfigError::Value { name: "store", detail })
 }
 
 fn master_key(path: &Path) -> Result<MasterKey, ConfigError> {

@@ -47,6 +47,9 @@ pub enum JournalPlace {
 pub enum StorePlace {
     /// In a SQLite file; in the data folder where absent.
     Sqlite(Option<PathBuf>),
+    /// In ClickHouse, at an address such as `clickhouse+http://host:8123/database`.
+    #[cfg(feature = "clickhouse")]
+    ClickHouse(String),
 }
 
 /// A master key; nothing prints it.
@@ -193,6 +196,13 @@ impl Data {
         let store = match &places.store {
             StorePlace::Sqlite(path) => {
                 Store::Sqlite(SqliteStore::open(&path.clone().unwrap_or_else(|| folder.store()))?)
+            }
+            #[cfg(feature = "clickhouse")]
+            StorePlace::ClickHouse(address) => {
+                let address = address.clone();
+                let open = move || crate::store::ClickHouseStore::open(&address, Default::default());
+                let opened = tokio::task::spawn_blocking(open).await;
+                Store::ClickHouse(opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
             }
         };
         let snapshots = Snapshots::local(&places.snapshots.clone().unwrap_or_else(|| folder.snapshots()))?;

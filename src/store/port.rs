@@ -190,6 +190,10 @@ impl Store {
     pub async fn has_metric(&self, tenant: Tenant, metric: MetricName) -> Answer<bool> {
         match self {
             Self::Sqlite(store) => store.read(move |connection| read::has_metric(connection, tenant, &metric)).await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => {
+                store.read(move |client| async move { clickhouse::has_metric(&client, tenant, &metric).await }).await
+            }
         }
     }
 

@@ -70,6 +70,13 @@ pub(in crate::store) async fn metrics_of(
     names.iter().map(|name| MetricName::new(name).map_err(unreadable)).collect()
 }
 
+pub(in crate::store) async fn has_metric(client: &Client, tenant: Tenant, metric: &MetricName) -> Answer<bool> {
+    let mut filter = Filter::of(tenant);
+    filter.and("metric = ?", Value::Text(metric.as_str().to_owned()));
+    let sql = format!("SELECT metric FROM usage_windows WHERE {} LIMIT 1", filter.sql);
+    Ok(filter.bind(client.query(&sql)).fetch_optional::<String>().await?.is_some())
+}
+
 pub(in crate::store) async fn accounts(
     client: &Client,
     tenant: Tenant,
@@ -114,6 +121,10 @@ pub(in crate::store) async fn instances(client: &Client, query: &InstanceQuery) 
     filter.and("state != ?", Value::Text(String::new()));
     if !query.states.is_empty() {
         filter.and("state IN ?", Value::Texts(query.states.iter().map(|state| state.name().to_owned()).collect()));
+    }
+    if let Some((account, metric)) = &query.after {
+        filter.and("(account, metric) > (?", Value::Text(account.as_str().to_owned()));
+        filter.tuple_end(Value::Text(metric_text(metric.as_ref())));
     }
     let sql = format!(
         "SELECT ?fields FROM (
@@ -182,6 +193,12 @@ pub(in crate::store) async fn transitions(client: &Client, query: &TransitionQue
         filter.and("account = ?", Value::Text(account.as_str().to_owned()));
     }
     filter.between("at", query.from, query.to);
+    if let Some(place) = &query.after {
+        let condition = format!("(at, account, metric, sequence) < ({}, ?", instant(place.at));
+        filter.and(&condition, Value::Text(place.account.as_str().to_owned()));
+        filter.tuple_next(Value::Text(metric_text(place.metric.as_ref())));
+        filter.tuple_end(Value::Number(place.sequence));
+    }
     let sql = format!(
         "SELECT ?fields FROM alert_transitions WHERE {}
          ORDER BY at DESC, account DESC, metric DESC, sequence DESC, position DESC
@@ -259,6 +276,9 @@ pub(in crate::store) async fn quarantine(client: &Client, query: &QuarantineQuer
     if let Some(account) = &query.account {
         filter.and("account = ?", Value::Text(account.as_str().to_owned()));
     }
+    if let Some((at, id)) = &query.after {
+        filter.and(&format!("(at, id) < ({}, ?)", instant(*at)), Value::Text(id.to_string()));
+    }
     let chosen = std::mem::replace(&mut filter.sql, "1".to_owned());
     filter.tenant(query.tenant);
     let sql = format!(
@@ -313,12 +333,24 @@ impl Filter {
         self.values.push(value);
     }
 
+    /// One more value of a tuple that a condition began.
+    fn tuple_next(&mut self, value: Value) {
+        self.sql.push_str(", ?");
+        self.values.push(value);
+    }
+
+    /// The last value of a tuple that a condition began.
+    fn tuple_end(&mut self, value: Value) {
+        self.tuple_next(value);
+        self.sql.push(')');
+    }
+
     /// A time in `[from, to)`, as far as ClickHouse can write such times: its calendar goes from 1900 to 2299.
     fn between(&mut self, column: &str, from: Option<Timestamp>, to: Option<Timestamp>) {
         const CALENDAR: std::ops::Range<i64> = -2_208_988_800_000..10_413_792_000_000;
         for (compare, bound) in [(">=", from), ("<", to)] {
             if let Some(bound) = bound.filter(|bound| CALENDAR.contains(&bound.0)) {
-                self.sql.push_str(&format!(" AND {column} {compare} fromUnixTimestamp64Milli(toInt64({}))", bound.0));
+                self.sql.push_str(&format!(" AND {column} {compare} {}", instant(bound)));
             }
         }
     }
@@ -330,6 +362,15 @@ impl Filter {
             Value::Number(number) => query.bind(number),
         })
     }
+}
+
+fn instant(at: Timestamp) -> String {
+    format!("fromUnixTimestamp64Milli(toInt64({}))", at.0)
+}
+
+/// How the tables write an instance's metric.
+fn metric_text(metric: Option<&MetricName>) -> String {
+    metric.map_or(String::new(), |metric| metric.as_str().to_owned())
 }
 
 /// A limit or an offset that their sum does not overflow.

@@ -6,7 +6,8 @@ use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, QuarantineId,
 use crate::domain::partition::effect::{DeliveryStatus, QuarantineStatus, State};
 use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::store::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, QuarantineQuery, ScannedRow, Store, TransitionQuery, WindowQuery,
+    DeliveryQuery, InstanceQuery, NotificationQuery, QuarantineQuery, ScannedRow, Store, TransitionPlace,
+    TransitionQuery, WindowQuery,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -116,12 +117,23 @@ impl Answers {
     async fn alerts(&mut self, store: &Store, tenant: Tenant) {
         for (offset, limit) in PAGES {
             for states in [vec![], vec![State::Firing, State::Ok], STATES.to_vec()] {
-                let query =
-                    InstanceQuery { tenant, alert: ALERTS[0], states: states.clone(), account: None, offset, limit };
-                self.note("instances", &query, store.instances(query.clone()).await.unwrap());
+                let query = InstanceQuery {
+                    after: None,
+                    tenant,
+                    alert: ALERTS[0],
+                    states: states.clone(),
+                    account: None,
+                    offset,
+                    limit,
+                };
+                let rows = store.instances(query.clone()).await.unwrap();
+                let last = rows.first().map(|row| (row.key.account.clone(), row.key.metric.clone()));
+                self.note("instances", &query, rows);
+                let behind = InstanceQuery { after: last, ..query };
+                self.note("instances behind", &behind, store.instances(behind.clone()).await.unwrap());
             }
             let account = Some(account(1));
-            let query = InstanceQuery { tenant, alert: ALERTS[1], states: vec![], account, offset, limit };
+            let query = InstanceQuery { after: None, tenant, alert: ALERTS[1], states: vec![], account, offset, limit };
             self.note("instances", &query, store.instances(query.clone()).await.unwrap());
         }
         self.note("summaries", &(), store.summaries(tenant, ALERTS.to_vec()).await.unwrap());
@@ -132,8 +144,17 @@ impl Answers {
         let spans = [(None, None), (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)))];
         for (offset, limit) in PAGES {
             for ((from, to), account) in spans.into_iter().zip([None, Some(account(2))]) {
-                let query = TransitionQuery { tenant, alert: ALERTS[0], account, from, to, offset, limit };
-                self.note("transitions", &query, store.transitions(query.clone()).await.unwrap());
+                let query = TransitionQuery { after: None, tenant, alert: ALERTS[0], account, from, to, offset, limit };
+                let rows = store.transitions(query.clone()).await.unwrap();
+                let last = rows.first().map(|row| TransitionPlace {
+                    at: row.at,
+                    account: row.key.account.clone(),
+                    metric: row.key.metric.clone(),
+                    sequence: row.sequence,
+                });
+                self.note("transitions", &query, rows);
+                let behind = TransitionQuery { after: last, ..query };
+                self.note("transitions behind", &behind, store.transitions(behind.clone()).await.unwrap());
             }
             for alert in [None, Some(ALERTS[1])] {
                 let query = NotificationQuery { tenant, alert, offset, limit };
@@ -155,14 +176,21 @@ impl Answers {
             status: None,
             code: None,
             account: None,
+            after: None,
             offset,
             limit,
         };
+        let first = store.quarantine(all(PAGES[0])).await.unwrap();
+        let after = first.first().map(|entry| (entry.row.at, entry.row.id));
+        let behind = QuarantineQuery { after, ..all(PAGES[0]) };
+        let never = crate::domain::id::MetricName::new("never").unwrap();
+        self.note("metric", &"known", store.has_metric(tenant, metric(0)).await.unwrap());
+        self.note("metric", &"unknown", store.has_metric(tenant, never).await.unwrap());
         let open = QuarantineQuery { status: Some(QuarantineStatus::Open), ..all(PAGES[1]) };
         let coded = QuarantineQuery { code: Some("invalid_event".to_owned()), ..all(PAGES[0]) };
         let one = QuarantineQuery { id: Some(QuarantineId(1 << 64)), ..all(PAGES[0]) };
         let owned = QuarantineQuery { account: Some(account(1)), ..all(PAGES[0]) };
-        for query in PAGES.into_iter().map(all).chain([open, coded, one, owned]) {
+        for query in PAGES.into_iter().map(all).chain([open, coded, one, owned, behind]) {
             self.note("quarantine", &query, store.quarantine(query.clone()).await.unwrap());
         }
     }
