@@ -15,6 +15,7 @@ mod problem;
 mod receipt;
 mod router;
 mod running;
+mod second_look;
 mod server;
 mod text;
 

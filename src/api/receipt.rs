@@ -54,9 +54,10 @@ impl Receipt {
     /// # Errors
     /// 404 where it speaks of records that do not exist, 503 where the store is away.
     pub(super) async fn is_applied(&self, app: &App) -> Result<bool, Problem> {
-        let journal = &app.node.data.journal;
-        if self.partitions().any(|(partition, position)| position > journal.end(Log::Partition(partition))) {
-            return Err(Problem::not_found("receipt"));
+        for (partition, position) in self.partitions() {
+            if position > end_of(app, partition, position).await? {
+                return Err(Problem::not_found("receipt"));
+            }
         }
         let stored = app.node.data.store.progress_all().await.map_err(store_away)?;
         let holds = |(partition, position): (PartitionId, Position)| {
@@ -85,6 +86,18 @@ impl Receipt {
             )
         })
     }
+}
+
+/// Where a partition's log ends: as this node knows it, or as the storage does where that is not far enough.
+async fn end_of(app: &App, partition: PartitionId, at_least: Position) -> Result<Position, Problem> {
+    let (journal, log) = (app.node.data.journal.clone(), Log::Partition(partition));
+    let known = journal.end(log);
+    if known >= at_least || !journal.is_shared() || partition.0 >= journal.partitions() {
+        return Ok(known);
+    }
+    let asked = tokio::task::spawn_blocking(move || journal.end_now(log)).await;
+    let asked = asked.map_err(|error| Problem::internal(&error))?;
+    asked.map_err(|error| super::second_look::unconfirmed(&error))
 }
 
 /// 503: the read models are away; nothing is lost.

@@ -2,6 +2,7 @@
 
 use super::app::{App, Caller, RequestId, SeenMode};
 use super::problem::{Problem, ProblemBody};
+use super::second_look::second_look;
 use super::server::ListenerLimits;
 use super::{
     accounts, alert_rows, alerts, channels, description, events, linger, metrics, operations, quarantine, quotas, usage,
@@ -84,7 +85,8 @@ pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
     let router = router
         .route("/docs/errors", axum::routing::get(errors_page))
         .fallback(no_route)
-        .method_not_allowed_fallback(no_method);
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), second_look));
     dressed(bounded(router).merge(swagger), limits).with_state(app)
 }
 

@@ -174,7 +174,7 @@ impl Partitions {
 
     /// Tells whether a fold has stopped for good.
     pub fn has_failed(&self) -> bool {
-        self.held().iter().any(|held| held.processor.gauges.failed.load(Ordering::Acquire))
+        self.held().iter().any(|held| held.processor.gauges.failed.load(Ordering::Acquire) || held.writer.is_dead())
     }
 
     /// Tells whether every partition that is folded here knows the control plane up to a position.

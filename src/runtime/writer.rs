@@ -26,6 +26,20 @@ struct Shared {
     backlog: Mutex<Backlog>,
     changed: Condvar,
     degraded: AtomicBool,
+    /// The thread ended without being told to: what it held is lost to the store until the log is folded again.
+    dead: AtomicBool,
+}
+
+/// Notes the end of the thread, however it comes about.
+struct LastWord(Arc<Shared>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.dead.store(true, Ordering::Release);
+            self.0.changed.notify_all();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -51,9 +65,13 @@ impl Writer {
             backlog: Mutex::new(Backlog::default()),
             changed: Condvar::new(),
             degraded: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
         });
         let writer = Self { shared: Arc::clone(&shared) };
-        std::thread::Builder::new().name(format!("store-p{}", partition.0)).spawn(move || shared.run())?;
+        std::thread::Builder::new().name(format!("store-p{}", partition.0)).spawn(move || {
+            let last_word = LastWord(shared);
+            last_word.0.run();
+        })?;
         Ok(writer)
     }
 
@@ -61,14 +79,22 @@ impl Writer {
     pub fn push(&self, effects: Effects, progress: Progress) {
         let bytes = weight(&effects);
         let mut backlog = self.shared.lock();
-        while backlog.bytes > self.shared.backlog_bytes_max && !backlog.stopped {
+        while backlog.bytes > self.shared.backlog_bytes_max && !backlog.stopped && !self.is_dead() {
             backlog = self.shared.changed.wait(backlog).unwrap_or_else(PoisonError::into_inner);
+        }
+        if self.is_dead() {
+            return;
         }
         backlog.bytes += bytes;
         backlog.progress = Some(progress);
         append(&mut backlog.effects, effects);
         drop(backlog);
         self.shared.changed.notify_all();
+    }
+
+    /// Tells whether the writer ended without being told to. The partition must be taken anew.
+    pub fn is_dead(&self) -> bool {
+        self.shared.dead.load(Ordering::Acquire)
     }
 
     /// Tells whether the last write failed.

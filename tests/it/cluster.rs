@@ -1,15 +1,27 @@
 //! The node on Kafka: the journal in topics, and services that produce straight into the intake.
 
 use crate::kafka::{Producer, brokers, fresh_name};
-use crate::process::{Server, bootstrap_with, call, highwater};
+use crate::load::{Aim, Ledger, Random, check_alerts, check_usage, send, set_up, settle};
+use crate::process::{Receiver, Server, bootstrap_with, call, highwater};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 struct Cluster {
     folder: tempfile::TempDir,
     prefix: String,
     journal: String,
-    key_file: PathBuf,
+    key_file: String,
+    /// Where many nodes keep what they share.
+    shared: Option<(String, String)>,
+}
+
+/// Where the ClickHouse of the tests is.
+#[expect(clippy::disallowed_methods, reason = "where the services of a test are is no configuration of the product")]
+fn clickhouse() -> Option<String> {
+    std::env::var("HIGHWATER_TEST_CLICKHOUSE").ok()
 }
 
 impl Cluster {
@@ -20,19 +32,40 @@ impl Cluster {
         let journal = format!("kafka://{brokers}?partitions=4&prefix={prefix}");
         let key_file = folder.path().join("master.key");
         std::fs::write(&key_file, "ab".repeat(32)).unwrap();
-        Self { folder, prefix, journal, key_file }
+        Self { folder, prefix, journal, key_file: key_file.to_str().unwrap().to_owned(), shared: None }
+    }
+
+    /// A cluster whose nodes share a database and a folder of snapshots.
+    fn of_many(brokers: &str, clickhouse: &str) -> Self {
+        let mut cluster = Self::new(brokers);
+        let store = format!("clickhouse+{clickhouse}/{}", fresh_name("hw").replace('-', "_"));
+        let snapshots = cluster.folder.path().join("snapshots").to_str().unwrap().to_owned();
+        cluster.shared = Some((store, snapshots));
+        cluster
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("node")
+        self.folder_of("node")
+    }
+
+    fn folder_of(&self, node: &str) -> PathBuf {
+        self.folder.path().join(node)
     }
 
     fn arguments(&self) -> Vec<&str> {
-        vec!["--journal", &self.journal, "--master-key-file", self.key_file.to_str().unwrap()]
+        let mut arguments = vec!["--journal", &self.journal, "--master-key-file", &self.key_file];
+        if let Some((store, snapshots)) = &self.shared {
+            arguments.extend(["--store", store, "--snapshots", snapshots]);
+        }
+        arguments
     }
 
     fn start(&self) -> Server {
-        Server::start_with(&self.data(), &self.arguments())
+        self.start_node("node")
+    }
+
+    fn start_node(&self, node: &str) -> Server {
+        Server::start_with(&self.folder_of(node), &self.arguments())
     }
 }
 
@@ -126,4 +159,100 @@ async fn what_services_produce_is_counted_or_set_aside() {
     let counted = wait_for(&server, &key, usage, |usage| total(usage, "value") >= 1_114.0).await;
     assert_eq!(total(&counted, "count"), 7.0, "{counted}");
     server.stop();
+}
+
+/// How many partitions a node holds, as it says itself.
+async fn held(server: &Server, key: &str) -> usize {
+    let (_, ready) = ask(server, key, "GET", "/readyz", None).await;
+    ready["checks"]["folds"].as_object().map_or(0, serde_json::Map::len)
+}
+
+async fn wait_until_held(servers: &[&Server], key: &str, fits: impl Fn(&[usize]) -> bool) {
+    for _ in 0..600 {
+        let mut counts = Vec::new();
+        for server in servers {
+            counts.push(held(server, key).await);
+        }
+        if fits(&counts) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the partitions were not shared out");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_nodes_answer_as_one_and_survive_the_loss_of_each_other() {
+    let (Some(brokers), Some(clickhouse)) = (brokers(), clickhouse()) else { return };
+    let cluster = Cluster::of_many(&brokers, &clickhouse);
+    let key = bootstrap_with(&cluster.data(), &cluster.arguments());
+    let (first, second) = (cluster.start_node("first"), cluster.start_node("second"));
+    wait_until_held(&[&first, &second], &key, |counts| counts == [2, 2]).await;
+    let receiver = Receiver::start().await;
+    // Made on one node, known to the other at the next request.
+    let alerts = set_up(&first.base, &key, &receiver).await;
+    for (_, alert) in &alerts {
+        let (status, answer) = ask(&second, &key, "GET", &format!("/v1/alerts/{alert}"), None).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    let ledger = Arc::new(Ledger::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let bases = vec![first.base.clone(), second.base.clone()];
+    let senders: Vec<_> = (0..3)
+        .map(|n| {
+            let mut bases = bases.clone();
+            bases.rotate_left(n % 2);
+            let aim = Aim { bases, key: key.clone(), ends: false, stop: Arc::clone(&stop) };
+            tokio::spawn(send(Arc::clone(&ledger), aim, Random(n as u64 + 7)))
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // One is gone without a word: the other takes its partitions when its session has timed out.
+    second.kill();
+    wait_until_held(&[&first], &key, |counts| counts == [4]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Another comes, and one leaves in order.
+    let third = cluster.start_node("third");
+    wait_until_held(&[&first, &third], &key, |counts| counts == [2, 2]).await;
+    first.stop();
+    wait_until_held(&[&third], &key, |counts| counts == [4]).await;
+    stop.store(true, Ordering::Relaxed);
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    settle(&ledger, &third.base, &key).await;
+    check_usage(&ledger, &third.base, &key).await;
+    check_alerts(&ledger, (&third.base, &key), &alerts, &receiver).await;
+    third.stop();
+    verify(&cluster, &cluster.folder_of("third"));
+    let acknowledged: u64 = ledger.counted.lock().unwrap().values().map(|(count, _)| count).sum();
+    println!("{acknowledged} events over three nodes, none lost or doubled");
+}
+
+#[test]
+fn what_nodes_must_share_is_checked() {
+    let (Some(brokers), Some(clickhouse)) = (brokers(), clickhouse()) else { return };
+    let cluster = Cluster::of_many(&brokers, &clickhouse);
+    bootstrap_with(&cluster.data(), &cluster.arguments());
+    let (store, snapshots) = cluster.shared.clone().unwrap();
+    let run = |key: Option<&str>, snapshots: &str| {
+        let data = cluster.folder_of("other");
+        let mut arguments = vec!["bootstrap", "--data", data.to_str().unwrap(), "--journal", &cluster.journal];
+        arguments.extend(["--store", &store, "--snapshots", snapshots]);
+        if let Some(key) = key {
+            arguments.extend(["--master-key-file", key]);
+        }
+        let output = highwater(&arguments);
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = run(None, &snapshots);
+    assert!(said.contains("a cluster needs one master key"), "{said}");
+    let other_key = cluster.folder_of("other.key");
+    std::fs::write(&other_key, "cd".repeat(32)).unwrap();
+    let said = run(other_key.to_str(), &snapshots);
+    assert!(said.contains("the master key is not the one"), "{said}");
+    let elsewhere = cluster.folder_of("elsewhere");
+    let said = run(Some(&cluster.key_file), elsewhere.to_str().unwrap());
+    assert!(said.contains("the same --snapshots"), "{said}");
 }

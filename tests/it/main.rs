@@ -9,6 +9,7 @@
 
 // What the tests work with.
 mod kafka;
+mod load;
 mod log;
 mod process;
 mod receiver;
