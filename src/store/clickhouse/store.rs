@@ -252,7 +252,7 @@ impl ClickHouseStore {
     fn pause(&self, partition: PartitionId) {
         let interval = self.shared.settings.write_interval;
         if let Some(runtime) = self.shared.runtime.as_ref().filter(|_| !interval.is_zero()) {
-            let pause = runtime.spawn(tokio::time::sleep(interval));
+            let pause = runtime.spawn(async move { tokio::time::sleep(interval).await });
             self.shared.pauses.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, pause);
         }
     }
