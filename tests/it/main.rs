@@ -12,6 +12,8 @@ mod kafka;
 mod load;
 mod log;
 mod process;
+#[cfg(feature = "clickhouse")]
+mod proxy;
 mod receiver;
 mod rows;
 mod script;
@@ -32,8 +34,12 @@ mod reference;
 // The API, over HTTP.
 mod api;
 
-// The binary, as a process.
+// Real services, and what becomes of the rest when they fail.
+#[cfg(feature = "clickhouse")]
+mod clickhouse;
 mod cluster;
+
+// The binary, as a process.
 mod crash;
 mod faults;
 mod import;

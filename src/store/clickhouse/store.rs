@@ -291,6 +291,7 @@ fn storage(error: impl fmt::Display) -> StoreError {
     StoreError::Storage { detail: error.to_string() }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the crate's errors are open-ended")]
 impl From<clickhouse::error::Error> for StoreError {
     fn from(error: clickhouse::error::Error) -> Self {
         use clickhouse::error::Error;
@@ -301,7 +302,7 @@ impl From<clickhouse::error::Error> for StoreError {
                 None => Self::Unreachable { detail: text },
             },
             Error::Network(_) | Error::TimedOut => Self::Unreachable { detail },
-            // The crate may add kinds; what it cannot read or write is the storage's failure.
+            // What the crate cannot read or write.
             _ => Self::Storage { detail },
         }
     }

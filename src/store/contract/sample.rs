@@ -223,8 +223,8 @@ impl Sample {
             channel: ChannelId(u128::from(self.seed.epoch)),
             status: DELIVERED[revision as usize % 4],
             attempts: revision as u32,
-            outcome: (revision % 3 > 0).then(|| format!("{revision}; \u{0}'?")),
-            next_at: (revision % 2 > 0).then(|| self.at(revision)),
+            outcome: (!revision.is_multiple_of(3)).then(|| format!("{revision}; \u{0}'?")),
+            next_at: (!revision.is_multiple_of(2)).then(|| self.at(revision)),
             at: self.at(revision / 2),
             revision: Position(revision),
         }
