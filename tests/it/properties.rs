@@ -8,7 +8,7 @@ use highwater::domain::id::{self, PartitionId};
 use highwater::domain::partition::effect::{Counts, Effects, InstanceKey, Reason, SeriesKey, State};
 use highwater::domain::partition::fact::Fact;
 use highwater::domain::quantity::Quantity;
-use highwater::domain::time::Timestamp;
+use highwater::domain::time::{Millis, Timestamp};
 use highwater::journal::{Journal, MemoryJournal, Record};
 use highwater::runtime::offline::replay;
 use highwater::runtime::processor::Fold;
@@ -139,7 +139,8 @@ proptest! {
         prop_assert_eq!(digest, fold.partition.digest().unwrap());
     }
 
-    /// Every event comes a second time, in a record behind its own and before anything that starts its account anew.
+    /// Every event comes a second time, in a record behind its own: before anything that starts its account anew, and while
+    /// the first of its identity is remembered for certain.
     #[test]
     fn events_that_come_twice_count_once(steps in steps(60), delays in prop::collection::vec(0_usize..6, 80)) {
         let log = write(&steps);
@@ -153,6 +154,8 @@ proptest! {
                 Fact::Note(_) => None,
             };
             let renews = renews || usage.as_ref().is_some_and(|frame| frame.accounts.iter().any(|a| a.epoch.0 > 0));
+            let forgets = record.recorded_at > log.records[0].recorded_at.plus(Millis::hours(48));
+            let renews = renews || forgets;
             let due = |(until, _): &(usize, Record)| renews || *until <= at;
             let before = twice.last().map_or(record.recorded_at, |last: &Record| last.recorded_at);
             for (_, copy) in waiting.extract_if(.., |entry| due(entry)) {
