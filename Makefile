@@ -8,10 +8,13 @@ DENY_VERSION = 0.20.2
 demo: release
 	@if [ -n "$(ONCE)" ] || [ ! -t 1 ]; then $(BINARY) demo --once; else $(BINARY) demo; fi
 
-# Everything: unit, contract, property, API and crash tests. HIGHWATER_TEST_CRASH_ROUNDS=500 makes the crash test longer.
+# Everything: unit, contract, property, API, crash and cluster tests, the last against a real Kafka and a real ClickHouse
+# engine that scripts/services starts (it needs Java 17, Maven, npm and Python 3). HIGHWATER_TEST_CRASH_ROUNDS=500 makes
+# the crash test longer.
 .PHONY: test
 test:
-	$(CARGO) test --locked
+	@eval "$$(scripts/services up)"; export HIGHWATER_TEST_SERVICES=required; \
+	  $(CARGO) test --locked; code=$$?; scripts/services down; exit $$code
 
 # What a change must pass beside the tests. It installs cargo-deny where it is missing.
 .PHONY: lint

@@ -21,7 +21,10 @@ struct Cluster {
 /// Where the ClickHouse of the tests is.
 #[expect(clippy::disallowed_methods, reason = "where the services of a test are is no configuration of the product")]
 fn clickhouse() -> Option<String> {
-    std::env::var("HIGHWATER_TEST_CLICKHOUSE").ok()
+    let named = std::env::var("HIGHWATER_TEST_CLICKHOUSE").ok();
+    let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
+    assert!(named.is_some() || !required, "HIGHWATER_TEST_CLICKHOUSE is not set; scripts/services up starts an engine");
+    named
 }
 
 impl Cluster {
