@@ -34,8 +34,13 @@ release:
 
 # The figures of the README, on this machine.
 .PHONY: bench
-bench: release
-	$(CARGO) bench --locked
+bench:
+	$(CARGO) bench --locked --bench fold --bench rules --bench serve
+
+# A million events from a topic into ClickHouse, beside ClickHouse's own Kafka engine.
+.PHONY: bench-cluster
+bench-cluster:
+	@eval "$$(scripts/services up)"; $(CARGO) bench --locked --bench cluster; code=$$?; scripts/services down; exit $$code
 
 # Writes the checked-in OpenAPI document anew.
 .PHONY: schemas
