@@ -92,7 +92,7 @@ mod shared {
                     }
                 }
                 Assignment::Lost(lost) => runtime.block_on(async {
-                    for partition in lost {
+                    let give_back = async |partition| {
                         let task = taking.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
                         if let Some(task) = task {
                             task.abort();
@@ -100,7 +100,8 @@ mod shared {
                             drop(task.await);
                         }
                         partitions.release(partition).await;
-                    }
+                    };
+                    futures::future::join_all(lost.into_iter().map(give_back)).await;
                 }),
             };
             let joined = Membership::join(settings, handle);

@@ -137,7 +137,7 @@ impl Partitions {
                 drop(waiting.await);
             }
         }
-        self.end(&held, true).await;
+        self.end(&held).await;
         self.inner.means.journal.unfollow(Log::Partition(partition));
         tracing::info!(partition = partition.0, "gave a partition back");
     }
@@ -145,26 +145,26 @@ impl Partitions {
     /// Ends every fold, in order: the store is written, last snapshots are taken.
     pub async fn end_all(&self) {
         let all = std::mem::take(&mut *self.inner.held.write().unwrap_or_else(PoisonError::into_inner));
-        for held in all.values() {
-            self.end(held, true).await;
-        }
+        // All at once: a store that is away is waited for once, not once for each.
+        futures::future::join_all(all.values().map(|held| self.end(held))).await;
     }
 
-    async fn end(&self, held: &Arc<Held>, keeps: bool) {
+    async fn end(&self, held: &Arc<Held>) {
         let means = &self.inner.means;
-        if keeps {
-            let taken = snapshotter::take(&held.processor, &means.snapshots, &means.store);
-            if tokio::time::timeout(RELEASE_PATIENCE, taken).await.is_err() {
-                tracing::warn!(
-                    partition = held.processor.partition.0,
-                    "the store is too far behind for a last snapshot"
-                );
-            }
+        let taken = snapshotter::take(&held.processor, &means.snapshots, &means.store);
+        let stored = tokio::time::timeout(RELEASE_PATIENCE, taken).await.is_ok();
+        if !stored {
+            let partition = held.processor.partition.0;
+            tracing::warn!(partition, "the store is too far behind for a last snapshot");
         }
         let held = Arc::clone(held);
         let stopped = tokio::task::spawn_blocking(move || {
+            if !stored {
+                // A fold may be waiting for the store; what it holds is folded again by whoever is next.
+                held.writer.stop();
+            }
             held.processor.stop();
-            held.writer.drain(RELEASE_PATIENCE);
+            held.writer.drain(if stored { RELEASE_PATIENCE } else { Duration::ZERO });
             held.writer.stop();
         });
         if let Err(error) = stopped.await {
