@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// How long a read waits for a record that is known to exist; the caller asks again.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How often a record may be missing where it must stand before the log has a gap.
+const SKIPS_MAX: u32 = 4;
 const POLL: Duration = Duration::from_millis(100);
 /// How long the thread pauses behind an error, before it looks again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -41,6 +43,8 @@ struct Followed {
     records: VecDeque<Record>,
     bytes: usize,
     paused: bool,
+    /// How often in a row something else came than what must come next.
+    skips: u32,
     failure: Option<ReadError>,
 }
 
@@ -52,7 +56,7 @@ impl fmt::Debug for Follower {
 
 impl Followed {
     const fn new(after: Position) -> Self {
-        Self { after, records: VecDeque::new(), bytes: 0, paused: false, failure: None }
+        Self { after, records: VecDeque::new(), bytes: 0, paused: false, skips: 0, failure: None }
     }
 
     /// The last position that has arrived.
@@ -61,6 +65,7 @@ impl Followed {
     }
 
     fn push(&mut self, record: Record) {
+        self.skips = 0;
         self.bytes += record.payload.len();
         self.records.push_back(record);
     }
@@ -237,6 +242,15 @@ impl Follower {
             return;
         }
         if position > expected {
+            known.skips += 1;
+            if known.skips < SKIPS_MAX {
+                // One record may be left over from an assignment that is no more: the log is read again from here.
+                let from = Offset::Offset(i64::try_from(known.reached().0).unwrap_or(i64::MAX));
+                self.told(self.consumer.incremental_unassign(&self.list(log, None)), "stop reading a log");
+                self.told(self.consumer.incremental_assign(&self.list(log, Some(from))), "read a log");
+                known.paused = false;
+                return;
+            }
             known.failure = Some(ReadError::Gap { log, expected, found: position });
         } else {
             known.push(Record { position, recorded_at, payload });
