@@ -202,7 +202,7 @@ fn the_server_is_slow_and_then_too_slow() {
 /// Runs `scripts/services` on a server of the test's own.
 fn services(state: &Path, arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
-    let output = Command::new(script).args(arguments).env("HIGHWATER_SERVICES_STATE", state).output().unwrap();
+    let output = Command::new(script).args(arguments).env("HIGHWATER_TEST_SERVICES_STATE", state).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
