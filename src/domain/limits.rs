@@ -12,10 +12,6 @@ pub const NDJSON_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
 pub const NDJSON_LINES_MAX: usize = 10_000;
 /// Events in one `/v1/events/batch` or JSON array request.
 pub const BATCH_EVENTS_MAX: usize = 1_000;
-/// How many bytes one compressed byte may become.
-pub const DECOMPRESSION_RATIO_MAX: usize = 100;
-/// Nesting of a JSON body.
-pub const JSON_DEPTH_MAX: usize = 64;
 /// Dimensions of one event.
 pub const DIMENSIONS_MAX: usize = 20;
 /// Bytes of a dimension's name.
