@@ -63,7 +63,12 @@ async fn the_view_shows_what_the_api_answers() {
     let Some(place) = Place::clickhouse() else { return };
     let effects = some_effects(1);
     place.write(&effects, 1);
-    place.write(&effects, 2);
+    // Older rows after newer ones, each in a write of its own.
+    let mut windows = effects.windows.clone();
+    windows.sort_by_key(|row| std::cmp::Reverse(row.revision));
+    for row in windows {
+        place.write(&Effects { windows: vec![row], ..Effects::default() }, 2);
+    }
     for row in &effects.windows {
         let key = &row.series;
         let Tenant { workspace, mode } = key.tenant;
