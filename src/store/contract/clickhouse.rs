@@ -114,9 +114,11 @@ async fn a_node_hears_of_what_another_one_wrote() {
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert!(!waiting.is_finished());
     place.write(&Effects::default(), 5);
-    waiting.await.unwrap();
+    let patience = std::time::Duration::from_secs(20);
+    tokio::time::timeout(patience, waiting).await.unwrap().unwrap();
     // A node that starts later knows without waiting.
-    Store::ClickHouse(place.other_node(settings())).wait_for(P, Position(5)).await;
+    let third = Store::ClickHouse(place.other_node(settings()));
+    tokio::time::timeout(patience, third.wait_for(P, Position(5))).await.unwrap();
 }
 
 #[test]
