@@ -63,7 +63,12 @@ async fn the_view_shows_what_the_api_answers() {
     let Some(place) = Place::clickhouse() else { return };
     let effects = some_effects(1);
     place.write(&effects, 1);
-    place.write(&effects, 2);
+    // Older rows after newer ones, each in a write of its own.
+    let mut windows = effects.windows.clone();
+    windows.sort_by_key(|row| std::cmp::Reverse(row.revision));
+    for row in windows {
+        place.write(&Effects { windows: vec![row], ..Effects::default() }, 2);
+    }
     for row in &effects.windows {
         let key = &row.series;
         let Tenant { workspace, mode } = key.tenant;
@@ -109,9 +114,11 @@ async fn a_node_hears_of_what_another_one_wrote() {
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert!(!waiting.is_finished());
     place.write(&Effects::default(), 5);
-    waiting.await.unwrap();
+    let patience = std::time::Duration::from_secs(20);
+    tokio::time::timeout(patience, waiting).await.unwrap().unwrap();
     // A node that starts later knows without waiting.
-    Store::ClickHouse(place.other_node(settings())).wait_for(P, Position(5)).await;
+    let third = Store::ClickHouse(place.other_node(settings()));
+    tokio::time::timeout(patience, third.wait_for(P, Position(5))).await.unwrap();
 }
 
 #[test]

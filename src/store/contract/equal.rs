@@ -2,11 +2,12 @@
 
 use super::place::{P, Place};
 use super::sample::{EPOCH, STATES, Seed, account, effects, in_order, metric, seeds, tenant};
-use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, QuarantineId, Tenant};
-use crate::domain::partition::effect::{DeliveryStatus, QuarantineStatus, State};
+use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, Position, QuarantineId, Tenant};
+use crate::domain::partition::effect::{DeliveryStatus, Effects, InstanceKey, InstanceRow, QuarantineStatus, State};
+use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::store::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, QuarantineQuery, ScannedRow, Store, TransitionPlace,
+    DeliveryQuery, InstanceQuery, NotificationQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace,
     TransitionQuery, WindowQuery,
 };
 use proptest::prelude::*;
@@ -193,5 +194,31 @@ impl Answers {
         for query in PAGES.into_iter().map(all).chain([open, coded, one, owned, behind]) {
             self.note("quarantine", &query, store.quarantine(query.clone()).await.unwrap());
         }
+    }
+}
+
+#[tokio::test]
+async fn a_summary_tells_of_the_instance_that_was_evaluated_last_even_without_a_value() {
+    let instance = |n: usize, value: Option<i128>| InstanceRow {
+        key: InstanceKey { tenant: tenant(1, false), alert: ALERTS[0], account: account(n), metric: None },
+        epoch: Epoch(0),
+        state: Some(State::Firing),
+        since: Timestamp(EPOCH),
+        silenced: n == 0,
+        value: value.map(Quantity),
+        evaluated_at: Timestamp(EPOCH + n as i64),
+        revision: Position(1),
+    };
+    let instances = vec![instance(0, Some(5)), instance(1, None)];
+    for place in Place::all() {
+        place.write(&Effects { instances: instances.clone(), ..Effects::default() }, 1);
+        let summaries = place.store.summaries(tenant(1, false), vec![ALERTS[0]]).await.unwrap();
+        let wanted = Summary {
+            counts: [(State::Firing, 2)].into(),
+            silenced: true,
+            last_value: None,
+            last_evaluated_at: Some(Timestamp(EPOCH + 1)),
+        };
+        assert_eq!(summaries, [(ALERTS[0], wanted)].into());
     }
 }

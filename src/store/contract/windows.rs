@@ -85,6 +85,21 @@ async fn parts_merge_and_windows_add_up() {
 }
 
 #[tokio::test]
+async fn the_newest_row_of_a_window_counts_whenever_it_was_written() {
+    for place in Place::all() {
+        for revision in [2, 4, 3, 1, 4] {
+            write(&place, vec![window(tenant(1), "api", 0, 1, &[revision as i64], revision)], 1);
+        }
+        let points = place.store.windows(query(tenant(1), WINDOW)).await.unwrap();
+        assert_eq!(points.len(), 1);
+        assert_eq!(
+            (points[0].aggregate.sum, points[0].aggregate.count, points[0].revision.0),
+            (Quantity::whole(4), 1, 4)
+        );
+    }
+}
+
+#[tokio::test]
 async fn waiting_ends_when_the_position_is_stored() {
     for place in Place::all() {
         let store = place.store.clone();
