@@ -2,9 +2,10 @@
 
 use super::answer;
 use super::app::{App, Caller};
-use super::change::{Sent, repeated, submit};
+use super::change::{repeated, submit};
 use super::docs::Problems;
-use super::input::{Query, json, nullable};
+use super::incoming::Incoming;
+use super::input::{Query, nullable};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::store_away;
@@ -14,9 +15,8 @@ use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{Account, Scope};
 use crate::domain::id::AccountId;
 use crate::domain::time::Timestamp;
-use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::Uri;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -161,21 +161,14 @@ pub(super) async fn list(
     post, path = "/v1/accounts", tag = "accounts", request_body = AccountCreate,
     responses((status = 201, body = AccountView), Problems), security(("key" = ["write:accounts"]))
 )]
-pub(super) async fn create(
-    State(app): State<App>,
-    caller: Caller,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Problem> {
+pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Incoming) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
-    let wanted: AccountCreate = json(&headers, &body)?;
+    let wanted: AccountCreate = incoming.json()?;
     let account =
         AccountId::new(&wanted.id).map_err(|_| Problem::invalid("/id", format!("expected {}", AccountId::EXPECTED)))?;
     let name = wanted.name.map(|name| text::name("/name", name)).transpose()?;
     let command = Command::CreateAccount { account, name, metadata: text::map("/metadata", wanted.metadata)? };
-    let sent = Sent::new(&method, &uri, &headers, &body);
+    let sent = incoming.sent();
     let changed = submit(&app, &caller, sent, command).await?;
     answered(&caller, &changed)
 }
@@ -206,14 +199,11 @@ pub(super) async fn update(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
-    let wanted: AccountUpdate = json(&headers, &body)?;
-    let sent = Sent::new(&method, &uri, &headers, &body);
+    let wanted: AccountUpdate = incoming.json()?;
+    let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
         return answered(&caller, &changed);
     }
@@ -237,13 +227,11 @@ pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
     let (account, _) = find(&app, &caller, &id).await?;
-    let sent = Sent::new(&method, &uri, &headers, &[]);
+    let sent = incoming.sent();
     submit(&app, &caller, sent, Command::DeleteAccount { account }).await?;
     Ok(answer::gone())
 }

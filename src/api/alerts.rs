@@ -6,7 +6,8 @@ use super::answer;
 use super::app::{App, Caller};
 use super::change::{Sent, repeated, submit};
 use super::docs::Problems;
-use super::input::{Nothing, Query, empty, json};
+use super::incoming::Incoming;
+use super::input::{Nothing, Query, empty};
 use super::page::{Order, PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::store_away;
@@ -17,9 +18,8 @@ use crate::domain::id::AlertId;
 use crate::domain::partition::effect::State as AlertState;
 use crate::domain::time::Timestamp;
 use crate::runtime::clock;
-use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::Uri;
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -143,17 +143,10 @@ pub(super) fn states(query: &Query) -> Result<Vec<AlertState>, Problem> {
     post, path = "/v1/alerts", tag = "alerts", request_body = AlertCreate,
     responses((status = 201, body = AlertView), Problems), security(("key" = ["write:alerts"]))
 )]
-pub(super) async fn create(
-    State(app): State<App>,
-    caller: Caller,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Problem> {
+pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Incoming) -> Result<Response, Problem> {
     caller.require(Scope::WriteAlerts)?;
-    let wanted: AlertCreate = json(&headers, &body)?;
-    let sent = Sent::new(&method, &uri, &headers, &body);
+    let wanted: AlertCreate = incoming.json()?;
+    let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
         return Ok(answered(&caller, &changed, &Standing::begun()));
     }
@@ -190,14 +183,11 @@ pub(super) async fn update(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAlerts)?;
-    let wanted: AlertUpdate = json(&headers, &body)?;
-    let sent = Sent::new(&method, &uri, &headers, &body);
+    let wanted: AlertUpdate = incoming.json()?;
+    let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
         return Ok(answered(&caller, &changed, &Standing::begun()));
     }
@@ -216,13 +206,11 @@ pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAlerts)?;
     let alert = find(&app, &caller, &id)?;
-    let sent = Sent::new(&method, &uri, &headers, &[]);
+    let sent = incoming.sent();
     submit(&app, &caller, sent, Command::DeleteAlert { id: alert.definition.id }).await?;
     Ok(answer::gone())
 }
@@ -244,17 +232,14 @@ pub(super) async fn pause(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAlerts)?;
-    let sent = Sent::new(&method, &uri, &headers, &body);
+    let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
         return Ok(answered(&caller, &changed, &Standing::begun()));
     }
-    let wanted: PauseBody = if body.is_empty() { PauseBody::default() } else { json(&headers, &body)? };
+    let wanted: PauseBody = if incoming.body.is_empty() { PauseBody::default() } else { incoming.json()? };
     let until = match wanted.until.as_deref().map(Timestamp::parse) {
         None => None,
         Some(Some(until)) if until > clock::now() => Some(until),
@@ -274,17 +259,14 @@ pub(super) async fn resume(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAlerts)?;
-    let sent = Sent::new(&method, &uri, &headers, &body);
+    let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
         return Ok(answered(&caller, &changed, &Standing::begun()));
     }
-    empty(&headers, &body)?;
+    empty(&incoming.headers, &incoming.body)?;
     let id = find(&app, &caller, &id)?.definition.id;
     change(&app, &caller, sent, id, Command::ResumeAlert { id }).await
 }

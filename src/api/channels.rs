@@ -2,9 +2,10 @@
 
 use super::answer;
 use super::app::{App, Caller};
-use super::change::{Changed, Sent, repeated, submit};
+use super::change::{Changed, repeated, submit};
 use super::docs::Problems;
-use super::input::{Query, defaulted, json, present};
+use super::incoming::Incoming;
+use super::input::{Query, defaulted, present};
 use super::page::{Order, PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::text;
@@ -15,9 +16,8 @@ use crate::domain::id::ChannelId;
 use crate::notifier::{TargetKind, new_secret};
 use crate::runtime::clock;
 use crate::runtime::dispatcher::Target;
-use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -185,17 +185,10 @@ pub(super) async fn list(
     post, path = "/v1/channels", tag = "channels", request_body = ChannelCreate,
     responses((status = 201, body = ChannelView), Problems), security(("key" = ["write:channels"]))
 )]
-pub(super) async fn create(
-    State(app): State<App>,
-    caller: Caller,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Problem> {
+pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Incoming) -> Result<Response, Problem> {
     caller.require(Scope::WriteChannels)?;
-    let wanted: ChannelCreate = json(&headers, &body)?;
-    let sent = Sent::new(&method, &uri, &headers, &body);
+    let wanted: ChannelCreate = incoming.json()?;
+    let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
         return answered(&app, &caller, &changed);
     }
@@ -234,14 +227,11 @@ pub(super) async fn update(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteChannels)?;
-    let wanted: ChannelUpdate = json(&headers, &body)?;
-    let sent = Sent::new(&method, &uri, &headers, &body);
+    let wanted: ChannelUpdate = incoming.json()?;
+    let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
         return Ok(updated(&caller, &changed));
     }
@@ -299,13 +289,11 @@ pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteChannels)?;
     let channel = find(&app, &caller, &id)?;
-    let sent = Sent::new(&method, &uri, &headers, &[]);
+    let sent = incoming.sent();
     submit(&app, &caller, sent, Command::DeleteChannel { id: channel.id }).await?;
     Ok(answer::gone())
 }

@@ -2,9 +2,10 @@
 
 use super::answer;
 use super::app::{App, Caller};
-use super::change::{Sent, submit};
+use super::change::submit;
 use super::docs::Problems;
-use super::input::{Query, defaulted, json, nullable};
+use super::incoming::Incoming;
+use super::input::{Query, defaulted, nullable};
 use super::page::{Order, PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use crate::domain::control::command::{Command, MetricPatch};
@@ -13,9 +14,8 @@ use crate::domain::control::resource::{MetricRecord, Scope};
 use crate::domain::definition::{Fold, MetricDefinition};
 use crate::domain::id::MetricName;
 use crate::domain::limits::{DIMENSION_NAME_BYTES_MAX, GROUP_BY_MAX};
-use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::Uri;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -130,17 +130,14 @@ pub(super) async fn put(
     State(app): State<App>,
     caller: Caller,
     Path(metric): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
-    let wanted: MetricPut = json(&headers, &body)?;
+    let wanted: MetricPut = incoming.json()?;
     let unit = wanted.unit.map(|unit| super::text::name("/unit", unit)).transpose()?;
     let definition = MetricDefinition { unit, aggregate: wanted.aggregate, group_by: groups(wanted.group_by)? };
     let command = Command::PutMetric { metric: name(&metric)?, definition };
-    let sent = Sent::new(&method, &uri, &headers, &body);
+    let sent = incoming.sent();
     let changed = submit(&app, &caller, sent, command).await?;
     answered(&caller, &changed)
 }
@@ -154,20 +151,17 @@ pub(super) async fn update(
     State(app): State<App>,
     caller: Caller,
     Path(metric): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
-    let wanted: MetricUpdate = json(&headers, &body)?;
+    let wanted: MetricUpdate = incoming.json()?;
     let unit = match wanted.unit {
         Some(Some(unit)) => Some(Some(super::text::name("/unit", unit)?)),
         other => other,
     };
     let patch = MetricPatch { unit, aggregate: wanted.aggregate, group_by: wanted.group_by.map(groups).transpose()? };
     let command = Command::UpdateMetric { metric: name(&metric)?, patch };
-    let sent = Sent::new(&method, &uri, &headers, &body);
+    let sent = incoming.sent();
     let changed = submit(&app, &caller, sent, command).await?;
     answered(&caller, &changed)
 }
@@ -181,12 +175,10 @@ pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Path(metric): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
-    let sent = Sent::new(&method, &uri, &headers, &[]);
+    let sent = incoming.sent();
     submit(&app, &caller, sent, Command::DeleteMetric { metric: name(&metric)? }).await?;
     Ok(answer::gone())
 }

@@ -8,6 +8,7 @@ mod app;
 mod change;
 mod description;
 mod docs;
+mod incoming;
 mod input;
 mod linger;
 mod page;

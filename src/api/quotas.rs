@@ -2,9 +2,10 @@
 
 use super::answer;
 use super::app::{App, Caller};
-use super::change::{Sent, submit};
+use super::change::submit;
 use super::docs::Problems;
-use super::input::{Query, json};
+use super::incoming::Incoming;
+use super::input::Query;
 use super::page::{Order, PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use crate::domain::control::command::Command;
@@ -14,9 +15,8 @@ use crate::domain::definition::{Fold, Quota};
 use crate::domain::id::{AccountScope, MetricName};
 use crate::domain::quantity::{Quantity, exact};
 use crate::domain::time::Period;
-use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::Uri;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -116,19 +116,16 @@ pub(super) async fn put(
     State(app): State<App>,
     caller: Caller,
     Path((account, metric_name)): Path<(String, String)>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
-    let wanted: QuotaPut = json(&headers, &body)?;
+    let wanted: QuotaPut = incoming.json()?;
     if wanted.limit.is_negative() {
         return Err(Problem::invalid("/limit", "a limit is zero or more"));
     }
     let quota = Quota { limit: wanted.limit, period: wanted.period, aggregate: wanted.aggregate };
     let command = Command::PutQuota { account: scope(&account)?, metric: metric(&metric_name)?, quota };
-    let sent = Sent::new(&method, &uri, &headers, &body);
+    let sent = incoming.sent();
     let changed = submit(&app, &caller, sent, command).await?;
     let Resource::Quota(record) = &changed.resource else { return Ok(answer::gone()) };
     let location = format!("/v1/accounts/{account}/quotas/{metric_name}");
@@ -145,13 +142,11 @@ pub(super) async fn delete(
     State(app): State<App>,
     caller: Caller,
     Path((account, metric_name)): Path<(String, String)>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteAccounts)?;
     let command = Command::DeleteQuota { account: scope(&account)?, metric: metric(&metric_name)? };
-    let sent = Sent::new(&method, &uri, &headers, &[]);
+    let sent = incoming.sent();
     submit(&app, &caller, sent, command).await?;
     Ok(answer::gone())
 }
