@@ -11,7 +11,7 @@ use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
 use crate::runtime::clock::{self, Stopwatch};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::{Json, Router};
@@ -93,8 +93,8 @@ pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
 /// What the admin listener serves.
 pub(super) fn admin_router(app: App, metrics: PrometheusHandle, limits: ListenerLimits) -> Router {
     let scrape = move |State(app): State<App>| async move {
-        operations::refresh_gauges(&app);
-        ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
+        let text = metrics.render() + &operations::readings(&app);
+        ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
     };
     let router = Router::new()
         .route("/metrics", axum::routing::get(scrape))
@@ -154,7 +154,7 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
         request.headers().get("x-request-id").and_then(|value| value.to_str().ok()).filter(|id| is_request_id(id));
     let id = given.map_or_else(|| format!("req_{}", ulid::Ulid(clock::ulid())), str::to_owned);
     let path = request.uri().path().to_owned();
-    let method = request.method().to_string();
+    let method = known_method(request.method());
     let route =
         request.extensions().get::<MatchedPath>().map_or("unmatched".to_owned(), |path| path.as_str().to_owned());
     let seen = SeenMode::default();
@@ -185,13 +185,19 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     }
     let status = response.status().as_u16();
     let labels = vec![
-        ("http_request_method", method.clone()),
+        ("http_request_method", method.to_owned()),
         ("http_route", route),
         ("http_response_status_code", status.to_string()),
     ];
     crate::telemetry::seconds("http_server_request_duration_seconds", labels, stopwatch.elapsed());
     tracing::debug!(request_id = %id, method, path, status, elapsed_us = stopwatch.elapsed().as_micros() as u64, "answered");
     response
+}
+
+/// The method as metrics have it: a caller may send any word, and each would be a series of its own.
+fn known_method(method: &Method) -> &'static str {
+    let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    known.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
 }
 
 /// The problem that an answer without success stands for.

@@ -4,10 +4,11 @@ use super::control::ControlPlane;
 use super::data::{Data, StartError};
 use super::dispatcher::{self, Dispatch, Means, Tally};
 use super::ingest::Ingest;
+use super::lag::{self, Answers, IntakeClock};
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
 use super::snapshotter;
-use super::timekeeper::{self, IntakeClock};
+use super::timekeeper;
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::journal::Journal;
 use crate::notifier::{Guard, Notifier};
@@ -29,6 +30,10 @@ pub struct Node {
     pub partitions: Partitions,
     /// What the dispatcher counted.
     pub tally: Arc<Tally>,
+    /// How far the intake is.
+    pub intake_clock: IntakeClock,
+    /// Whether the journal answers.
+    pub answers: Answers,
     ownership: Ownership,
     #[cfg(feature = "kafka")]
     intake: Option<super::intake::Intake>,
@@ -68,7 +73,9 @@ impl Node {
         let (journal, control) = (data.journal.clone(), data.control.clone());
         let time = IntakeClock::default();
         let keeping = timekeeper::run(journal, control, partitions.clone(), time.clone(), stopped.clone());
-        let mut tasks = vec![tokio::spawn(keeping)];
+        let answers = Answers::from_now();
+        let watching = lag::watch_ends(data.journal.clone(), partitions.clone(), answers.clone(), stopped.clone());
+        let mut tasks = vec![tokio::spawn(keeping), tokio::spawn(watching)];
         if data.journal.is_shared() {
             tasks.push(tokio::spawn(follow_control(data.journal.clone(), data.control.clone(), stopped.clone())));
         }
@@ -89,7 +96,7 @@ impl Node {
         let intake = match &data.journal {
             Journal::Kafka(kafka) if duty == Duty::Serve => {
                 let (ingest, control) = (ingest.clone(), data.control.clone());
-                super::intake::Intake::begin(kafka.settings(), ingest, control, time).await?
+                super::intake::Intake::begin(kafka.settings(), ingest, control, time.clone()).await?
             }
             Journal::Kafka(_) | Journal::Memory(_) | Journal::Sqlite(_) => None,
         };
@@ -99,6 +106,8 @@ impl Node {
             notifier,
             partitions,
             tally,
+            intake_clock: time,
+            answers,
             ownership,
             #[cfg(feature = "kafka")]
             intake,

@@ -2,6 +2,7 @@
 
 use super::clock;
 use super::control::ControlPlane;
+use super::lag::IntakeClock;
 use super::partitions::Partitions;
 use super::processor::Gauges;
 use crate::domain::id::{Log, PartitionId, Position};
@@ -12,28 +13,9 @@ use crate::journal::Journal;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
-
-/// How far the intake has come, as it was last read; shared with whoever reads it.
-#[derive(Clone, Debug, Default)]
-pub struct IntakeClock {
-    through: Arc<AtomicI64>,
-}
-
-impl IntakeClock {
-    /// Notes a reading.
-    pub fn set(&self, through: Option<Timestamp>) {
-        self.through.store(through.map_or(0, |through| through.0.max(1)), Ordering::Relaxed);
-    }
-
-    /// The last reading; none where there is no intake.
-    fn through(&self) -> Option<Timestamp> {
-        let through = self.through.load(Ordering::Relaxed);
-        (through != 0).then_some(Timestamp(through))
-    }
-}
 
 /// Copies control changes to the partitions as soon as they are folded, and ticks, until `stop` says so.
 pub async fn run(

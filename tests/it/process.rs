@@ -32,6 +32,7 @@ pub(crate) fn bootstrap_with(data: &Path, more: &[&str]) -> String {
 pub(crate) struct Server {
     child: Child,
     pub(crate) base: String,
+    admin: String,
 }
 
 impl Server {
@@ -52,10 +53,12 @@ impl Server {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut log = Vec::new();
-        let base = loop {
+        let (base, admin) = loop {
             let Some(Ok(line)) = lines.next() else { panic!("the server did not start:\n{}", log.join("\n")) };
             if let Some((_, rest)) = line.split_once("serving http://") {
-                break format!("http://{}", rest.split_whitespace().next().unwrap());
+                let (_, admin) = rest.split_once("metrics http://").unwrap();
+                let base = format!("http://{}", rest.split_whitespace().next().unwrap());
+                break (base, format!("http://{}", admin.split("/metrics").next().unwrap()));
             }
             log.push(line);
         };
@@ -67,7 +70,15 @@ impl Server {
                 }
             }
         });
-        Self { child, base }
+        Self { child, base, admin }
+    }
+
+    /// What `/metrics` says, by name and labels.
+    pub(crate) async fn metrics(&self) -> BTreeMap<String, f64> {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let text = http.get(format!("{}/metrics", self.admin)).send().await.unwrap().text().await.unwrap();
+        let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
     }
 
     /// Kills the process as a power cut would: it learns nothing of it.

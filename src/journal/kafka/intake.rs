@@ -145,8 +145,10 @@ impl fmt::Debug for IntakeGauge {
 pub struct IntakeLag {
     /// The partition.
     pub partition: i32,
-    /// Messages that are not durable elsewhere yet.
-    pub messages: i64,
+    /// The offset behind its last message.
+    pub head: i64,
+    /// The offset of the first message that is not durable elsewhere yet.
+    pub next: i64,
     /// The record time up to which they are, where some are.
     pub through: Option<Timestamp>,
 }
@@ -185,7 +187,7 @@ impl IntakeGauge {
                 Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => first,
             };
             let through = place.metadata().parse().ok().map(Timestamp);
-            lags.push(IntakeLag { partition: place.partition(), messages: (end - next).max(0), through });
+            lags.push(IntakeLag { partition: place.partition(), head: end, next: next.max(first), through });
         }
         Ok(lags)
     }
