@@ -4,7 +4,10 @@ use crate::domain::control::command::Settings;
 use crate::domain::limits::AHEAD_MAX;
 use crate::domain::time::Millis;
 use crate::notifier::Guard;
+#[cfg(feature = "clickhouse")]
+use crate::runtime::data::ClickHousePlace;
 use crate::runtime::data::{JournalPlace, MasterKey, Places, StorePlace};
+use crate::snapshot::SnapshotPlace;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -25,14 +28,14 @@ pub struct Given {
     #[arg(long, env = "HIGHWATER_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where the logs are: sqlite:FILE, or kafka://HOST:PORT,…?partitions=32&replication=3 [default: in the data folder]
-    #[arg(long, env = "HIGHWATER_JOURNAL", value_name = "URL")]
+    #[arg(long, env = "HIGHWATER_JOURNAL", value_name = "URL", hide_env_values = true)]
     pub journal: Option<String>,
     /// Where windows and history are: sqlite:FILE, or clickhouse+http://HOST:8123/DATABASE [default: in the data folder]
-    #[arg(long, env = "HIGHWATER_STORE", value_name = "URL")]
+    #[arg(long, env = "HIGHWATER_STORE", value_name = "URL", hide_env_values = true)]
     pub store: Option<String>,
-    /// The folder of snapshots; the nodes of a cluster share one [default: in the data folder]
-    #[arg(long, env = "HIGHWATER_SNAPSHOTS", value_name = "DIR")]
-    pub snapshots: Option<PathBuf>,
+    /// Where snapshots are: a folder or s3://BUCKET/PREFIX; the nodes of a cluster share them [default: in the data folder]
+    #[arg(long, env = "HIGHWATER_SNAPSHOTS", value_name = "PLACE")]
+    pub snapshots: Option<String>,
     /// The master key, 64 hexadecimal digits in a file; a cluster must be given one [default: made in the data folder]
     #[arg(long, env = "HIGHWATER_MASTER_KEY_FILE", value_name = "FILE")]
     pub master_key_file: Option<PathBuf>,
@@ -223,8 +226,8 @@ pub struct PlacesGiven {
     pub journal: Option<String>,
     /// The URL of the read models.
     pub store: Option<String>,
-    /// The folder of snapshots.
-    pub snapshots: Option<PathBuf>,
+    /// The place of the snapshots.
+    pub snapshots: Option<String>,
     /// The file of the master key.
     pub master_key_file: Option<PathBuf>,
 }
@@ -238,7 +241,7 @@ pub fn places(given: &PlacesGiven) -> Result<Places, ConfigError> {
         folder: given.data.clone(),
         journal: given.journal.as_deref().map_or(Ok(JournalPlace::Sqlite(None)), journal_place)?,
         store: given.store.as_deref().map_or(Ok(StorePlace::Sqlite(None)), store_place)?,
-        snapshots: given.snapshots.clone(),
+        snapshots: given.snapshots.as_deref().map(snapshot_place).transpose()?,
         master_key: given.master_key_file.as_deref().map(master_key).transpose()?,
     })
 }
@@ -254,8 +257,14 @@ fn journal_place(url: &str) -> Result<JournalPlace, ConfigError> {
             .map(JournalPlace::Kafka)
             .map_err(|error| ConfigError::Value { name: "journal", detail: error.to_string() });
     }
-    let detail = format!("{url:?} is neither sqlite:FILE nor kafka://HOST:PORT");
+    let detail = format!("{} is neither sqlite:FILE nor kafka://HOST:PORT", scheme(url));
     Err(ConfigError::Value { name: "journal", detail })
+}
+
+/// The beginning of a URL, which is all that an error repeats of it: there may be a password in the rest.
+fn scheme(url: &str) -> String {
+    let end = url.find(':').map_or(0, |at| at + 1);
+    format!("{:?}", format!("{}…", url.get(..end).unwrap_or_default()))
 }
 
 fn store_place(url: &str) -> Result<StorePlace, ConfigError> {
@@ -264,10 +273,14 @@ fn store_place(url: &str) -> Result<StorePlace, ConfigError> {
     }
     #[cfg(feature = "clickhouse")]
     if url.starts_with("clickhouse+") {
-        return Ok(StorePlace::ClickHouse(url.to_owned()));
+        return Ok(StorePlace::ClickHouse(ClickHousePlace { address: url.to_owned(), settings: Default::default() }));
     }
-    let detail = format!("{url:?} is neither sqlite:FILE nor clickhouse+http://HOST:8123/DATABASE");
+    let detail = format!("{} is neither sqlite:FILE nor clickhouse+http://HOST:8123/DATABASE", scheme(url));
     Err(ConfigError::Value { name: "store", detail })
+}
+
+fn snapshot_place(text: &str) -> Result<SnapshotPlace, ConfigError> {
+    SnapshotPlace::parse(text).map_err(|detail| ConfigError::Value { name: "snapshots", detail })
 }
 
 fn master_key(path: &Path) -> Result<MasterKey, ConfigError> {
@@ -371,6 +384,13 @@ mod tests {
         assert!(error.contains("HIGHWATER_LISTN") && error.contains("did you mean HIGHWATER_LISTEN"), "{error}");
         let short = SettingsGiven { dedup_horizon: Some(Millis::hours(48)), ..SettingsGiven::default() };
         assert!(short.over(Settings::default()).is_err());
+        for (name, wrong) in [
+            ("journal", journal_place("kafak://me:secret@h:1").err()),
+            ("store", store_place("clickhouse://me:secret@h/d").err()),
+        ] {
+            let said = wrong.unwrap().to_string();
+            assert!(said.contains(name) && !said.contains("secret"), "{said}");
+        }
         assert!(guard(&["10.0.0.0/33".to_owned()]).is_err());
         assert!(resolve(Given { base_url: Some("ftp://x".to_owned()), ..Given::default() }, Given::default()).is_err());
         let same = Some("127.0.0.1:1".parse().unwrap());

@@ -93,7 +93,11 @@ pub(super) fn readings(app: &App) -> String {
     let one = |value: f64| [(None, value)];
     readings.gauge("highwater_control_head_position", "Last record of the control log", &one(head.0 as f64));
     readings.gauge("highwater_control_position", "Last control record that is folded here", &one(control.0 as f64));
-    readings.gauge("highwater_partitions", "Partitions of the journal", &one(f64::from(node.data.journal.partitions())));
+    readings.gauge(
+        "highwater_partitions",
+        "Partitions of the journal",
+        &one(f64::from(node.data.journal.partitions())),
+    );
     let answers = f64::from(u8::from(node.answers.lately()));
     readings.gauge("highwater_log_answers", "1 where the journal answered in the last 10 seconds", &one(answers));
     let help = "Partitions whose last write to the store failed";

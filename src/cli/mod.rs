@@ -57,14 +57,14 @@ struct DataArguments {
     #[arg(long, env = "HIGHWATER_DATA", value_name = "DIR", default_value = DATA_DEFAULT)]
     data: PathBuf,
     /// Where the logs are, as `serve` has it
-    #[arg(long, env = "HIGHWATER_JOURNAL", value_name = "URL")]
+    #[arg(long, env = "HIGHWATER_JOURNAL", value_name = "URL", hide_env_values = true)]
     journal: Option<String>,
     /// Where windows and history are, as `serve` has it
-    #[arg(long, env = "HIGHWATER_STORE", value_name = "URL")]
+    #[arg(long, env = "HIGHWATER_STORE", value_name = "URL", hide_env_values = true)]
     store: Option<String>,
-    /// The folder of snapshots, as `serve` has it
-    #[arg(long, env = "HIGHWATER_SNAPSHOTS", value_name = "DIR")]
-    snapshots: Option<PathBuf>,
+    /// Where snapshots are, as `serve` has it
+    #[arg(long, env = "HIGHWATER_SNAPSHOTS", value_name = "PLACE")]
+    snapshots: Option<String>,
     /// The master key's file, as `serve` has it
     #[arg(long, env = "HIGHWATER_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,

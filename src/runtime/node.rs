@@ -9,11 +9,13 @@ use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
 use super::snapshotter;
 use super::timekeeper;
+use crate::domain::control::keeper::Keeper;
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::journal::Journal;
 use crate::notifier::{Guard, Notifier};
 use crate::store::{Progress, StoreError};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -34,6 +36,7 @@ pub struct Node {
     pub intake_clock: IntakeClock,
     /// Whether the journal answers.
     pub answers: Answers,
+    replaced: Arc<AtomicBool>,
     ownership: Ownership,
     #[cfg(feature = "kafka")]
     intake: Option<super::intake::Intake>,
@@ -67,17 +70,24 @@ impl Node {
             fingerprint_key: data.fingerprint_key(),
             dispatch: (duty == Duty::Serve).then_some(dispatch),
         });
+        let keeper = if duty == Duty::Serve { data.keep_rows().await? } else { None };
         // Who imports into shared data leaves the folding to those who serve it.
         let folds = duty == Duty::Serve || !data.journal.is_shared();
         let ownership = if folds { Ownership::begin(&data.journal, &partitions).await? } else { Ownership::Nothing };
         let (journal, control) = (data.journal.clone(), data.control.clone());
         let time = IntakeClock::default();
         let keeping = timekeeper::run(journal, control, partitions.clone(), time.clone(), stopped.clone());
+        let replaced = Arc::new(AtomicBool::new(false));
         let answers = Answers::from_now();
         let watching = lag::watch_ends(data.journal.clone(), partitions.clone(), answers.clone(), stopped.clone());
         let mut tasks = vec![tokio::spawn(keeping), tokio::spawn(watching)];
         if data.journal.is_shared() {
-            tasks.push(tokio::spawn(follow_control(data.journal.clone(), data.control.clone(), stopped.clone())));
+            let following = Following {
+                data: (data.journal.clone(), data.control.clone()),
+                keeper,
+                replaced: Arc::clone(&replaced),
+            };
+            tasks.push(tokio::spawn(follow_control(following, stopped.clone())));
         }
         if duty == Duty::Serve {
             let means = Means {
@@ -108,6 +118,7 @@ impl Node {
             tally,
             intake_clock: time,
             answers,
+            replaced,
             ownership,
             #[cfg(feature = "kafka")]
             intake,
@@ -131,6 +142,11 @@ impl Node {
     /// Tells whether a fold has stopped for good.
     pub fn has_failed(&self) -> bool {
         self.partitions.has_failed()
+    }
+
+    /// Tells whether another store keeps the rows from now on, so that this node must end.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
     }
 
     /// Stops in order: nothing new, attempts under way end, folds stop, the store is written, a last snapshot is taken.
@@ -158,8 +174,16 @@ impl Node {
     }
 }
 
+/// What following the control log needs.
+struct Following {
+    data: (Journal, ControlPlane),
+    keeper: Option<Keeper>,
+    replaced: Arc<AtomicBool>,
+}
+
 /// Folds what other nodes append to the control log, as it comes.
-async fn follow_control(journal: Journal, control: ControlPlane, mut stop: watch::Receiver<bool>) {
+async fn follow_control(following: Following, mut stop: watch::Receiver<bool>) {
+    let Following { data: (journal, control), keeper, replaced } = following;
     while !*stop.borrow() {
         tokio::select! {
             () = journal.wait_beyond(Log::Control, control.position()) => {}
@@ -167,7 +191,13 @@ async fn follow_control(journal: Journal, control: ControlPlane, mut stop: watch
         }
         let plane = control.clone();
         match tokio::task::spawn_blocking(move || plane.catch_up()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => {
+                let kept_by = control.state().keeper().cloned();
+                if keeper.is_some() && kept_by != keeper && !replaced.swap(true, Ordering::AcqRel) {
+                    let by = kept_by.map(|keeper| keeper.to_string()).unwrap_or_default();
+                    tracing::error!(by, "another store keeps the rows of this journal from now on; this node ends");
+                }
+            }
             Ok(Err(error)) => {
                 tracing::error!(error = %crate::telemetry::chain(&error), "the control log cannot be folded");
                 tokio::time::sleep(Duration::from_secs(1)).await;

@@ -10,18 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-struct Cluster {
-    folder: tempfile::TempDir,
+/// What the nodes of a test are given.
+pub(crate) struct Cluster {
+    pub(crate) folder: tempfile::TempDir,
     prefix: String,
-    journal: String,
+    pub(crate) journal: String,
     key_file: String,
     /// Where many nodes keep what they share.
-    shared: Option<(String, String)>,
+    pub(crate) shared: Option<(String, String)>,
 }
 
 /// Where the ClickHouse of the tests is.
 #[expect(clippy::disallowed_methods, reason = "where the services of a test are is no configuration of the product")]
-fn clickhouse() -> Option<String> {
+pub(crate) fn clickhouse() -> Option<String> {
     let named = std::env::var("HIGHWATER_TEST_CLICKHOUSE").ok();
     let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
     assert!(named.is_some() || !required, "HIGHWATER_TEST_CLICKHOUSE is not set; scripts/services up starts an engine");
@@ -29,7 +30,7 @@ fn clickhouse() -> Option<String> {
 }
 
 impl Cluster {
-    fn new(brokers: &str) -> Self {
+    pub(crate) fn new(brokers: &str) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         let folder = tempfile::tempdir().unwrap();
         let prefix = fresh_name("cluster");
@@ -40,7 +41,7 @@ impl Cluster {
     }
 
     /// A cluster whose nodes share a database and a folder of snapshots.
-    fn of_many(brokers: &str, clickhouse: &str) -> Self {
+    pub(crate) fn of_many(brokers: &str, clickhouse: &str) -> Self {
         let mut cluster = Self::new(brokers);
         let store = format!("clickhouse+{clickhouse}/{}", fresh_name("hw").replace('-', "_"));
         let snapshots = cluster.folder.path().join("snapshots").to_str().unwrap().to_owned();
@@ -48,15 +49,15 @@ impl Cluster {
         cluster
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder_of("node")
     }
 
-    fn folder_of(&self, node: &str) -> PathBuf {
+    pub(crate) fn folder_of(&self, node: &str) -> PathBuf {
         self.folder.path().join(node)
     }
 
-    fn arguments(&self) -> Vec<&str> {
+    pub(crate) fn arguments(&self) -> Vec<&str> {
         let mut arguments = vec!["--journal", &self.journal, "--master-key-file", &self.key_file];
         if let Some((store, snapshots)) = &self.shared {
             arguments.extend(["--store", store, "--snapshots", snapshots]);
@@ -64,22 +65,22 @@ impl Cluster {
         arguments
     }
 
-    fn start(&self) -> Server {
+    pub(crate) fn start(&self) -> Server {
         self.start_node("node")
     }
 
-    fn start_node(&self, node: &str) -> Server {
+    pub(crate) fn start_node(&self, node: &str) -> Server {
         Server::start_with(&self.folder_of(node), &self.arguments())
     }
 }
 
-async fn ask(server: &Server, key: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+pub(crate) async fn ask(server: &Server, key: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     call(&http, (method, &format!("{}{path}", server.base), key), body.as_ref()).await.unwrap()
 }
 
 /// Asks until the answer fits.
-async fn wait_for(server: &Server, key: &str, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn wait_for(server: &Server, key: &str, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
     for _ in 0..600 {
         let (status, answer) = ask(server, key, "GET", path, None).await;
         if status == 200 && fits(&answer) {
@@ -90,11 +91,11 @@ async fn wait_for(server: &Server, key: &str, path: &str, fits: impl Fn(&Value) 
     panic!("{path}: {:?}", ask(server, key, "GET", path, None).await);
 }
 
-fn total(usage: &Value, name: &str) -> f64 {
+pub(crate) fn total(usage: &Value, name: &str) -> f64 {
     usage["items"].as_array().unwrap().iter().map(|item| item[name].as_f64().unwrap_or(0.0)).sum()
 }
 
-fn verify(cluster: &Cluster, data: &Path) {
+pub(crate) fn verify(cluster: &Cluster, data: &Path) {
     let verified = highwater(&[&["verify", "--data", data.to_str().unwrap()], &cluster.arguments()[..]].concat());
     let said = [verified.stdout, verified.stderr].concat();
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&said));

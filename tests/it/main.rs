@@ -38,6 +38,11 @@ mod api;
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
 mod cluster;
+mod nodes;
+mod outages;
+
+// What is shipped beside the binary.
+mod deploy;
 
 // The binary, as a process.
 mod crash;

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,37 @@ use std::sync::{Arc, Mutex};
 /// Runs a command of the binary to its end.
 pub(crate) fn highwater(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_highwater")).args(arguments).output().unwrap()
+}
+
+/// Runs `serve` where it must not come to serve; returns its exit code and what it says.
+pub(crate) fn refused_to_serve(data: &Path, more: &[&str]) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_highwater"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", data.to_str().unwrap()])
+        .args(more)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut errors = child.stderr.take().unwrap();
+    let reading = std::thread::spawn(move || {
+        errors.read_to_string(&mut said).unwrap();
+        said
+    });
+    let code = ended(&mut child);
+    (code, reading.join().unwrap())
+}
+
+/// Waits for the end of a process for a minute; kills it then.
+fn ended(child: &mut Child) -> Option<i32> {
+    for _ in 0..600 {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
 }
 
 /// Runs `bootstrap` and returns the key that it prints.
@@ -85,6 +116,11 @@ impl Server {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits until the process ends by itself, and returns its exit code.
+    pub(crate) fn end(mut self) -> Option<i32> {
+        ended(&mut self.child)
     }
 
     /// Asks the process to stop, and waits until it has.

@@ -1,5 +1,6 @@
 //! What people and tools may ask for, normalised and validated for shape before it is logged.
 
+use super::keeper::Keeper;
 use super::resource::{ApiKey, ChannelKind};
 use crate::domain::definition::{MetricDefinition, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{
@@ -69,10 +70,20 @@ pub enum Command {
         /// The settings from here on.
         settings: Settings,
     },
-    /// Notes the mark of the snapshots that every node shares; a second one is refused.
+    /// Notes the mark of the snapshots that every node shares; another one is refused unless it takes over.
     ShareSnapshots {
         /// The mark.
         mark: String,
+        /// Whether it takes the place of another one.
+        #[serde(default)]
+        takes_over: bool,
+    },
+    /// Notes who keeps the rows that the folds derive; another keeper is refused unless it takes over.
+    KeepRows {
+        /// Who does.
+        keeper: Keeper,
+        /// Whether it takes the place of another one.
+        takes_over: bool,
     },
     /// Creates a workspace.
     CreateWorkspace {

@@ -3,6 +3,7 @@
 use super::command::{Entry, Idempotency, Settings};
 use super::idempotency::{Ledger, is_kept};
 use super::imports::ImportRecord;
+use super::keeper::Keeper;
 use super::outcome::{Applied, Outcome, Refused};
 use super::registry::{Registry, World};
 use super::resource::{Account, Alert, ApiKey, Channel, ChannelKind, KeyRecord, MetricRecord, QuotaRecord, Workspace};
@@ -109,6 +110,11 @@ impl Control {
     /// Returns the mark of the snapshots that every node shares.
     pub fn snapshot_mark(&self) -> Option<&str> {
         self.registry.snapshot_mark.as_deref()
+    }
+
+    /// Returns who keeps the rows, where anybody has said so.
+    pub fn keeper(&self) -> Option<&Keeper> {
+        self.registry.keeper.as_ref()
     }
 
     /// Returns what the folds go by; the defaults before the log was set up.

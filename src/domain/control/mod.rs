@@ -16,6 +16,7 @@ mod alerts;
 mod channels;
 pub mod idempotency;
 pub mod imports;
+pub mod keeper;
 mod keys;
 mod metrics;
 mod patch;
