@@ -33,6 +33,13 @@ pub struct Given {
     /// Where windows and history are: sqlite:FILE, or clickhouse+http://HOST:8123/DATABASE [default: in the data folder]
     #[arg(long, env = "HIGHWATER_STORE", value_name = "URL", hide_env_values = true)]
     pub store: Option<String>,
+    /// How long ClickHouse keeps rows, such as windows=400d,deliveries=30d; also events, transitions, notifications,
+    /// quarantine; `forever` [default: as before, at first for ever]
+    #[arg(long, env = "HIGHWATER_RETENTION", value_name = "KIND=SPAN,…")]
+    pub retention: Option<String>,
+    /// Keep every event that is counted in ClickHouse's usage_events, for people and for `verify --deep`
+    #[arg(long, env = "HIGHWATER_ARCHIVE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub archive: Option<bool>,
     /// Where snapshots are: a folder or s3://BUCKET/PREFIX; the nodes of a cluster share them [default: in the data folder]
     #[arg(long, env = "HIGHWATER_SNAPSHOTS", value_name = "PLACE")]
     pub snapshots: Option<String>,
@@ -195,6 +202,8 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
             data: given.data.or(file.data).unwrap_or_else(|| DATA_DEFAULT.into()),
             journal: given.journal.or(file.journal),
             store: given.store.or(file.store),
+            retention: given.retention.or(file.retention),
+            archive: given.archive.or(file.archive).unwrap_or(false),
             snapshots: given.snapshots.or(file.snapshots),
             master_key_file: given.master_key_file.or(file.master_key_file),
         })?,
@@ -210,6 +219,7 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
             correction_horizon: given.correction_horizon.or(file.correction_horizon),
         },
     };
+    check_retention(&config)?;
     if config.listen == config.admin && config.listen.port() != 0 {
         let detail = format!("{} is where the API listens; give another address", config.admin);
         return Err(ConfigError::Value { name: "admin", detail });
@@ -226,6 +236,10 @@ pub struct PlacesGiven {
     pub journal: Option<String>,
     /// The URL of the read models.
     pub store: Option<String>,
+    /// How long the store keeps rows.
+    pub retention: Option<String>,
+    /// Whether the store keeps events, too.
+    pub archive: bool,
     /// The place of the snapshots.
     pub snapshots: Option<String>,
     /// The file of the master key.
@@ -240,7 +254,7 @@ pub fn places(given: &PlacesGiven) -> Result<Places, ConfigError> {
     Ok(Places {
         folder: given.data.clone(),
         journal: given.journal.as_deref().map_or(Ok(JournalPlace::Sqlite(None)), journal_place)?,
-        store: given.store.as_deref().map_or(Ok(StorePlace::Sqlite(None)), store_place)?,
+        store: store_place(given)?,
         snapshots: given.snapshots.as_deref().map(snapshot_place).transpose()?,
         master_key: given.master_key_file.as_deref().map(master_key).transpose()?,
     })
@@ -267,7 +281,41 @@ fn scheme(url: &str) -> String {
     format!("{:?}", format!("{}…", url.get(..end).unwrap_or_default()))
 }
 
-fn store_place(url: &str) -> Result<StorePlace, ConfigError> {
+fn store_place(given: &PlacesGiven) -> Result<StorePlace, ConfigError> {
+    let place = given.store.as_deref().map_or(Ok(StorePlace::Sqlite(None)), store_url)?;
+    match place {
+        StorePlace::Sqlite(_) if given.retention.is_some() || given.archive => {
+            let name = if given.archive { "archive" } else { "retention" };
+            Err(ConfigError::Value { name, detail: "needs a --store in ClickHouse".to_owned() })
+        }
+        StorePlace::Sqlite(file) => Ok(StorePlace::Sqlite(file)),
+        #[cfg(feature = "clickhouse")]
+        StorePlace::ClickHouse(mut place) => {
+            let value = |detail| ConfigError::Value { name: "retention", detail };
+            let retention = given.retention.as_deref().map(crate::store::Retention::parse).transpose();
+            place.settings.retention = retention.map_err(value)?.unwrap_or_default();
+            place.settings.archive = given.archive;
+            Ok(StorePlace::ClickHouse(place))
+        }
+    }
+}
+
+/// A late event must not come back to a window that the store has forgotten.
+fn check_retention(config: &Config) -> Result<(), ConfigError> {
+    #[cfg(feature = "clickhouse")]
+    if let StorePlace::ClickHouse(place) = &config.places.store
+        && let crate::store::Keep::Days(days) = place.settings.retention.windows
+        && let lateness = config.settings.lateness_horizon.unwrap_or(crate::domain::limits::LATENESS_HORIZON)
+        && Millis::hours(24).0.saturating_mul(i64::from(days)) <= lateness.0
+    {
+        let detail =
+            format!("windows={days}d is not longer than lateness_horizon ({lateness}): late events would be lost");
+        return Err(ConfigError::Value { name: "retention", detail });
+    }
+    Ok(())
+}
+
+fn store_url(url: &str) -> Result<StorePlace, ConfigError> {
     if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
         return Ok(StorePlace::Sqlite(Some(file.into())));
     }
@@ -386,7 +434,7 @@ mod tests {
         assert!(short.over(Settings::default()).is_err());
         for (name, wrong) in [
             ("journal", journal_place("kafak://me:secret@h:1").err()),
-            ("store", store_place("clickhouse://me:secret@h/d").err()),
+            ("store", store_url("clickhouse://me:secret@h/d").err()),
         ] {
             let said = wrong.unwrap().to_string();
             assert!(said.contains(name) && !said.contains("secret"), "{said}");

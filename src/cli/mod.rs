@@ -72,10 +72,16 @@ struct DataArguments {
 
 impl DataArguments {
     fn places(&self) -> Result<Places, ConfigError> {
+        self.places_with(false)
+    }
+
+    fn places_with(&self, archive: bool) -> Result<Places, ConfigError> {
         config::places(&PlacesGiven {
             data: self.data.clone(),
             journal: self.journal.clone(),
             store: self.store.clone(),
+            retention: None,
+            archive,
             snapshots: self.snapshots.clone(),
             master_key_file: self.master_key_file.clone(),
         })
@@ -83,7 +89,12 @@ impl DataArguments {
 
     /// Where the data is, where there is any: a misspelt folder must not look like an empty one.
     fn existing(&self) -> Result<Places, ConfigError> {
-        let places = self.places()?;
+        self.existing_with(false)
+    }
+
+    /// As [`Self::existing`], for a command that may archive.
+    fn existing_with(&self, archive: bool) -> Result<Places, ConfigError> {
+        let places = self.places_with(archive)?;
         let exists = match &places.journal {
             JournalPlace::Sqlite(None) => self.data.join("journal.db").is_file(),
             JournalPlace::Sqlite(Some(file)) => file.is_file(),

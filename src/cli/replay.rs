@@ -18,13 +18,16 @@ use std::path::Path;
 pub(super) struct Arguments {
     #[command(flatten)]
     data: DataArguments,
+    /// Keep every event in ClickHouse's usage_events, too, as `serve --archive` does from then on
+    #[arg(long, env = "HIGHWATER_ARCHIVE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value = "false")]
+    archive: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     let stopwatch = Stopwatch::start();
     super::multi_threaded()?.block_on(async {
         // The old store may be what is broken, so it is not opened.
-        let places = arguments.data.existing()?;
+        let places = arguments.data.existing_with(arguments.archive)?;
         let mut logs = Logs::open(&places).await?;
         let (report, store) = match &places.store {
             StorePlace::Sqlite(path) => {

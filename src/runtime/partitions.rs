@@ -110,6 +110,7 @@ impl Partitions {
             dispatch: means.dispatch.clone(),
             counted: crate::telemetry::count_fold,
         };
+        let fold = fold.archiving(means.store.archives());
         let processor = Processor::start(fold, wiring, tokio::runtime::Handle::current())?;
         let held = Arc::new(Held { processor, writer });
         self.inner.held.write().unwrap_or_else(PoisonError::into_inner).insert(partition, held);

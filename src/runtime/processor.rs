@@ -24,6 +24,7 @@ pub struct Fold {
     index: Index,
     key: [u8; 16],
     seen: Vec<Seen>,
+    archives: bool,
 }
 
 /// Why a log cannot be folded.
@@ -49,7 +50,7 @@ impl Fold {
     pub fn new(id: PartitionId, partition_count: u32, key: [u8; 16]) -> Self {
         let partition = Partition::new(id, partition_count);
         let index = Index::new(partition.dedup_horizon());
-        Self { partition, index, key, seen: Vec::new() }
+        Self { partition, index, key, seen: Vec::new(), archives: false }
     }
 
     /// Reads a state back from a snapshot.
@@ -59,7 +60,7 @@ impl Fold {
     pub fn restore(id: PartitionId, key: [u8; 16], snapshot: &Snapshot) -> Result<Self, FoldRestoreError> {
         let partition = Partition::restore(id, snapshot.format, snapshot.part("engine"))?;
         let index = Index::restore(partition.dedup_horizon(), snapshot.part("dedup"))?;
-        Ok(Self { partition, index, key, seen: Vec::new() })
+        Ok(Self { partition, index, key, seen: Vec::new(), archives: false })
     }
 
     /// Writes the state.
@@ -72,6 +73,17 @@ impl Fold {
             format: SNAPSHOT_FORMAT,
             parts: vec![("engine".into(), self.partition.snapshot()?), ("dedup".into(), self.index.snapshot())],
         })
+    }
+
+    /// Hands over every event that is counted, too, where the store archives them.
+    #[must_use]
+    pub fn archiving(self, archives: bool) -> Self {
+        Self { archives, ..self }
+    }
+
+    /// Effects to take records into.
+    pub fn effects(&self) -> Effects {
+        Effects { events: self.archives.then(Vec::new), ..Effects::default() }
     }
 
     /// How many identities the dedup index remembers.
@@ -299,7 +311,7 @@ fn run(
         if records.is_empty() {
             continue;
         }
-        let mut effects = Effects::default();
+        let mut effects = fold.effects();
         let taken = fold.take(&records, &mut effects);
         (wiring.counted)(&effects.counts);
         if announced {

@@ -184,6 +184,9 @@ fn append(all: &mut Effects, mut later: Effects) {
     all.notifications.append(&mut later.notifications);
     all.deliveries.append(&mut later.deliveries);
     all.quarantine.append(&mut later.quarantine);
+    if let Some(mut events) = later.events {
+        all.events.get_or_insert_default().append(&mut events);
+    }
 }
 
 /// Keeps the last row of each key: the ones before it would be overwritten.
@@ -210,5 +213,6 @@ fn weight(effects: &Effects) -> usize {
         + effects.transitions.len() * 1_024
         + effects.notifications.len() * 2_048
         + effects.deliveries.len() * 256
+        + effects.events.as_ref().map_or(0, Vec::len) * 512
         + effects.quarantine.iter().map(|row| row.body.len() + 256).sum::<usize>()
 }

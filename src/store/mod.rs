@@ -19,10 +19,10 @@ mod value;
 mod contract;
 
 #[cfg(feature = "clickhouse")]
-pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Retention};
+pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Keep, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
-    TransitionPlace, TransitionQuery, WindowPoint, WindowQuery,
+    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, RecomputeTerms,
+    Recomputed, ScannedRow, Summary, TransitionPlace, TransitionQuery, WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

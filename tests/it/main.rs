@@ -36,6 +36,8 @@ mod api;
 
 // Real services, and what becomes of the rest when they fail.
 #[cfg(feature = "clickhouse")]
+mod archive;
+#[cfg(feature = "clickhouse")]
 mod clickhouse;
 mod cluster;
 mod nodes;

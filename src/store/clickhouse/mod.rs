@@ -6,10 +6,14 @@
 mod address;
 mod migrate;
 mod read;
+mod recompute;
 mod record;
+mod retention;
 mod scan;
 mod store;
 mod write;
 
 pub(super) use read::*;
-pub use store::{ClickHouseSettings, ClickHouseStore, Retention};
+pub(super) use retention::expired_before;
+pub use retention::{Keep, Retention};
+pub use store::{ClickHouseSettings, ClickHouseStore};
