@@ -2,6 +2,7 @@
 
 use super::address::client_address;
 use super::front::Front;
+use super::gate::{Gate, SeenRate};
 use super::problem::{Advice, Problem};
 use super::second_look::unconfirmed;
 use crate::credential::{AuthError, Principal, authenticate, names_unknown_key};
@@ -32,6 +33,8 @@ pub(super) struct App {
     pub under_way: Arc<Mutex<HashMap<String, String>>>,
     /// Whom to believe, and what to allow.
     pub front: Arc<Front>,
+    /// Who may ask how often.
+    pub gate: Arc<Gate>,
     /// What signs cursors.
     pub cursor_key: [u8; 32],
 }
@@ -158,27 +161,13 @@ impl FromRequestParts<App> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let address = client_address(parts, &app.front.trusted_proxies);
-        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-        let mut presented = parts.headers.get_all(AUTHORIZATION).iter();
-        let first = presented.next();
-        if presented.next().is_some() {
-            return Err(unauthorized(AuthError::Invalid));
-        }
-        let token = match first {
-            None => return Err(unauthorized(AuthError::Missing)),
-            Some(value) => {
-                let text = value.to_str().map_err(|_| unauthorized(AuthError::Invalid))?;
-                let (scheme, token) = text.split_once(' ').ok_or_else(|| unauthorized(AuthError::Invalid))?;
-                if !scheme.eq_ignore_ascii_case("bearer") {
-                    return Err(unauthorized(AuthError::Invalid));
-                }
-                token.trim()
-            }
-        };
-        let principal = principal(app, token).await?;
+        let identified = principal_of(parts, app, address).await;
+        let principal = identified.map_err(|problem| app.gate.failed(address, problem))?;
         if let Some(SeenMode(seen)) = parts.extensions.get::<SeenMode>() {
             seen.get_or_init(|| principal.tenant.mode);
         }
+        app.gate.admit(&principal, parts.uri.path(), parts.extensions.get::<SeenRate>())?;
+        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
         let if_match = one_header(parts, IF_MATCH)?;
         let if_none_match = one_header(parts, IF_NONE_MATCH)?;
         let caller = Self { principal, request_id, address, if_match, if_none_match };
@@ -188,12 +177,28 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
+/// Whom a request speaks for, by the one credential in its header.
+async fn principal_of(parts: &Parts, app: &App, address: IpAddr) -> Result<Principal, Problem> {
+    let mut presented = parts.headers.get_all(AUTHORIZATION).iter();
+    let value = presented.next().ok_or_else(|| unauthorized(AuthError::Missing))?;
+    if presented.next().is_some() {
+        return Err(unauthorized(AuthError::Invalid));
+    }
+    let text = value.to_str().map_err(|_| unauthorized(AuthError::Invalid))?;
+    let (scheme, token) = text.split_once(' ').ok_or_else(|| unauthorized(AuthError::Invalid))?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(unauthorized(AuthError::Invalid));
+    }
+    let token = token.trim();
+    principal(app, token, address).await
+}
+
 /// Whom a token speaks for. A key that another node may have made is looked for behind the control log's present end.
-async fn principal(app: &App, token: &str) -> Result<Principal, Problem> {
+async fn principal(app: &App, token: &str, address: IpAddr) -> Result<Principal, Problem> {
     let control = &app.node.data.control;
     let first = authenticate(&control.state(), token, clock::now());
     let unknown = first.is_err() && app.node.data.journal.is_shared() && names_unknown_key(&control.state(), token);
-    if !unknown {
+    if !unknown || app.gate.is_failing(address) {
         return first.map_err(unauthorized);
     }
     control.confirm().await.map_err(|error| unconfirmed(&error))?;

@@ -7,9 +7,11 @@ mod address;
 mod answer;
 mod app;
 mod change;
+mod crowd;
 mod description;
 mod docs;
 mod front;
+mod gate;
 mod incoming;
 mod input;
 mod linger;
@@ -21,6 +23,7 @@ mod running;
 mod second_look;
 mod server;
 mod text;
+mod tls;
 
 mod accounts;
 mod alert_input;
@@ -37,6 +40,8 @@ mod quotas;
 mod usage;
 
 pub use front::Front;
+pub use gate::Rates;
 pub use router::openapi;
 pub use running::{Listeners, Running};
 pub use server::{ListenerLimits, ServeError};
+pub use tls::{Tls, TlsError, TlsFiles};
