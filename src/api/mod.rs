@@ -3,11 +3,15 @@
 //! [`problem`] is the one renderer of errors, [`change`] the one way to change the control plane, [`page`] the one way
 //! to list.
 
+mod address;
 mod answer;
 mod app;
 mod change;
+mod crowd;
 mod description;
 mod docs;
+mod front;
+mod gate;
 mod incoming;
 mod input;
 mod linger;
@@ -19,6 +23,7 @@ mod running;
 mod second_look;
 mod server;
 mod text;
+mod tls;
 
 mod accounts;
 mod alert_input;
@@ -34,6 +39,9 @@ mod quarantine;
 mod quotas;
 mod usage;
 
+pub use front::Front;
+pub use gate::Rates;
 pub use router::openapi;
 pub use running::{Listeners, Running};
 pub use server::{ListenerLimits, ServeError};
+pub use tls::{Tls, TlsError, TlsFiles};

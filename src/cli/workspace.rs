@@ -42,7 +42,12 @@ pub(super) const fn live(workspace: WorkspaceId) -> Tenant {
 }
 
 /// Makes an owner key; only its hash is kept.
-pub(super) async fn create_owner_key(data: &Data, tenant: Tenant, name: &str) -> anyhow::Result<SecretString> {
+pub(super) async fn create_owner_key(
+    data: &Data,
+    tenant: Tenant,
+    name: &str,
+    rate_limit: Option<u32>,
+) -> anyhow::Result<SecretString> {
     let key = credential::generate(tenant.mode, clock::random());
     let text = key.expose_secret();
     let id = KeyId(clock::ulid());
@@ -58,6 +63,7 @@ pub(super) async fn create_owner_key(data: &Data, tenant: Tenant, name: &str) ->
         projects: Vec::new(),
         hint: credential::hint(text),
         expires_at: None,
+        rate_limit,
     };
     submit(data, tenant, Command::CreateKey { key: record }).await?;
     Ok(key)

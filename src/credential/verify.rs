@@ -26,6 +26,8 @@ pub struct Principal {
     pub projects: Vec<ProjectId>,
     /// When the key stops to work.
     pub expires_at: Option<Timestamp>,
+    /// Its own rate limit, where it has one.
+    pub rate_limit: Option<u32>,
 }
 
 impl Principal {
@@ -96,6 +98,7 @@ pub fn authenticate(control: &Control, presented: &str, now: Timestamp) -> Resul
         scopes: Scope::closure(&key.scopes),
         projects: key.projects.clone(),
         expires_at: key.expires_at,
+        rate_limit: key.rate_limit,
     })
 }
 

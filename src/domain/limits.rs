@@ -91,6 +91,8 @@ pub const NAME_CHARS_MAX: usize = 200;
 pub const MESSAGE_CHARS_MAX: usize = 2_000;
 /// Bytes of a target URL.
 pub const URL_BYTES_MAX: usize = 2_048;
+/// What the names of the system's own metrics begin with; nobody else sends any.
+pub const SYSTEM_METRIC_PREFIX: &str = "highwater.";
 /// How long an idempotency record is kept.
 pub const IDEMPOTENCY_HORIZON: Millis = Millis::hours(24);
 
@@ -146,6 +148,20 @@ pub const IMPORT_BLOCK_BYTES: usize = 4 * 1024 * 1024;
 pub const INTAKE_BATCH_MESSAGES: usize = 50_000;
 /// Connections that are open at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
+/// Connections of one address that are open at once.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
+/// Projects whose requests are counted at once until the next flush.
+pub const COUNTED_PROJECTS_MAX: usize = 100_000;
+/// How often the counts of requests are taken in as events.
+pub const REQUESTS_FLUSH_EVERY: Millis = Millis::seconds(10);
+/// Keys whose requests are counted at once, each for its two budgets.
+pub const RATE_BUCKETS_MAX: usize = 100_000;
+/// Addresses whose wrong credentials are counted at once.
+pub const FAILING_ADDRESSES_MAX: usize = 65_536;
+/// How long one asks nothing until what it asked is forgotten.
+pub const RATE_IDLE: Millis = Millis::minutes(2);
+/// The largest rate limit, so that the instants of one key stay below 8 MB.
+pub const RATE_LIMIT_MAX: u32 = 1_000_000;
 /// How long a stopping server waits for what is under way.
 pub const DRAIN_TIMEOUT: Millis = Millis::seconds(30);
 /// Bytes of a request's head.

@@ -1,6 +1,6 @@
 //! A server in the test's process: its data in a temporary folder, its listeners on free loopback ports.
 
-use highwater::api::{ListenerLimits, Listeners, Running};
+use highwater::api::{Front, ListenerLimits, Listeners, Rates, Running, Tls};
 use highwater::credential;
 use highwater::domain::control::command::Command;
 use highwater::domain::control::resource::{ApiKey, Role, Scope};
@@ -29,12 +29,25 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Options {
     pub(crate) limits: ListenerLimits,
     pub(crate) guard: Guard,
+    pub(crate) front: Front,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: ListenerLimits::default(), guard: loopback_guard() }
+        Self {
+            limits: ListenerLimits::default(),
+            guard: loopback_guard(),
+            front: Front { rates: unhurried(), ..Front::default() },
+            tls: None,
+        }
     }
+}
+
+/// Limits that no test reaches by accident; what they are by default is tested on its own.
+pub(crate) fn unhurried() -> Rates {
+    let many = 1_000_000;
+    Rates { live: many, sandbox: many, ingest: many, sandbox_ingest: many, auth_failures: many, ..Rates::default() }
 }
 
 /// Lets notifications reach receivers of the tests.
@@ -136,6 +149,7 @@ impl Server {
             projects: Vec::new(),
             hint: credential::hint(&text),
             expires_at: None,
+            rate_limit: None,
         };
         self.submit(tenant, Command::CreateKey { key }).await;
         (text, id)
@@ -203,7 +217,9 @@ impl Server {
 
 async fn run(folder: &tempfile::TempDir, options: &Options) -> Running {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listeners = Listeners::open(any, any).await.unwrap().with_limits(options.limits);
+    let listeners =
+        Listeners::open(any, any).await.unwrap().with_limits(options.limits).with_front(options.front.clone());
+    let listeners = options.tls.clone().into_iter().fold(listeners, Listeners::with_tls);
     let data = Data::open(&Places::in_folder(&folder.path().join("data"))).await.unwrap();
     let node = Node::start(data, options.guard.clone(), "http://highwater.test", Duty::Serve).await.unwrap();
     listeners.serve(node)
@@ -333,7 +349,7 @@ impl Answer {
         for text in ["title", "detail", "instance"] {
             assert!(body[text].as_str().is_some_and(|text| !text.is_empty()), "{text} in {body}");
         }
-        let retryable = status >= 500 || matches!(code, "request_timeout" | "idempotency_in_progress");
+        let retryable = status >= 500 || status == 429 || matches!(code, "request_timeout" | "idempotency_in_progress");
         assert_eq!(body["retryable"], retryable, "{body}");
         body
     }

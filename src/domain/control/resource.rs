@@ -69,6 +69,9 @@ pub struct ApiKey {
     pub hint: String,
     /// When it stops to work.
     pub expires_at: Option<Timestamp>,
+    /// How many requests it may make in a window, where the operator gave it a limit of its own; 0 is no limit.
+    #[serde(default)]
+    pub rate_limit: Option<u32>,
 }
 
 /// An API key with what happened to it.

@@ -154,6 +154,7 @@ fn create_key(id: u128, expires_at: Option<Timestamp>) -> Command {
         projects: Vec::new(),
         hint: "pk_live_…".to_owned(),
         expires_at,
+        rate_limit: None,
     };
     Command::CreateKey { key }
 }
