@@ -2,9 +2,12 @@
 
 use super::address::client_address;
 use super::front::Front;
+use super::last_use::LastUses;
 use super::problem::{Advice, Problem};
 use super::second_look::unconfirmed;
-use crate::credential::{AuthError, Principal, authenticate, names_unknown_key};
+use crate::credential::{
+    AuthError, Principal, authenticate, authenticate_token, looks_like_token, names_unknown_client, names_unknown_key,
+};
 use crate::domain::control::fold::Control;
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{AccountId, Mode, PartitionId, Tenant};
@@ -32,6 +35,8 @@ pub(super) struct App {
     pub under_way: Arc<Mutex<HashMap<String, String>>>,
     /// Whom to believe, and what to allow.
     pub front: Arc<Front>,
+    /// When keys were used last, on this node.
+    pub last_uses: Arc<LastUses>,
     /// What signs cursors.
     pub cursor_key: [u8; 32],
 }
@@ -175,7 +180,7 @@ impl FromRequestParts<App> for Caller {
                 token.trim()
             }
         };
-        let principal = principal(app, token).await?;
+        let principal = principal(app, token, address).await?;
         if let Some(SeenMode(seen)) = parts.extensions.get::<SeenMode>() {
             seen.get_or_init(|| principal.tenant.mode);
         }
@@ -188,25 +193,46 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// Whom a token speaks for. A key that another node may have made is looked for behind the control log's present end.
-async fn principal(app: &App, token: &str) -> Result<Principal, Problem> {
+/// Whom a token speaks for. A key or client that another node may have made is looked for behind the control log's
+/// present end.
+async fn principal(app: &App, token: &str, from: IpAddr) -> Result<Principal, Problem> {
     let control = &app.node.data.control;
-    let first = authenticate(&control.state(), token, clock::now());
-    let unknown = first.is_err() && app.node.data.journal.is_shared() && names_unknown_key(&control.state(), token);
-    if !unknown {
-        return first.map_err(unauthorized);
+    let first = known(app, token, from);
+    if first.is_ok() || !app.node.data.journal.is_shared() || !is_unknown(app, token) {
+        return used(app, first, from);
     }
     control.confirm().await.map_err(|error| unconfirmed(&error))?;
-    authenticate(&control.state(), token, clock::now()).map_err(unauthorized)
+    used(app, known(app, token, from), from)
+}
+
+fn known(app: &App, token: &str, from: IpAddr) -> Result<Principal, AuthError> {
+    let state = app.node.data.control.state();
+    if looks_like_token(token) {
+        authenticate_token(&state, app.node.data.vault.token_key(), token, clock::now())
+    } else {
+        authenticate(&state, token, from, clock::now())
+    }
+}
+
+fn is_unknown(app: &App, token: &str) -> bool {
+    let state = app.node.data.control.state();
+    names_unknown_key(&state, token) || names_unknown_client(&state, app.node.data.vault.token_key(), token)
+}
+
+fn used(app: &App, principal: Result<Principal, AuthError>, from: IpAddr) -> Result<Principal, Problem> {
+    let principal = principal.map_err(unauthorized)?;
+    app.last_uses.note(principal.key_id, from, clock::now());
+    Ok(principal)
 }
 
 fn unauthorized(error: AuthError) -> Problem {
     crate::telemetry::counter("highwater_auth_failures_total", &[("reason", error.code())], 1);
     let (challenge, hint) = match error {
         AuthError::Missing => ("Bearer realm=\"highwater\"".to_owned(), "; send Authorization: Bearer <key>"),
-        AuthError::Invalid | AuthError::Expired | AuthError::Revoked => {
+        AuthError::Invalid | AuthError::Expired | AuthError::Revoked | AuthError::TokenExpired => {
             ("Bearer realm=\"highwater\", error=\"invalid_token\"".to_owned(), "")
         }
+        AuthError::Address => return Problem::new(StatusCode::FORBIDDEN, error.code(), error.to_string()),
     };
     let problem = Problem::new(StatusCode::UNAUTHORIZED, error.code(), format!("{error}{hint}"));
     Problem { advice: Some(Advice::Challenge(challenge)), ..problem }

@@ -95,6 +95,7 @@ impl Listeners {
             draining: Arc::new(AtomicBool::new(false)),
             under_way: Arc::default(),
             front: Arc::new(self.front),
+            last_uses: Arc::default(),
             cursor_key,
         };
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);
