@@ -116,6 +116,7 @@ impl Caller {
             request_id: self.request_id.clone(),
             if_match,
             idempotency: None,
+            ip: None,
         })
     }
 

@@ -91,6 +91,12 @@ pub const NAME_CHARS_MAX: usize = 200;
 pub const MESSAGE_CHARS_MAX: usize = 2_000;
 /// Bytes of a target URL.
 pub const URL_BYTES_MAX: usize = 2_048;
+/// Entries of the audit log that are kept of one tenant; the oldest go first.
+pub const AUDIT_ENTRIES_MAX: usize = 10_000;
+/// How far a sandbox's clock may be put forward between two resets.
+pub const SANDBOX_ADVANCE_MAX: Millis = Millis::days(31);
+/// Attempts to deliver one notification of a sandbox to one destination.
+pub const SANDBOX_DELIVERY_ATTEMPTS_MAX: u32 = 3;
 /// How long an idempotency record is kept.
 pub const IDEMPOTENCY_HORIZON: Millis = Millis::hours(24);
 

@@ -1,6 +1,7 @@
 //! What people and tools may ask for, normalised and validated for shape before it is logged.
 
 use super::resource::{ApiKey, ChannelKind};
+use super::sandbox::Seed;
 use crate::domain::definition::{MetricDefinition, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{
     AccountId, AccountScope, AlertId, ChannelId, KeyId, MetricName, ProjectId, Tenant, WorkspaceId,
@@ -33,6 +34,9 @@ pub struct Entry {
     pub if_match: Option<u64>,
     /// Makes a repetition answer as the first time.
     pub idempotency: Option<Idempotency>,
+    /// Where the request came from, as far as that is known; for the audit log alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<std::net::IpAddr>,
     /// What is asked for.
     pub command: Command,
 }
@@ -205,6 +209,23 @@ pub enum Command {
     ResumeAlert {
         /// Which one.
         id: AlertId,
+    },
+    /// Opens a workspace's sandbox; one that is open stays as it is.
+    OpenSandbox {
+        /// What it begins with.
+        seed: Box<Seed>,
+    },
+    /// Starts a sandbox anew: a new epoch.
+    ResetSandbox {
+        /// The midnight whose daily reset this is; one is enough for each, whoever asks. Absent where people ask.
+        midnight: Option<Timestamp>,
+        /// What it begins with.
+        seed: Box<Seed>,
+    },
+    /// Puts a sandbox's clock forward.
+    AdvanceClock {
+        /// By how much.
+        by: Millis,
     },
 }
 

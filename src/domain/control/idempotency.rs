@@ -3,6 +3,7 @@
 
 use super::command::Idempotency;
 use super::outcome::{Outcome, Refused};
+use crate::domain::id::Tenant;
 use crate::domain::limits::IDEMPOTENCY_HORIZON;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub struct Original {
     pub beside: Option<String>,
     /// When the log took the request in.
     pub recorded_at: Timestamp,
+    /// Whose answer it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
 }
 
 impl Original {
@@ -53,6 +57,12 @@ impl Ledger {
             self.by_record.remove(oldest);
             self.by_age.pop_front();
         }
+    }
+
+    /// Drops every answer that a tenant got.
+    pub(super) fn forget_of(&mut self, tenant: Tenant) {
+        self.by_record.retain(|_, original| original.tenant != Some(tenant));
+        self.by_age.retain(|record| self.by_record.contains_key(record));
     }
 
     /// Remembers an answer, at the `now` of the last [`Self::forget`]. The record is not in the ledger.

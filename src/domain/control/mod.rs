@@ -7,12 +7,14 @@ pub mod command;
 pub mod entry;
 pub mod outcome;
 pub mod resource;
+pub mod sandbox;
 pub mod scope;
 
 pub mod fold;
 
 mod accounts;
 mod alerts;
+pub mod audit;
 mod channels;
 pub mod idempotency;
 pub mod imports;

@@ -10,6 +10,7 @@ use super::metrics::Metrics;
 use super::outcome::{Change, Refused, Resource};
 use super::quotas::Quotas;
 use super::resource::{ApiKey, Life, Workspace};
+use super::sandbox::Sandbox;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found};
 use crate::domain::definition::Pause;
 use crate::domain::id::{Tenant, WorkspaceId};
@@ -34,6 +35,8 @@ pub(super) struct World {
     pub(super) alerts: Alerts,
     #[serde(default)]
     pub(super) imports: Imports,
+    #[serde(default)]
+    pub(super) sandbox: Option<Sandbox>,
 }
 
 /// What everyone has.
@@ -81,7 +84,10 @@ impl Registry {
             | Command::UpdateAlert { .. }
             | Command::DeleteAlert { .. }
             | Command::PauseAlert { .. }
-            | Command::ResumeAlert { .. } => self.apply_in_world(context, command),
+            | Command::ResumeAlert { .. }
+            | Command::OpenSandbox { .. }
+            | Command::ResetSandbox { .. }
+            | Command::AdvanceClock { .. } => self.apply_in_world(context, command),
         }
     }
 
@@ -141,7 +147,7 @@ impl Registry {
 
 impl World {
     fn apply(&mut self, context: Context, command: &Command) -> Verdict {
-        let Self { accounts, quotas, metrics, channels, alerts, imports } = self;
+        let Self { accounts, quotas, metrics, channels, alerts, imports, sandbox: _ } = self;
         match command {
             Command::CreateAccount { account, name, metadata } => accounts.create(context, account, name, metadata),
             Command::UpdateAccount { account, patch } => accounts.update(context, account, patch),
@@ -162,6 +168,9 @@ impl World {
             Command::DeleteAlert { id } => alerts.delete(context, *id),
             Command::PauseAlert { id, until } => alerts.set_pause(context, *id, Some(Pause { until: *until })),
             Command::ResumeAlert { id } => alerts.set_pause(context, *id, None),
+            Command::OpenSandbox { seed } => self.open_sandbox(context, seed),
+            Command::ResetSandbox { midnight, seed } => self.reset_sandbox(context, *midnight, seed),
+            Command::AdvanceClock { by } => self.advance_clock(context, *by),
             Command::Initialise { .. }
             | Command::ChangeSettings { .. }
             | Command::ShareSnapshots { .. }
@@ -176,15 +185,21 @@ impl World {
 }
 
 /// A map whose keys are no texts, as a list of pairs: JSON has no other way.
-mod pairs {
-    use super::{BTreeMap, Tenant, World};
-    use serde::{Deserialize, Deserializer, Serializer};
+pub(super) mod pairs {
+    use super::{BTreeMap, Tenant};
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Tenant, World>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::domain::control) fn serialize<T: Serialize, S: Serializer>(
+        map: &BTreeMap<Tenant, T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(map)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Tenant, World>, D::Error> {
+    pub(in crate::domain::control) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Tenant, T>, D::Error> {
         Ok(Vec::deserialize(deserializer)?.into_iter().collect())
     }
 }

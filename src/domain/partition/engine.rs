@@ -157,7 +157,7 @@ impl Partition {
         }
     }
 
-    fn count_frame(&mut self, frame: &Frame, seen: &[Seen], turn: &mut Turn<'_>) {
+    pub(super) fn count_frame(&mut self, frame: &Frame, seen: &[Seen], turn: &mut Turn<'_>) {
         let epochs = self.epochs(frame);
         let mut places = Places::new(frame);
         for (number, event) in frame.events.iter().enumerate() {
