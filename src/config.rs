@@ -1,5 +1,6 @@
 //! What a node is told from outside, read once: flags over environment over file over defaults.
 
+use crate::api::Front;
 use crate::domain::control::command::Settings;
 use crate::domain::limits::AHEAD_MAX;
 use crate::domain::time::Millis;
@@ -45,6 +46,9 @@ pub struct Given {
     /// Networks (CIDR), addresses or host names that webhooks may reach though they are not public
     #[arg(long, env = "HIGHWATER_ALLOW_TARGET", value_name = "TARGET", value_delimiter = ',', num_args = 1..)]
     pub allow_target: Option<Vec<String>>,
+    /// Networks (CIDR) or addresses of proxies whose X-Forwarded-For is believed
+    #[arg(long, env = "HIGHWATER_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',', num_args = 1..)]
+    pub trusted_proxies: Option<Vec<String>>,
     /// Where links in messages lead [default: http://LISTEN]
     #[arg(long, env = "HIGHWATER_BASE_URL", value_name = "URL")]
     pub base_url: Option<String>,
@@ -80,6 +84,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// What webhooks may reach.
     pub guard: Guard,
+    /// Whom to believe, and what to allow.
+    pub front: Front,
     /// Where links in messages lead; absent: where the API listens.
     pub base_url: Option<String>,
     /// What the folds go by from here on; what is absent stays as it is.
@@ -198,6 +204,7 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
         listen: given.listen.or(file.listen).unwrap_or_else(|| local(8080)),
         admin: given.admin.or(file.admin).unwrap_or_else(|| local(8081)),
         guard: guard(&targets)?,
+        front: Front { trusted_proxies: networks(given.trusted_proxies.or(file.trusted_proxies).as_deref())? },
         base_url,
         settings: SettingsGiven {
             strict_accounts: given.strict_accounts.or(file.strict_accounts),
@@ -311,6 +318,19 @@ pub fn guard(targets: &[String]) -> Result<Guard, ConfigError> {
     Ok(guard)
 }
 
+/// Reads the networks of trusted proxies.
+fn networks(given: Option<&[String]>) -> Result<Vec<IpNet>, ConfigError> {
+    let network = |text: &String| {
+        let text = text.trim();
+        let network = text.parse::<IpNet>().map(|network| network.trunc()).ok();
+        network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)).ok_or_else(|| {
+            let detail = format!("{text:?} is no network such as 10.0.0.0/8 and no address");
+            ConfigError::Value { name: "trusted_proxies", detail }
+        })
+    };
+    given.unwrap_or_default().iter().map(network).collect()
+}
+
 impl SettingsGiven {
     /// Returns the settings that follow from those in force.
     ///
@@ -372,6 +392,7 @@ mod tests {
         let short = SettingsGiven { dedup_horizon: Some(Millis::hours(48)), ..SettingsGiven::default() };
         assert!(short.over(Settings::default()).is_err());
         assert!(guard(&["10.0.0.0/33".to_owned()]).is_err());
+        assert!(networks(Some(&["proxy.example".to_owned()])).is_err());
         assert!(resolve(Given { base_url: Some("ftp://x".to_owned()), ..Given::default() }, Given::default()).is_err());
         let same = Some("127.0.0.1:1".parse().unwrap());
         assert!(resolve(Given { listen: same, admin: same, ..Given::default() }, Given::default()).is_err());

@@ -1,5 +1,7 @@
 //! What handlers work with: the node's handles, and who asks.
 
+use super::address::client_address;
+use super::front::Front;
 use super::problem::{Advice, Problem};
 use super::second_look::unconfirmed;
 use crate::credential::{AuthError, Principal, authenticate, names_unknown_key};
@@ -15,6 +17,7 @@ use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -27,6 +30,8 @@ pub(super) struct App {
     pub draining: Arc<AtomicBool>,
     /// Requests with an idempotency key that are under way: the record and what was sent.
     pub under_way: Arc<Mutex<HashMap<String, String>>>,
+    /// Whom to believe, and what to allow.
+    pub front: Arc<Front>,
     /// What signs cursors.
     pub cursor_key: [u8; 32],
 }
@@ -42,6 +47,8 @@ pub(super) struct Caller {
     pub principal: Principal,
     /// The request's id.
     pub request_id: String,
+    /// Where the request comes from.
+    pub address: IpAddr,
     if_match: Option<String>,
     if_none_match: Option<String>,
 }
@@ -151,6 +158,7 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let address = client_address(parts, &app.front.trusted_proxies);
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
         let mut presented = parts.headers.get_all(AUTHORIZATION).iter();
         let first = presented.next();
@@ -174,7 +182,10 @@ impl FromRequestParts<App> for Caller {
         }
         let if_match = one_header(parts, IF_MATCH)?;
         let if_none_match = one_header(parts, IF_NONE_MATCH)?;
-        Ok(Self { principal, request_id, if_match, if_none_match })
+        let caller = Self { principal, request_id, address, if_match, if_none_match };
+        let key_id = caller.principal.key_id;
+        tracing::debug!(request_id = caller.request_id, key.id = %key_id, client.address = %caller.address, "let in");
+        Ok(caller)
     }
 }
 

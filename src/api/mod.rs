@@ -3,11 +3,13 @@
 //! [`problem`] is the one renderer of errors, [`change`] the one way to change the control plane, [`page`] the one way
 //! to list.
 
+mod address;
 mod answer;
 mod app;
 mod change;
 mod description;
 mod docs;
+mod front;
 mod incoming;
 mod input;
 mod linger;
@@ -34,6 +36,7 @@ mod quarantine;
 mod quotas;
 mod usage;
 
+pub use front::Front;
 pub use router::openapi;
 pub use running::{Listeners, Running};
 pub use server::{ListenerLimits, ServeError};

@@ -1,6 +1,7 @@
 //! A node that serves: its listeners, and how it ends in order.
 
 use super::app::App;
+use super::front::Front;
 use super::router::{admin_router, public_router};
 use super::server::{ListenerLimits, ServeError, Server, bind};
 use crate::runtime::node::Node;
@@ -17,6 +18,7 @@ pub struct Listeners {
     public: Server,
     admin: Server,
     limits: ListenerLimits,
+    front: Front,
 }
 
 /// A node that serves.
@@ -58,13 +60,25 @@ impl Listeners {
     /// # Errors
     /// Where an address cannot be listened on.
     pub async fn open(public: SocketAddr, admin: SocketAddr) -> Result<Self, ServeError> {
-        Ok(Self { public: bind(public).await?, admin: bind(admin).await?, limits: ListenerLimits::default() })
+        Ok(Self {
+            public: bind(public).await?,
+            admin: bind(admin).await?,
+            limits: ListenerLimits::default(),
+            front: Front::default(),
+        })
     }
 
     /// Waits for callers for other times.
     #[must_use]
     pub const fn with_limits(mut self, limits: ListenerLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Believes and allows other things than the defaults.
+    #[must_use]
+    pub fn with_front(mut self, front: Front) -> Self {
+        self.front = front;
         self
     }
 
@@ -80,6 +94,7 @@ impl Listeners {
             node: Arc::new(node),
             draining: Arc::new(AtomicBool::new(false)),
             under_way: Arc::default(),
+            front: Arc::new(self.front),
             cursor_key,
         };
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);

@@ -1,17 +1,21 @@
 //! The accept loop: bounded connections, a time limit on request heads, an orderly end.
 
+use super::address::Peer;
 use crate::domain::limits::{CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, REQUEST_TIMEOUT};
 use crate::domain::time::Millis;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tower::Service;
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -72,10 +76,10 @@ impl Server {
             let Ok(permit) = permit else { break };
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
+                    Ok((stream, peer)) => {
                         let (router, stop) = (router.clone(), stop.clone());
                         tokio::spawn(async move {
-                            connection(stream, router, limits, stop).await;
+                            connection((stream, peer), router, limits, stop).await;
                             drop(permit);
                         });
                     }
@@ -97,15 +101,24 @@ impl Server {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: ListenerLimits, mut stop: watch::Receiver<bool>) {
+async fn connection(
+    (stream, peer): (TcpStream, SocketAddr),
+    router: Router,
+    limits: ListenerLimits,
+    mut stop: watch::Receiver<bool>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "TCP_NODELAY could not be set");
     }
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        Peer::mark(peer, &mut request);
+        router.clone().call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

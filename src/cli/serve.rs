@@ -42,7 +42,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<Code> {
 
 /// Starts a node and serves it.
 pub(super) async fn start(config: &Config) -> anyhow::Result<Running> {
-    let listeners = Listeners::open(config.listen, config.admin).await?;
+    let listeners = Listeners::open(config.listen, config.admin).await?.with_front(config.front.clone());
     let data = Data::open(&config.places).await.with_context(|| format!("open {}", config.places.folder.display()))?;
     let present = data.control.state().settings();
     let settings = config.settings.over(present)?;
@@ -59,6 +59,9 @@ fn announce(config: &Config, running: &Running) {
     let guard = &config.guard;
     if !guard.allow_cidrs.is_empty() || !guard.allow_hosts.is_empty() {
         tracing::warn!(networks = ?guard.allow_cidrs, hosts = ?guard.allow_hosts, "webhooks may reach these targets");
+    }
+    if !config.front.trusted_proxies.is_empty() {
+        tracing::info!(networks = ?config.front.trusted_proxies, "X-Forwarded-For of these proxies is believed");
     }
     tracing::info!(
         data = %config.places.folder.display(),

@@ -1,6 +1,6 @@
 //! A server in the test's process: its data in a temporary folder, its listeners on free loopback ports.
 
-use highwater::api::{ListenerLimits, Listeners, Running};
+use highwater::api::{Front, ListenerLimits, Listeners, Running};
 use highwater::credential;
 use highwater::domain::control::command::Command;
 use highwater::domain::control::resource::{ApiKey, Role, Scope};
@@ -29,11 +29,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Options {
     pub(crate) limits: ListenerLimits,
     pub(crate) guard: Guard,
+    pub(crate) front: Front,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: ListenerLimits::default(), guard: loopback_guard() }
+        Self { limits: ListenerLimits::default(), guard: loopback_guard(), front: Front::default() }
     }
 }
 
@@ -203,7 +204,8 @@ impl Server {
 
 async fn run(folder: &tempfile::TempDir, options: &Options) -> Running {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listeners = Listeners::open(any, any).await.unwrap().with_limits(options.limits);
+    let listeners =
+        Listeners::open(any, any).await.unwrap().with_limits(options.limits).with_front(options.front.clone());
     let data = Data::open(&Places::in_folder(&folder.path().join("data"))).await.unwrap();
     let node = Node::start(data, options.guard.clone(), "http://highwater.test", Duty::Serve).await.unwrap();
     listeners.serve(node)

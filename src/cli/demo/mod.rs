@@ -45,6 +45,7 @@ async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
         listen: arguments.listen,
         admin: SocketAddr::from(([127, 0, 0, 1], 0)),
         guard: loopback,
+        front: Default::default(),
         base_url: None,
         settings: Default::default(),
     };
