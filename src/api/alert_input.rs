@@ -6,8 +6,8 @@ use super::problem::{Fault, Problem};
 use super::text;
 use crate::domain::control::command::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
 use crate::domain::control::resource::{Alert, ChannelKind};
-use crate::domain::definition::{NoDataPolicy, Severity};
 use crate::domain::control::sandbox::{outbox_channel, outbox_kind};
+use crate::domain::definition::{NoDataPolicy, Severity};
 use crate::domain::id::{AccountScope, ChannelId, MetricName, Mode, ProjectId};
 use crate::domain::limits::{CHANNELS_PER_ALERT_MAX, MESSAGE_CHARS_MAX, REPEAT_INTERVAL};
 use crate::domain::rule::{GRAMMAR, Input, RuleProgram};
@@ -358,9 +358,8 @@ fn resolve(app: &App, caller: &Caller, choice: &ChannelChoice) -> Result<Vec<Cha
                 (None, Mode::Live) => None,
             },
             None => {
-                let is_known = |id: &ChannelId| {
-                    state.channel(tenant, *id).is_some() || outbox_kind(tenant, *id).is_some()
-                };
+                let is_known =
+                    |id: &ChannelId| state.channel(tenant, *id).is_some() || outbox_kind(tenant, *id).is_some();
                 name.parse().ok().filter(is_known)
             }
         };

@@ -141,7 +141,7 @@ fn outcome(outcome: Outcome, replayed: Option<Option<String>>) -> Result<Changed
 /// judged by it.
 ///
 /// A partition that is far behind is not waited for: it learns of the change in its turn.
-async fn spread(app: &App, position: Position) {
+pub(super) async fn spread(app: &App, position: Position) {
     let known = || app.node.partitions.know_control(position);
     let waiting = async {
         while !known() {

@@ -27,13 +27,16 @@ mod alert_input;
 mod alert_rows;
 mod alert_view;
 mod alerts;
+mod audit;
 mod channels;
 mod event_schema;
 mod events;
 mod metrics;
 mod operations;
+mod outbox;
 mod quarantine;
 mod quotas;
+mod sandbox;
 mod usage;
 
 pub use front::Front;

@@ -167,8 +167,8 @@ pub struct OutboxQuery {
     pub tenant: Tenant,
     /// The oldest epoch of an account whose notifications are wanted.
     pub epoch: Epoch,
-    /// What came of their last attempt; one of these, of which there is at least one.
-    pub outcomes: Vec<String>,
+    /// What came of their last attempt: either of these.
+    pub outcomes: [String; 2],
     /// The destination; all where absent.
     pub channel: Option<ChannelId>,
     /// The alert; all where absent.

@@ -2,7 +2,7 @@
 
 use super::points::{Part, Points};
 use super::query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, Summary,
+    DeliveryQuery, InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, Summary,
     TransitionQuery, WindowPoint, WindowQuery,
 };
 use super::value::{Amount, Id, mode, parsed, workspace};
@@ -86,12 +86,7 @@ pub(super) fn metrics_of(
 }
 
 /// Tells whether any account of a tenant has events of a metric.
-pub(super) fn has_metric(
-    connection: &Connection,
-    tenant: Tenant,
-    since: Epoch,
-    metric: &MetricName,
-) -> Answer<bool> {
+pub(super) fn has_metric(connection: &Connection, tenant: Tenant, since: Epoch, metric: &MetricName) -> Answer<bool> {
     let mut select = connection.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM series WHERE workspace = ?1 AND mode = ?2 AND metric = ?3 AND epoch >= ?4)",
     )?;
@@ -290,7 +285,7 @@ pub(super) fn outbox(connection: &Connection, query: &OutboxQuery) -> Answer<Vec
         "SELECT d.notification, d.channel, d.status, d.attempts, d.outcome, d.next_at, d.at, d.revision, n.body
          FROM deliveries d JOIN notifications n
            ON n.workspace = d.workspace AND n.mode = d.mode AND n.id = d.notification
-         WHERE d.workspace = ?1 AND d.mode = ?2 AND d.outcome IN (SELECT value FROM json_each(?3))
+         WHERE d.workspace = ?1 AND d.mode = ?2 AND d.outcome IN (?3, ?14)
            AND json_extract(n.body, '$.epoch') >= ?4
            AND (?5 IS NULL OR d.channel = ?5) AND (?6 IS NULL OR n.alert = ?6)
            AND (?7 IS NULL OR d.at >= ?7) AND (?8 IS NULL OR d.at < ?8)
@@ -300,7 +295,7 @@ pub(super) fn outbox(connection: &Connection, query: &OutboxQuery) -> Answer<Vec
     let values = params![
         workspace(query.tenant),
         mode(query.tenant),
-        serde_json::to_string(&query.outcomes).unwrap_or_default(),
+        query.outcomes[0],
         query.epoch.0.cast_signed(),
         query.channel.map(|id| Id(id.0)),
         query.alert.map(|id| Id(id.0)),
@@ -310,9 +305,11 @@ pub(super) fn outbox(connection: &Connection, query: &OutboxQuery) -> Answer<Vec
         query.after.map(|(_, id, _)| Id(id.0)),
         query.after.map(|(_, _, id)| Id(id.0)),
         query.limit as i64,
-        query.offset as i64
+        query.offset as i64,
+        query.outcomes[1]
     ];
-    let rows = select.query_map(values, |row| Ok((delivery(query.tenant, row)?, parsed(row.get_ref(8)?.as_str()?)?)))?;
+    let rows =
+        select.query_map(values, |row| Ok((delivery(query.tenant, row)?, parsed(row.get_ref(8)?.as_str()?)?)))?;
     rows.collect()
 }
 

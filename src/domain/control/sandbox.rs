@@ -101,12 +101,8 @@ impl World {
         if let Some(open) = self.sandbox {
             return Ok(Accepted::done(Resource::Sandbox(open)));
         }
-        let sandbox = Sandbox {
-            opened_at: context.now,
-            last_reset_at: None,
-            epoch: Epoch::default(),
-            advance: Millis::ZERO,
-        };
+        let sandbox =
+            Sandbox { opened_at: context.now, last_reset_at: None, epoch: Epoch::default(), advance: Millis::ZERO };
         self.sandbox = Some(sandbox);
         let changes = self.sow(context, seed);
         Ok(Accepted { changes, ..Accepted::created(Resource::Sandbox(sandbox)) })

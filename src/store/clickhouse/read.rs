@@ -10,8 +10,8 @@ use crate::domain::quantity::Quantity;
 use crate::domain::time::Timestamp;
 use crate::store::points::{Part, Points};
 use crate::store::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, StoreError,
-    Summary, TransitionQuery, WindowPoint, WindowQuery,
+    DeliveryQuery, InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery,
+    StoreError, Summary, TransitionQuery, WindowPoint, WindowQuery,
 };
 use clickhouse::query::Query;
 use clickhouse::{Client, Row};
@@ -259,16 +259,13 @@ pub(in crate::store) async fn deliveries(client: &Client, query: &DeliveryQuery)
     Ok(records.into_iter().map(DeliveryRow::from).collect())
 }
 
-pub(in crate::store) async fn outbox(
-    client: &Client,
-    query: &OutboxQuery,
-) -> Answer<Vec<(DeliveryRow, Notification)>> {
+pub(in crate::store) async fn outbox(client: &Client, query: &OutboxQuery) -> Answer<Vec<(DeliveryRow, Notification)>> {
     let mut filter = Filter::of(query.tenant);
     if let Some(id) = query.channel {
         filter.and("channel = ?", Value::Text(id.to_string()));
     }
     let newest = std::mem::take(&mut filter.sql);
-    filter.and("outcome IN ?", Value::Texts(query.outcomes.clone()));
+    filter.and("outcome IN ?", Value::Texts(query.outcomes.to_vec()));
     filter.between("at", query.from, query.to);
     if let Some((at, notification, channel)) = &query.after {
         let condition = format!("(at, notification, channel) < ({}, ?", instant(*at));
@@ -297,10 +294,8 @@ pub(in crate::store) async fn outbox(
     }
     let mut filter = Filter::of(query.tenant);
     filter.and("id IN ?", Value::Texts(records.iter().map(|record| record.notification.to_string()).collect()));
-    let sql = format!(
-        "SELECT ?fields FROM notifications WHERE {} ORDER BY id, position DESC LIMIT 1 BY id",
-        filter.sql
-    );
+    let sql =
+        format!("SELECT ?fields FROM notifications WHERE {} ORDER BY id, position DESC LIMIT 1 BY id", filter.sql);
     let bodies = filter.bind(client.query(&sql)).fetch_all::<NotificationRecord>().await?;
     let bodies: BTreeMap<_, _> = bodies.into_iter().map(|record| (record.id, record.body)).collect();
     let with_body = |record: DeliveryRecord| {

@@ -1,7 +1,9 @@
 //! Tests of the whole fold: a log of commands in, outcomes and state out.
 
+mod audit;
 mod nouns;
 mod repeats;
+mod sandbox;
 
 use super::command::{AlertDraft, ChannelChoice, ChannelDraft, Command, Entry, Idempotency, Settings};
 
@@ -94,7 +96,15 @@ impl Log {
 }
 
 fn entry(command: Command) -> Entry {
-    Entry { tenant: TENANT, actor: None, request_id: "req_1".to_owned(), if_match: None, idempotency: None, command }
+    Entry {
+        tenant: TENANT,
+        actor: None,
+        request_id: "req_1".to_owned(),
+        if_match: None,
+        idempotency: None,
+        ip: None,
+        command,
+    }
 }
 
 fn repeatable(record: &str, fingerprint: &str, command: Command) -> Entry {
