@@ -2,10 +2,10 @@
 
 use super::clock;
 use super::control::ControlPlane;
+use super::outbox::{self, Route};
 use crate::domain::control::resource::{Channel, ChannelKind};
-use crate::domain::control::sandbox::{kept_as, outbox_kind};
+use crate::domain::control::sandbox::kept_as;
 use crate::domain::id::{ChannelId, Log, Mode, NotificationId, PartitionId, Tenant};
-use crate::domain::limits::SANDBOX_DELIVERY_ATTEMPTS_MAX;
 use crate::domain::partition::Owed;
 use crate::domain::partition::fact::Note;
 use crate::domain::partition::notification::{Attempted, Notification};
@@ -310,35 +310,20 @@ async fn perform(means: Means, work: Work, debts: Vec<Debt>, tally: &Tally) -> F
     Finished { work, partitions, penalty_until, recorded }
 }
 
-/// Where a message goes.
-enum Route {
-    Send(Destination),
-    /// It stays here, and is shown as what would have been sent.
-    Keep(ChannelKind),
-}
-
 /// What became of a message.
 enum Came {
     Tried(Attempt),
     Kept(ChannelKind),
 }
 
-/// Of a sandbox, only what goes to the operator's own receivers leaves.
+/// Where a message goes: to its destination, or into the outbox of its sandbox.
 fn route(means: &Means, tenant: Tenant, channel: ChannelId) -> Result<Route, String> {
-    if tenant.mode == Mode::Live {
-        return destination(means, tenant, channel).map(Route::Send);
+    let kind = means.control.state().channel(tenant, channel).map(|channel| channel.kind);
+    if let Some(kept) = outbox::keeps_unseen(tenant, channel, kind) {
+        return Ok(Route::Keep(kept));
     }
-    let known = means.control.state().channel(tenant, channel).map(|channel| channel.kind);
-    match known.or_else(|| outbox_kind(tenant, channel)) {
-        Some(ChannelKind::Slack) => Ok(Route::Keep(ChannelKind::Slack)),
-        Some(ChannelKind::Webhook) if known.is_none() => Ok(Route::Keep(ChannelKind::Webhook)),
-        Some(ChannelKind::Webhook) | None => {
-            let destination = destination(means, tenant, channel)?;
-            let leaves = matches!(&destination, Destination::Webhook { url, .. }
-                if url.expose_secret().parse().is_ok_and(|url| means.notifier.guard().lists(&url)));
-            Ok(if leaves { Route::Send(destination) } else { Route::Keep(ChannelKind::Webhook) })
-        }
-    }
+    let destination = destination(means, tenant, channel)?;
+    Ok(outbox::route(tenant.mode, means.notifier.guard(), destination))
 }
 
 fn kept(debt: &Debt, channel: ChannelId, kind: ChannelKind) -> Attempted {
@@ -397,9 +382,8 @@ fn outcome(debt: &Debt, channel: ChannelId, attempt: &Attempt, now: Timestamp) -
             }
         }
         Err(failure) => {
-            let goes_on = debt.notification.key.tenant.mode == Mode::Live || number < SANDBOX_DELIVERY_ATTEMPTS_MAX;
             let next_at = backoff::next_attempt(&Try { id, channel, attempt: number, failure }, now);
-            let next_at = next_at.filter(|_| goes_on);
+            let next_at = next_at.filter(|_| outbox::may_try_again(debt.notification.key.tenant.mode, number));
             tracing::info!(
                 notification = %id, channel = %channel, attempt = number, outcome = %failure.text(),
                 next_at = next_at.map(|at| at.to_string()), "a delivery failed"

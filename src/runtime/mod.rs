@@ -16,6 +16,7 @@ pub mod ingest;
 pub mod intake;
 
 pub mod dispatcher;
+pub mod outbox;
 pub mod ownership;
 pub mod partitions;
 pub mod processor;

@@ -30,6 +30,7 @@ mod lateness;
 mod model;
 mod properties;
 mod reference;
+mod worlds;
 
 // The API, over HTTP.
 mod api;
@@ -43,6 +44,8 @@ mod cluster;
 mod crash;
 mod faults;
 mod import;
+mod sandbox;
+mod secrets;
 
 // The tree.
 mod tidy;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod alerts;
+mod audit;
 mod auth;
 mod channels;
 mod documents;
@@ -9,11 +10,13 @@ mod events;
 mod hostile_events;
 mod idempotency;
 mod lists;
+mod modes;
 mod operations;
 mod problems;
 mod quarantine;
 mod robustness;
 mod rules;
+mod sandbox;
 mod slack;
 mod targets;
 mod usage;

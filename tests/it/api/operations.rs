@@ -65,8 +65,13 @@ pub(crate) fn all() -> Vec<Operation> {
         of(post.clone(), "/v1/alerts/{id}/resume", Scope::WriteAlerts, None),
         of(get.clone(), "/v1/alerts/{id}/instances", Scope::ReadAlerts, None),
         of(get.clone(), "/v1/alerts/{id}/history", Scope::ReadAlerts, None),
-        of(get, "/v1/quarantine", Scope::ReadEvents, None),
+        of(get.clone(), "/v1/quarantine", Scope::ReadEvents, None),
         of(post.clone(), "/v1/quarantine/{id}/replay", Scope::WriteEvents, None),
-        of(post, "/v1/quarantine/{id}/discard", Scope::WriteEvents, None),
+        of(post.clone(), "/v1/quarantine/{id}/discard", Scope::WriteEvents, None),
+        of(get.clone(), "/v1/audit-log", Scope::ReadAudit, None),
+        of(get.clone(), "/v1/sandbox", Scope::WriteSandbox, None),
+        of(get, "/v1/sandbox/outbox", Scope::WriteSandbox, None),
+        of(post.clone(), "/v1/sandbox/reset", Scope::WriteSandbox, None),
+        of(post, "/v1/sandbox/clock/advance", Scope::WriteSandbox, Some(json!({"by": "1h"}))),
     ]
 }
