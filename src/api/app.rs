@@ -95,12 +95,16 @@ impl Caller {
 
     /// 404, with a hint where the other mode of the caller's workspace has it.
     pub(super) fn missing(&self, app: &App, what: &str, has: impl Fn(&Control, Tenant) -> bool) -> Problem {
+        self.hinted(app, Problem::not_found(what), has)
+    }
+
+    /// The problem, with a hint where the other mode of the caller's workspace has what is missing.
+    pub(super) fn hinted(&self, app: &App, problem: Problem, has: impl Fn(&Control, Tenant) -> bool) -> Problem {
         let tenant = self.principal.tenant;
         let (mode, hint) = match tenant.mode {
             Mode::Live => (Mode::Sandbox, "it exists in the sandbox; this is a live key"),
             Mode::Sandbox => (Mode::Live, "it exists in live; this is a sandbox key"),
         };
-        let problem = Problem::not_found(what);
         let elsewhere = has(&app.node.data.control.state(), Tenant { mode, ..tenant });
         if elsewhere { problem.with("hint", hint) } else { problem }
     }

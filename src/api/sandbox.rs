@@ -1,7 +1,7 @@
 //! The sandbox: its resets and its clock. Of a live key, none of this exists.
 
 use super::app::{App, Caller};
-use super::change::{Changed, repeated, submit};
+use super::change::{Sent, submit};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Nothing, Query, empty};
@@ -12,7 +12,7 @@ use crate::domain::control::resource::Scope;
 use crate::domain::control::sandbox::Sandbox;
 use crate::domain::id::Mode;
 use crate::domain::limits::{SANDBOX_ADVANCE_MAX, SANDBOX_DELIVERY_ATTEMPTS_MAX};
-use crate::domain::time::Millis;
+use crate::domain::time::{Millis, Timestamp};
 use crate::runtime::clock;
 use crate::runtime::sandbox::{midnight, seed};
 use axum::Json;
@@ -76,8 +76,7 @@ pub(super) fn enter(caller: &Caller) -> Result<(), Problem> {
     }
 }
 
-fn view(sandbox: &Sandbox) -> SandboxView {
-    let now = clock::now();
+fn view(sandbox: &Sandbox, now: Timestamp) -> SandboxView {
     SandboxView {
         object: "sandbox",
         mode: Mode::Sandbox.name(),
@@ -106,7 +105,7 @@ pub(super) async fn get(
     Query::read(query.as_deref(), &[])?;
     let found = app.node.data.control.state().sandbox(caller.principal.tenant).copied();
     let sandbox = found.ok_or_else(|| Problem::not_found("sandbox"))?;
-    Ok(Json(view(&sandbox)).into_response())
+    Ok(Json(view(&sandbox, clock::now())).into_response())
 }
 
 /// Starts the sandbox anew: keys, projects, channels and webhooks stay, everything else goes, and the clock is put right.
@@ -117,13 +116,8 @@ pub(super) async fn get(
 pub(super) async fn reset(State(app): State<App>, caller: Caller, incoming: Incoming) -> Result<Response, Problem> {
     enter(&caller)?;
     empty(&incoming.headers, &incoming.body)?;
-    let sent = incoming.sent();
-    if let Some(changed) = repeated(&app, &caller, sent)? {
-        return Ok(answered(&changed));
-    }
     let seed = Box::new(seed(&app.node.data.vault, caller.principal.tenant));
-    let command = Command::ResetSandbox { midnight: None, seed };
-    Ok(answered(&submit(&app, &caller, sent, command).await?))
+    change(&app, &caller, &incoming, Command::ResetSandbox { midnight: None, seed }).await
 }
 
 /// Puts the clock of the whole sandbox forward: windows close, holds run out and periods turn as they would in that time.
@@ -141,14 +135,20 @@ pub(super) async fn advance_clock(
     let by = Millis::parse(&wanted.by)
         .filter(|by| (1..=SANDBOX_ADVANCE_MAX.0).contains(&by.0))
         .ok_or_else(|| Problem::invalid("/by", format!("expected a duration from 1s to {SANDBOX_ADVANCE_MAX}")))?;
-    Ok(answered(&submit(&app, &caller, incoming.sent(), Command::AdvanceClock { by }).await?))
+    change(&app, &caller, &incoming, Command::AdvanceClock { by }).await
 }
 
-fn answered(changed: &Changed) -> Response {
-    let Resource::Sandbox(sandbox) = &changed.resource else { return super::answer::gone() };
-    let mut response = (StatusCode::ACCEPTED, Json(view(sandbox))).into_response();
+/// Changes the sandbox; a repetition shows it as it was, at the time that it was then.
+async fn change(app: &App, caller: &Caller, incoming: &Incoming, command: Command) -> Result<Response, Problem> {
+    let now = clock::now();
+    let beside = now.to_string();
+    let sent = Sent { beside: Some(&beside), ..incoming.sent() };
+    let changed = submit(app, caller, sent, command).await?;
+    let Resource::Sandbox(sandbox) = &changed.resource else { return Ok(super::answer::gone()) };
+    let now = changed.beside.as_deref().and_then(Timestamp::parse).unwrap_or(now);
+    let mut response = (StatusCode::ACCEPTED, Json(view(sandbox, now))).into_response();
     if changed.replayed {
         response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
     }
-    response
+    Ok(response)
 }

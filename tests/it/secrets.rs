@@ -55,7 +55,7 @@ async fn no_secret_is_in_any_log_at_any_level() {
     crate::server::eventually("the end", || async { said().contains("stopping").then_some(()) }).await;
     drop(running);
     let log = said();
-    assert!(log.contains("TRACE") && log.len() > 50_000, "the loudest level was on");
+    assert!(log.contains("TRACE") && log.contains("DEBUG"), "the loudest level was not on:\n{log}");
     let texts = [
         ("the log", log),
         ("an answer", shown),

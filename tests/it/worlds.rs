@@ -15,7 +15,7 @@ fn an_hour_of_holding_passes_at_once() {
          at 01:00  usage acme calls 90        -> pending high acme
          at 01:10  advance 30m
          show high                            -> acme pending 90
-         at 01:20  advance 30m                -> firing high acme held @1:01:00, notify 1 firing
+         at 01:20  advance 30m                -> firing high acme held @01:01:00, notify 1 firing
          at 01:30  usage acme calls 1",
     );
 }
@@ -27,7 +27,7 @@ fn a_reset_puts_the_clock_right_and_counts_nothing_of_before() {
          alert high  quota_percent > 85
          at 01:00  usage acme calls 90        -> firing high acme, notify 1 firing
          at 01:10  advance 2h
-         at 01:20  reset                      -> ok high acme account_deleted @2:01:20, notify 2 resolved after 1
+         at 01:20  reset                      -> ok high acme account_deleted @02:01:20, notify 2 resolved after 1
          quota acme calls 100 day
          alert next  quota_percent > 50
          at 01:30  usage acme calls 40 epoch 4

@@ -12,11 +12,11 @@ use crate::domain::id::{
 };
 use crate::domain::limits::AUDIT_ENTRIES_MAX;
 use crate::domain::time::Timestamp;
+use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 
 /// SHA-256 of a resource as the fold holds it.
 pub type ResourceDigest = [u8; 32];
@@ -137,6 +137,11 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         Command::AdvanceClock { .. } => ("sandbox.advance_clock", Target::Sandbox(WorkspaceId(0))),
     };
     Some(Deed { action, target })
+}
+
+/// Returns what a command is about, where people sent it.
+pub fn target_of(command: &Command) -> Option<Target> {
+    deed(command).map(|deed| deed.target)
 }
 
 /// The newest entries of every tenant. A sandbox's reset does not cut them: what could be wiped would be no audit log.

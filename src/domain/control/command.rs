@@ -36,7 +36,7 @@ pub struct Entry {
     pub idempotency: Option<Idempotency>,
     /// Where the request came from, as far as that is known; for the audit log alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ip: Option<std::net::IpAddr>,
+    pub ip: Option<core::net::IpAddr>,
     /// What is asked for.
     pub command: Command,
 }

@@ -1,6 +1,6 @@
 //! The state that the control log folds to. Equal logs give equal states; nothing but the log goes in.
 
-use super::audit::{AuditLog, AuditRecord, deed};
+use super::audit::{AuditLog, AuditRecord, Target, deed};
 use super::command::{Entry, Idempotency, Settings};
 use super::idempotency::{Ledger, is_kept};
 use super::imports::ImportRecord;
@@ -197,6 +197,11 @@ impl Control {
     /// Returns by how much a tenant's clock is ahead: that of live data never is.
     pub fn advance_of(&self, tenant: Tenant) -> Millis {
         self.sandbox(tenant).map(|sandbox| sandbox.advance).unwrap_or_default()
+    }
+
+    /// Tells whether a tenant has what a command may be about.
+    pub fn holds(&self, tenant: Tenant, target: &Target) -> bool {
+        self.registry.digest(tenant, target).is_some()
     }
 
     /// Returns what people did in a tenant, the newest last; see [`AuditLog`] for how far back it reaches.

@@ -174,7 +174,12 @@ impl Partition {
         }
         let slot = self.account_slot(named.tenant, &named.account);
         if self.accounts.get(slot).is_some_and(|account| account.epoch <= epoch) {
+            let before = turn.effects.counts.events;
             self.count_frame(frame, &[], turn);
+            // Nobody sent these, so they are none of the events that are counted as taken in.
+            let counts = &mut turn.effects.counts;
+            counts.sown = counts.sown.saturating_add(counts.events.saturating_sub(before));
+            counts.events = before;
         }
     }
 

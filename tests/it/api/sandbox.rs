@@ -198,7 +198,14 @@ async fn an_alert_that_holds_for_an_hour_fires_when_the_clock_is_put_forward() {
     let now = sandbox.get("/v1/sandbox").await.ok(200)["clock"]["now"].as_str().unwrap().to_owned();
     assert!(last["start"].as_str().unwrap() <= now.as_str() && last["value"] == 1, "{last} at {now}");
     assert!(usage["as_of"].as_str().unwrap() > last["start"].as_str().unwrap(), "{usage}");
-    sandbox.advance("3d").await;
+    let repeatable = || {
+        let ask = sandbox.ask(Method::POST, "/v1/sandbox/clock/advance").header("idempotency-key", "once");
+        ask.json(&json!({"by": "3d"})).send()
+    };
+    let first = repeatable().await;
+    assert_eq!(first.ok(202)["clock"]["advanced_by"], "73h");
+    let second = repeatable().await;
+    assert_eq!((second.header("idempotent-replayed"), &second.bytes), ("true", &first.bytes), "it is put forward once");
     let old = json!({"account_id": "acme", "metric": "calls", "timestamp": now});
     sandbox.post("/v1/events", old).await.problem(422, "batch_rejected");
     for by in ["0s", "-1h", "32d", "soon"] {
