@@ -89,6 +89,8 @@ prefixed_ids! {
     NotificationId = "msg_";
     /// A quarantined event.
     QuarantineId = "evt_";
+    /// An entry of the audit log; ordered as the entries are.
+    AuditId = "aud_";
 }
 
 /// The world a credential belongs to. Objects never cross from one to the other.

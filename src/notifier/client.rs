@@ -3,6 +3,7 @@
 use super::guard::{Guard, TargetError};
 use super::resolver::VettingResolver;
 use super::{payload, signature, slack};
+use crate::domain::control::resource::ChannelKind;
 use crate::domain::limits::{CONNECT_TIMEOUT, DELIVERY_TIMEOUT, RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX};
 use crate::domain::partition::notification::Notification;
 use crate::domain::time::{Millis, Timestamp};
@@ -219,6 +220,16 @@ impl Notifier {
     /// The guard that vets targets.
     pub fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// Returns the body that one notification is sent with.
+    pub fn body(&self, kind: ChannelKind, notification: &Notification) -> String {
+        match kind {
+            ChannelKind::Slack => self.slack_message(Outgoing::One(notification, None)).to_string(),
+            ChannelKind::Webhook => {
+                String::from_utf8_lossy(&payload::webhook_body(notification, &self.base_url)).into_owned()
+            }
+        }
     }
 
     /// Sends a message, once.

@@ -16,10 +16,12 @@ pub mod ingest;
 pub mod intake;
 
 pub mod dispatcher;
+pub mod outbox;
 pub mod ownership;
 pub mod partitions;
 pub mod processor;
 pub mod requests;
+pub mod sandbox;
 pub mod snapshotter;
 pub mod timekeeper;
 pub mod writer;

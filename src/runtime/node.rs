@@ -7,6 +7,7 @@ use super::ingest::Ingest;
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
 use super::requests::{self, Requests};
+use super::sandbox;
 use super::snapshotter;
 use super::timekeeper::{self, IntakeClock};
 use crate::domain::id::{Log, PartitionId, Position};
@@ -84,6 +85,8 @@ impl Node {
                 vault: Arc::clone(&data.vault),
             };
             tasks.push(tokio::spawn(dispatcher::run(means, inbox, stopped.clone(), Arc::clone(&tally))));
+            let (control, vault) = (data.control.clone(), Arc::clone(&data.vault));
+            tasks.push(tokio::spawn(sandbox::keep(control, partitions.clone(), vault, stopped.clone())));
             let (snapshots, store) = (data.snapshots.clone(), data.store.clone());
             tasks.push(tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped)));
         }

@@ -22,7 +22,7 @@ mod contract;
 pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
-    TransitionPlace, TransitionQuery, WindowPoint, WindowQuery,
+    DeliveryQuery, InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery,
+    ScannedRow, Summary, TransitionPlace, TransitionQuery, WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

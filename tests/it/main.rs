@@ -30,6 +30,7 @@ mod lateness;
 mod model;
 mod properties;
 mod reference;
+mod worlds;
 
 // The API, over HTTP.
 mod api;
@@ -44,6 +45,8 @@ mod crash;
 mod faults;
 mod import;
 mod repeats;
+mod sandbox;
+mod secrets;
 mod timing;
 
 // The tree.

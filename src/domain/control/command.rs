@@ -4,6 +4,7 @@ use super::access::{
     KeyChange, KeyRotation, ProjectChange, ProjectDraft, SecretRotation, TokenRevocation, WorkspaceChange,
 };
 use super::resource::{ApiKey, ChannelKind, OAuthClient};
+use super::sandbox::Seed;
 use crate::domain::definition::{MetricDefinition, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{
     AccountId, AccountScope, AlertId, ChannelId, ClientId, KeyId, MetricName, ProjectId, Tenant, WorkspaceId,
@@ -36,6 +37,9 @@ pub struct Entry {
     pub if_match: Option<u64>,
     /// Makes a repetition answer as the first time.
     pub idempotency: Option<Idempotency>,
+    /// Where the request came from, as far as that is known; for the audit log alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<core::net::IpAddr>,
     /// What is asked for.
     pub command: Command,
 }
@@ -234,6 +238,23 @@ pub enum Command {
     ResumeAlert {
         /// Which one.
         id: AlertId,
+    },
+    /// Opens a workspace's sandbox; one that is open stays as it is.
+    OpenSandbox {
+        /// What it begins with.
+        seed: Box<Seed>,
+    },
+    /// Starts a sandbox anew: a new epoch.
+    ResetSandbox {
+        /// The midnight whose daily reset this is; one is enough for each, whoever asks. Absent where people ask.
+        midnight: Option<Timestamp>,
+        /// What it begins with.
+        seed: Box<Seed>,
+    },
+    /// Puts a sandbox's clock forward.
+    AdvanceClock {
+        /// By how much.
+        by: Millis,
     },
 }
 

@@ -3,9 +3,10 @@
 use super::resource::{
     Account, Alert, Channel, ClientRecord, KeyRecord, MetricRecord, Project, QuotaRecord, Workspace,
 };
+use super::sandbox::Sandbox;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AccountScope, AlertId, MetricName, Position, SilenceId, Tenant};
-use crate::domain::time::Millis;
+use crate::domain::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What one entry of the control log did.
@@ -55,6 +56,8 @@ pub enum Resource {
     Channel(Box<Channel>),
     /// An alert.
     Alert(Box<Alert>),
+    /// A sandbox.
+    Sandbox(Sandbox),
 }
 
 /// Why a command changed nothing. Shape was checked before the log; these depend on the state.
@@ -178,6 +181,21 @@ pub enum Change {
         tenant: Tenant,
         /// By how much.
         by: Millis,
+    },
+    /// A sandbox begins with usage that nobody sent.
+    UsageSeeded {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// Whose usage it is.
+        account: AccountId,
+        /// What is counted.
+        metric: MetricName,
+        /// When the first value was used.
+        from: Timestamp,
+        /// How far the values are apart.
+        every: Millis,
+        /// Whole amounts, one after another.
+        values: Vec<i64>,
     },
     /// A silence is made or changed.
     Silence {

@@ -14,6 +14,7 @@ use super::patch::set;
 use super::projects::{Projects, in_use};
 use super::quotas::Quotas;
 use super::resource::{ApiKey, Life, Workspace};
+use super::sandbox::Sandbox;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found};
 use crate::domain::definition::Pause;
 use crate::domain::id::{ProjectId, Tenant, WorkspaceId};
@@ -42,6 +43,8 @@ pub(super) struct World {
     pub(super) imports: Imports,
     #[serde(default)]
     pub(super) projects: Projects,
+    #[serde(default)]
+    pub(super) sandbox: Option<Sandbox>,
 }
 
 /// What everyone has.
@@ -107,7 +110,10 @@ impl Registry {
             | Command::PauseAlert { .. }
             | Command::ResumeAlert { .. }
             | Command::CreateProject(_)
-            | Command::UpdateProject(_) => self.apply_in_world(context, command),
+            | Command::UpdateProject(_)
+            | Command::OpenSandbox { .. }
+            | Command::ResetSandbox { .. }
+            | Command::AdvanceClock { .. } => self.apply_in_world(context, command),
         }
     }
 
@@ -202,7 +208,7 @@ impl Registry {
 
 impl World {
     fn apply(&mut self, context: Context, command: &Command) -> Verdict {
-        let Self { accounts, quotas, metrics, channels, alerts, imports, projects } = self;
+        let Self { accounts, quotas, metrics, channels, alerts, imports, projects, sandbox: _ } = self;
         match command {
             Command::CreateAccount { account, name, metadata } => accounts.create(context, account, name, metadata),
             Command::UpdateAccount { account, patch } => accounts.update(context, account, patch),
@@ -226,6 +232,9 @@ impl World {
             Command::CreateProject(draft) => projects.create(context, draft),
             Command::UpdateProject(change) => projects.update(context, change),
             Command::DeleteProject { id } => projects.delete(context, alerts, *id),
+            Command::OpenSandbox { seed } => self.open_sandbox(context, seed),
+            Command::ResetSandbox { midnight, seed } => self.reset_sandbox(context, *midnight, seed),
+            Command::AdvanceClock { by } => self.advance_clock(context, *by),
             Command::Initialise { .. }
             | Command::ChangeSettings { .. }
             | Command::ShareSnapshots { .. }
@@ -247,15 +256,21 @@ impl World {
 }
 
 /// A map whose keys are no texts, as a list of pairs: JSON has no other way.
-mod pairs {
-    use super::{BTreeMap, Tenant, World};
-    use serde::{Deserialize, Deserializer, Serializer};
+pub(super) mod pairs {
+    use super::{BTreeMap, Tenant};
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Tenant, World>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::domain::control) fn serialize<T: Serialize, S: Serializer>(
+        map: &BTreeMap<Tenant, T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(map)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Tenant, World>, D::Error> {
+    pub(in crate::domain::control) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Tenant, T>, D::Error> {
         Ok(Vec::deserialize(deserializer)?.into_iter().collect())
     }
 }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod alerts;
+mod audit;
 mod auth;
 mod browsers;
 mod channels;
@@ -12,6 +13,7 @@ mod idempotency;
 mod keys;
 mod limits;
 mod lists;
+mod modes;
 mod oauth;
 mod operations;
 mod problems;
@@ -20,6 +22,7 @@ mod quarantine;
 mod replays;
 mod robustness;
 mod rules;
+mod sandbox;
 mod slack;
 mod targets;
 mod tls;
