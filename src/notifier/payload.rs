@@ -96,7 +96,7 @@ fn body<'a>(notification: &'a Notification, inputs: &'a [TraceStep], base_url: &
     let evidence = &notification.evidence;
     Body {
         id: notification.id.to_string(),
-        r#type: notification.kind.event_type(),
+        r#type: notification.kind.event_type().name(),
         timestamp: notification.at.to_string(),
         workspace_id: key.tenant.workspace.to_string(),
         mode: key.tenant.mode.name(),

@@ -170,6 +170,7 @@ fn append(all: &mut Effects, mut later: Effects) {
     all.notifications.append(&mut later.notifications);
     all.deliveries.append(&mut later.deliveries);
     all.quarantine.append(&mut later.quarantine);
+    all.webhooks.append(later.webhooks);
 }
 
 /// Keeps the last row of each key: the ones before it would be overwritten.
@@ -196,5 +197,8 @@ fn weight(effects: &Effects) -> usize {
         + effects.transitions.len() * 1_024
         + effects.notifications.len() * 2_048
         + effects.deliveries.len() * 256
+        + effects.webhooks.events.len() * 2_048
+        + effects.webhooks.deliveries.len() * 256
+        + effects.webhooks.attempts.len() * 512
         + effects.quarantine.iter().map(|row| row.body.len() + 256).sum::<usize>()
 }

@@ -78,7 +78,8 @@ pub(super) const fn is_kept(outcome: &Outcome) -> bool {
             | Refused::NotFound { .. }
             | Refused::Conflict { .. }
             | Refused::LimitReached { .. }
-            | Refused::ChannelNotConfigured { .. } => true,
+            | Refused::ChannelNotConfigured { .. }
+            | Refused::InvalidState { .. } => true,
         },
     }
 }

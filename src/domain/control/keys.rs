@@ -29,6 +29,10 @@ impl Keys {
         self.records.values().filter(move |record| record.key.workspace == workspace)
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &KeyRecord> {
+        self.records.values()
+    }
+
     pub(super) fn create(&mut self, context: Context, key: &ApiKey) -> Verdict {
         if self.records.contains_key(&key.id) {
             return Err(exists_already("api_key", key.id));

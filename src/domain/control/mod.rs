@@ -14,6 +14,8 @@ pub mod fold;
 mod accounts;
 mod alerts;
 mod channels;
+mod due;
+mod events;
 pub mod idempotency;
 pub mod imports;
 mod keys;
@@ -22,6 +24,7 @@ mod patch;
 mod quotas;
 mod registry;
 mod verdict;
+mod webhook;
 
 #[cfg(test)]
 mod tests;

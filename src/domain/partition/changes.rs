@@ -7,7 +7,7 @@ use super::state::{Account, Compiled, Due, Horizons, Hush, Partition, TenantStat
 use super::tell::{Site, World};
 use crate::domain::control::outcome::{Change, PositionedChange};
 use crate::domain::definition::{AlertDefinition, Quota};
-use crate::domain::id::{AccountId, AccountScope, AlertId, Epoch, MetricName, Position, Stamp, Tenant};
+use crate::domain::id::{AccountId, AccountScope, AlertId, Epoch, Log, MetricName, Position, Stamp, Tenant};
 use crate::domain::routing::partition_of;
 use crate::domain::time::Timestamp;
 use std::sync::Arc;
@@ -77,6 +77,10 @@ impl Partition {
                 self.timers.retain(|(_, due)| *due != ends);
                 self.after_silence(*tenant, turn);
             }
+            Change::Webhook { .. } | Change::Redeliver { .. } => {
+                let log = Log::Partition(self.id);
+                self.outbox.learn(change, log, turn.stamp, &mut turn.effects.webhooks);
+            }
         }
     }
 
@@ -127,6 +131,7 @@ impl Partition {
             horizons: self.horizons,
             effects: turn.effects,
             debts: &mut self.debts,
+            outbox: &mut self.outbox,
             timers: &mut self.timers,
             dirty: &mut self.dirty,
         };
@@ -153,6 +158,7 @@ impl Partition {
             horizons: self.horizons,
             effects: turn.effects,
             debts: &mut self.debts,
+            outbox: &mut self.outbox,
             timers: &mut self.timers,
             dirty: &mut self.dirty,
         };
