@@ -1,6 +1,7 @@
 //! A running node: its state restored, its loops running.
 
 use super::control::ControlPlane;
+use super::courier::{self, Post};
 use super::data::{Data, StartError};
 use super::dispatcher::{self, Dispatch, Means, Tally};
 use super::ingest::Ingest;
@@ -29,6 +30,8 @@ pub struct Node {
     pub partitions: Partitions,
     /// What the dispatcher counted.
     pub tally: Arc<Tally>,
+    /// What the courier counted.
+    pub posted: Arc<courier::Tally>,
     ownership: Ownership,
     #[cfg(feature = "kafka")]
     intake: Option<super::intake::Intake>,
@@ -54,13 +57,17 @@ impl Node {
         let notifier = Notifier::new(guard, base_url)?;
         let (stop, stopped) = watch::channel(false);
         let (dispatch, inbox) = mpsc::unbounded_channel::<Dispatch>();
+        let (posts, letters) = mpsc::unbounded_channel::<Post>();
         let tally = Arc::new(Tally::default());
+        let posted = Arc::new(courier::Tally::default());
         let partitions = Partitions::new(partitions::Means {
             journal: data.journal.clone(),
             store: data.store.clone(),
             snapshots: data.snapshots.clone(),
             fingerprint_key: data.fingerprint_key(),
             dispatch: (duty == Duty::Serve).then_some(dispatch),
+            posts: (duty == Duty::Serve).then_some(posts),
+            control: data.control.clone(),
         });
         // Who imports into shared data leaves the folding to those who serve it.
         let folds = duty == Duty::Serve || !data.journal.is_shared();
@@ -81,6 +88,14 @@ impl Node {
                 vault: Arc::clone(&data.vault),
             };
             tasks.push(tokio::spawn(dispatcher::run(means, inbox, stopped.clone(), Arc::clone(&tally))));
+            let means = courier::Means {
+                journal: data.journal.clone(),
+                control: data.control.clone(),
+                store: data.store.clone(),
+                notifier: notifier.clone(),
+                vault: Arc::clone(&data.vault),
+            };
+            tasks.push(tokio::spawn(courier::run(means, letters, stopped.clone(), Arc::clone(&posted))));
             let (snapshots, store) = (data.snapshots.clone(), data.store.clone());
             tasks.push(tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped)));
         }
@@ -99,6 +114,7 @@ impl Node {
             notifier,
             partitions,
             tally,
+            posted,
             ownership,
             #[cfg(feature = "kafka")]
             intake,

@@ -1,5 +1,6 @@
 //! One partition's loop: read what is waiting, ask the dedup index, apply, hand the effects on.
 
+use super::courier::Post;
 use super::dispatcher::Dispatch;
 use super::writer::Writer;
 use crate::dedup::Index;
@@ -171,7 +172,7 @@ impl Gauges {
         let partition = &fold.partition;
         self.clock.store(partition.clock().0, Ordering::Relaxed);
         self.next_deadline.store(partition.next_deadline().unwrap_or(Timestamp::MAX).0, Ordering::Relaxed);
-        self.owed.store(partition.owed_count() as u64, Ordering::Relaxed);
+        self.owed.store((partition.owed_count() + partition.outbox().count()) as u64, Ordering::Relaxed);
         self.remembered.store(fold.remembered() as u64, Ordering::Relaxed);
         self.control_through.store(partition.control_through().0, Ordering::Relaxed);
         self.bounded.store(partition.is_bounded(), Ordering::Relaxed);
@@ -208,6 +209,8 @@ pub struct Wiring {
     pub writer: Writer,
     /// Where notifications go; nowhere for an import.
     pub dispatch: Option<mpsc::UnboundedSender<Dispatch>>,
+    /// Where events for endpoints go; nowhere for an import.
+    pub posts: Option<mpsc::UnboundedSender<Post>>,
     /// Told of every batch's counts.
     pub counted: fn(&Counts),
 }
@@ -326,6 +329,7 @@ fn answer(ask: Ask, fold: &Fold) -> bool {
 }
 
 fn announce_all(fold: &Fold, wiring: &Wiring) {
+    post(wiring, Post::outstanding(Log::Partition(fold.partition.id()), fold.partition.outbox()));
     let Some(dispatch) = &wiring.dispatch else { return };
     for owed in fold.partition.outstanding().filter(|owed| !owed.waits) {
         let message = Dispatch::owed(fold.partition.id(), &owed);
@@ -338,6 +342,8 @@ fn announce_all(fold: &Fold, wiring: &Wiring) {
 
 /// Tells the dispatcher what became due, and what settled.
 fn announce(fold: &Fold, wiring: &Wiring, effects: &Effects) {
+    let log = Log::Partition(fold.partition.id());
+    post(wiring, Post::changed(log, fold.partition.outbox(), &effects.webhooks));
     let Some(dispatch) = &wiring.dispatch else { return };
     for row in &effects.deliveries {
         let message = match row.status {
@@ -352,5 +358,14 @@ fn announce(fold: &Fold, wiring: &Wiring, effects: &Effects) {
         if dispatch.send(message).is_err() {
             return;
         }
+    }
+}
+
+/// Tells the courier.
+fn post(wiring: &Wiring, all: Vec<Post>) {
+    let Some(posts) = &wiring.posts else { return };
+    // The courier outlives the processors, except in a shutdown.
+    if all.into_iter().any(|one| posts.send(one).is_err()) {
+        tracing::debug!("the courier has stopped");
     }
 }

@@ -3,8 +3,8 @@
 #[cfg(feature = "clickhouse")]
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
-    TransitionQuery, WindowPoint, WindowQuery,
+    AttemptQuery, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry,
+    QuarantineQuery, ScannedRow, Summary, TransitionQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
 };
 use super::sqlite::SqliteStore;
 use super::{sqlite_read as read, sqlite_scan};
@@ -13,6 +13,8 @@ use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::partition::effect::{AccountRow, DeliveryRow, Effects, InstanceRow, TransitionRow};
 use crate::domain::partition::notification::Notification;
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::event::Event;
+use crate::domain::webhook::rows::{Attempt, Delivery};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -150,6 +152,12 @@ impl Store {
         deliveries(query: DeliveryQuery) -> Vec<DeliveryRow>;
         /// Quarantined events, newest first.
         quarantine(query: QuarantineQuery) -> Vec<QuarantineEntry>;
+        /// An event that some endpoint wanted.
+        webhook_event(query: EventQuery) -> Option<Event>;
+        /// The attempts of a delivery to an endpoint, newest first.
+        webhook_attempts(query: AttemptQuery) -> Vec<Attempt>;
+        /// The deliveries to an endpoint, newest first.
+        webhook_deliveries(query: WebhookDeliveryQuery) -> Vec<Delivery>;
     }
 
     /// The total of a series over `[from, to)`.

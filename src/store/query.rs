@@ -2,11 +2,14 @@
 
 use crate::domain::id::{
     AccountId, AlertId, ChannelId, Epoch, MetricName, NotificationId, PartitionId, Position, QuarantineId, Tenant,
+    WebhookId,
 };
 use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::partition::effect::{DeliveryStatus, QuarantineRow, QuarantineStatus, State};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp};
+use crate::domain::webhook::kind::EventType;
+use crate::domain::webhook::rows::DeliveryId;
 use std::collections::BTreeMap;
 
 /// How far a partition's rows reach.
@@ -154,6 +157,51 @@ pub struct DeliveryQuery {
     pub channel: Option<ChannelId>,
     /// Where they stand; anywhere where absent.
     pub status: Option<DeliveryStatus>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for an event that some endpoint wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct EventQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// Which one.
+    pub id: NotificationId,
+}
+
+/// Asks for the attempts of one delivery, newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// Which delivery.
+    pub id: DeliveryId,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for the deliveries to one endpoint, newest first.
+#[derive(Clone, Debug)]
+pub struct WebhookDeliveryQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// To whom.
+    pub webhook: WebhookId,
+    /// One event; all where absent.
+    pub event: Option<NotificationId>,
+    /// Where they stand; anywhere where empty.
+    pub statuses: Vec<DeliveryStatus>,
+    /// Their events' types; all where empty.
+    pub kinds: Vec<EventType>,
+    /// The earliest time at which they were first owed, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest such time, exclusive.
+    pub to: Option<Timestamp>,
+    /// The time and event of the delivery behind which to begin.
+    pub after: Option<(Timestamp, NotificationId)>,
     /// How many to pass over.
     pub offset: usize,
     /// How many at most.

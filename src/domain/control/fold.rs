@@ -164,6 +164,11 @@ impl Control {
         self.position
     }
 
+    /// Returns the log's clock, which never goes back.
+    pub const fn clock(&self) -> Timestamp {
+        self.clock
+    }
+
     /// Tells whether the log was set up.
     pub const fn initialised(&self) -> bool {
         self.registry.foundation.is_some()

@@ -9,7 +9,9 @@ mod read;
 mod record;
 mod scan;
 mod store;
+mod webhooks;
 mod write;
 
 pub(super) use read::*;
 pub use store::{ClickHouseSettings, ClickHouseStore, Retention};
+pub(super) use webhooks::{webhook_attempts, webhook_deliveries, webhook_event};
