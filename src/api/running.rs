@@ -80,6 +80,7 @@ impl Listeners {
             node: Arc::new(node),
             draining: Arc::new(AtomicBool::new(false)),
             under_way: Arc::default(),
+            followers: Arc::default(),
             cursor_key,
         };
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);

@@ -1,5 +1,6 @@
 //! The accept loop: bounded connections, a time limit on request heads, an orderly end.
 
+use super::stream::Hangup;
 use crate::domain::limits::{CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, REQUEST_TIMEOUT};
 use crate::domain::time::Millis;
 use axum::Router;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tower::util::MapRequest;
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +103,14 @@ async fn connection(stream: TcpStream, router: Router, limits: ListenerLimits, m
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "TCP_NODELAY could not be set");
     }
+    let hangup = Hangup::default();
+    let router = MapRequest::new(router, {
+        let hangup = hangup.clone();
+        move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(hangup.clone());
+            request
+        }
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -109,9 +119,14 @@ async fn connection(stream: TcpStream, router: Router, limits: ListenerLimits, m
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
+        // Its client takes nothing any more: what waits for it is dropped with the connection.
+        () = hangup.0.notified() => return,
         () = stopped(&mut stop) => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            tokio::select! {
+                ended = serving.as_mut() => ended,
+                () = hangup.0.notified() => return,
+            }
         }
     };
     if let Err(error) = ended {

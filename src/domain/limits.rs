@@ -144,6 +144,10 @@ pub const EVENT_DATA_BYTES_MAX: usize = 16 * 1024;
 pub const WEBHOOK_FAILING_MAX: Millis = Millis::days(5);
 /// How often a node sums an endpoint's failures up.
 pub const HEALTH_EVERY: Millis = Millis::hours(1);
+/// Streams that one key, with what it was rotated from, may follow at once.
+pub const STREAMS_PER_KEY_MAX: usize = 5;
+/// Rows that a stream reads of the store at once, about.
+pub const STREAM_PAGE_ROWS: usize = 20_000;
 /// Attempts to deliver one event of a sandbox.
 pub const SANDBOX_ATTEMPTS_MAX: u32 = 3;
 /// How long before its end an API key is said to expire.

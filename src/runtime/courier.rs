@@ -201,6 +201,10 @@ impl Courier {
     fn learn(&mut self, message: Post) {
         match message {
             Post::Owed { log, id, owed, event } => {
+                if self.debts.get(&id).is_some_and(|known| known.owed == owed) {
+                    // Told twice, where a taking over overlaps with what came meanwhile.
+                    return;
+                }
                 let kind = self.pace(owed.tenant, id.webhook);
                 self.debts.insert(id, Debt { log, owed, event });
                 self.queue.add(lane(id.webhook), kind, id.event, owed.next_at.unwrap_or(Timestamp::MIN));

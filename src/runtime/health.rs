@@ -72,11 +72,10 @@ impl Health {
 mod tests {
     use super::*;
     use crate::notifier::Failure;
-    use crate::runtime::clock;
 
     #[tokio::test]
     async fn an_hour_of_failures_is_told_once() {
-        let journal = crate::journal::Journal::Memory(crate::journal::MemoryJournal::new(1, clock::now));
+        let journal = crate::journal::Journal::Memory(crate::journal::MemoryJournal::new(1));
         let control = ControlPlane::open(journal).unwrap();
         let mut health = Health::new(control.clone(), Timestamp(0));
         let key = (

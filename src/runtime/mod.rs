@@ -19,6 +19,7 @@ pub mod courier;
 pub mod dispatcher;
 mod health;
 pub mod herald;
+pub mod hub;
 pub mod ownership;
 pub mod partitions;
 pub mod processor;

@@ -4,6 +4,7 @@ use super::control::ControlPlane;
 use super::courier::{self, Post};
 use super::data::{Data, StartError};
 use super::dispatcher::{self, Dispatch, Means, Tally};
+use super::hub::Hub;
 use super::ingest::Ingest;
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
@@ -30,6 +31,8 @@ pub struct Node {
     pub partitions: Partitions,
     /// What the dispatcher counted.
     pub tally: Arc<Tally>,
+    /// What is folded here, for those who follow it.
+    pub hub: Hub,
     /// What the courier counted.
     pub posted: Arc<courier::Tally>,
     ownership: Ownership,
@@ -59,6 +62,7 @@ impl Node {
         let (dispatch, inbox) = mpsc::unbounded_channel::<Dispatch>();
         let (posts, letters) = mpsc::unbounded_channel::<Post>();
         let tally = Arc::new(Tally::default());
+        let hub = Hub::default();
         let posted = Arc::new(courier::Tally::default());
         let partitions = Partitions::new(partitions::Means {
             journal: data.journal.clone(),
@@ -67,6 +71,7 @@ impl Node {
             fingerprint_key: data.fingerprint_key(),
             dispatch: (duty == Duty::Serve).then_some(dispatch),
             posts: (duty == Duty::Serve).then_some(posts),
+            hub: hub.clone(),
             control: data.control.clone(),
         });
         // Who imports into shared data leaves the folding to those who serve it.
@@ -115,6 +120,7 @@ impl Node {
             partitions,
             tally,
             posted,
+            hub,
             ownership,
             #[cfg(feature = "kafka")]
             intake,

@@ -4,6 +4,7 @@ use super::control::ControlPlane;
 use super::courier::Post;
 use super::dispatcher::Dispatch;
 use super::herald::Herald;
+use super::hub::Hub;
 use super::processor::{Fold, Processor, Wiring};
 use super::snapshotter;
 use super::writer::Writer;
@@ -39,6 +40,8 @@ pub struct Means {
     pub dispatch: Option<mpsc::UnboundedSender<Dispatch>>,
     /// Where events for endpoints go; nowhere for an import.
     pub posts: Option<mpsc::UnboundedSender<Post>>,
+    /// Where batches are told to those who follow them.
+    pub hub: Hub,
     /// The control plane, for whoever has the first partition.
     pub control: ControlPlane,
 }
@@ -119,6 +122,7 @@ impl Partitions {
             writer: writer.clone(),
             dispatch: means.dispatch.clone(),
             posts: means.posts.clone(),
+            hub: means.hub.clone(),
             counted: crate::telemetry::count_fold,
         };
         let processor = Processor::start(fold, wiring, tokio::runtime::Handle::current())?;

@@ -2,6 +2,7 @@
 
 use super::courier::Post;
 use super::dispatcher::Dispatch;
+use super::hub::Hub;
 use super::writer::Writer;
 use crate::dedup::Index;
 use crate::domain::event::fingerprints;
@@ -211,6 +212,8 @@ pub struct Wiring {
     pub dispatch: Option<mpsc::UnboundedSender<Dispatch>>,
     /// Where events for endpoints go; nowhere for an import.
     pub posts: Option<mpsc::UnboundedSender<Post>>,
+    /// Where batches are told to those who follow them.
+    pub hub: Hub,
     /// Told of every batch's counts.
     pub counted: fn(&Counts),
 }
@@ -309,6 +312,7 @@ fn run(
             announce(&fold, wiring, &effects);
         }
         let progress = crate::store::Progress { position: fold.partition.position(), clock: fold.partition.clock() };
+        wiring.hub.tell(fold.partition.id(), (position, progress.position), &effects);
         wiring.writer.push(effects, progress);
         gauges.set(&fold);
         taken?;

@@ -10,6 +10,7 @@ mod points;
 mod port;
 mod query;
 mod sqlite;
+mod sqlite_changes;
 mod sqlite_read;
 mod sqlite_scan;
 mod sqlite_webhooks;
@@ -23,8 +24,8 @@ mod contract;
 pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
-    AttemptQuery, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry,
-    QuarantineQuery, ScannedRow, Summary, TransitionPlace, TransitionQuery, WebhookDeliveryQuery, WindowPoint,
-    WindowQuery,
+    AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, Progress,
+    QuarantineEntry, QuarantineQuery, ScannedRow, Summary, TransitionPlace, TransitionQuery, WebhookDeliveryQuery,
+    WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

@@ -3,14 +3,15 @@
 #[cfg(feature = "clickhouse")]
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
-    AttemptQuery, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry,
-    QuarantineQuery, ScannedRow, Summary, TransitionQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
+    AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, Progress,
+    QuarantineEntry, QuarantineQuery, ScannedRow, Span, Summary, TransitionQuery, WebhookDeliveryQuery, WindowPoint,
+    WindowQuery,
 };
 use super::sqlite::SqliteStore;
-use super::{sqlite_read as read, sqlite_scan};
+use super::{sqlite_changes, sqlite_read as read, sqlite_scan};
 use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, NotificationId, PartitionId, Position, Tenant};
 use crate::domain::partition::aggregate::Aggregate;
-use crate::domain::partition::effect::{AccountRow, DeliveryRow, Effects, InstanceRow, TransitionRow};
+use crate::domain::partition::effect::{AccountRow, DeliveryRow, Effects, InstanceRow, TransitionRow, WindowRow};
 use crate::domain::partition::notification::Notification;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::event::Event;
@@ -253,6 +254,43 @@ impl Store {
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(store) => {
                 store.read(move |client| async move { clickhouse::summaries(&client, tenant, &alerts).await }).await
+            }
+        }
+    }
+
+    /// What changed behind a position.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn changes(&self, query: ChangeQuery) -> Answer<Changes> {
+        let ChangeQuery { tenant, behind, limit } = query;
+        let span = Span { tenant, behind, through: Position(i64::MAX.cast_unsigned()), limit };
+        let (mut transitions, mut windows) = self.changed(span).await?;
+        let cut = |full: bool, last: Option<Position>| last.filter(|_| full);
+        let ends = [
+            cut(transitions.len() >= limit, transitions.last().map(|row| row.position)),
+            cut(windows.len() >= limit, windows.last().map(|row| row.revision)),
+        ];
+        let Some(last) = ends.into_iter().flatten().min() else {
+            return Ok(Changes { transitions, windows, reach: None });
+        };
+        // The last record may be there in part.
+        let mut reach = Position(last.0.saturating_sub(1));
+        if reach <= behind {
+            reach = last;
+            (transitions, windows) = self.changed(Span { through: last, limit: usize::MAX, ..span }).await?;
+        }
+        transitions.retain(|row| row.position <= reach);
+        windows.retain(|row| row.revision <= reach);
+        Ok(Changes { transitions, windows, reach: Some(reach) })
+    }
+
+    async fn changed(&self, span: Span) -> Answer<(Vec<TransitionRow>, Vec<WindowRow>)> {
+        match self {
+            Self::Sqlite(store) => store.read(move |connection| sqlite_changes::changed(connection, &span)).await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => {
+                store.read(move |client| async move { clickhouse::changed(&client, &span).await }).await
             }
         }
     }

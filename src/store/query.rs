@@ -5,7 +5,9 @@ use crate::domain::id::{
     WebhookId,
 };
 use crate::domain::partition::aggregate::Aggregate;
-use crate::domain::partition::effect::{DeliveryStatus, QuarantineRow, QuarantineStatus, State};
+use crate::domain::partition::effect::{
+    DeliveryStatus, QuarantineRow, QuarantineStatus, State, TransitionRow, WindowRow,
+};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::kind::EventType;
@@ -206,6 +208,38 @@ pub struct WebhookDeliveryQuery {
     pub offset: usize,
     /// How many at most.
     pub limit: usize,
+}
+
+/// Asks for what changed behind a position, in whatever partition: who asks knows which one an account is in.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangeQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// Rows of this position and before are left out.
+    pub behind: Position,
+    /// How many rows of a kind, about.
+    pub limit: usize,
+}
+
+/// Rows between two positions, of one adapter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) tenant: Tenant,
+    pub(super) behind: Position,
+    /// The last position, inclusive.
+    pub(super) through: Position,
+    pub(super) limit: usize,
+}
+
+/// What changed behind a position.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What happened to alert instances, by position.
+    pub transitions: Vec<TransitionRow>,
+    /// Window parts, each as its last change left it, by revision.
+    pub windows: Vec<WindowRow>,
+    /// Up to where the answer is whole; absent where it is so to the end.
+    pub reach: Option<Position>,
 }
 
 /// Asks for quarantined events, newest first.

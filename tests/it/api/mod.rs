@@ -5,6 +5,7 @@ mod alerts;
 mod auth;
 mod channels;
 mod documents;
+mod endpoints;
 mod events;
 mod hostile_events;
 mod idempotency;
