@@ -42,6 +42,7 @@ mod cluster;
 // The binary, as a process.
 mod crash;
 mod faults;
+mod hooks;
 mod import;
 
 // The tree.

@@ -28,6 +28,13 @@ impl Operation {
     }
 }
 
+/// Those whose answer ends: the stream is looked at by tests of its own.
+pub(crate) fn that_end() -> Vec<Operation> {
+    let mut operations = all();
+    operations.retain(|operation| operation.path != "/v1/stream");
+    operations
+}
+
 pub(crate) fn all() -> Vec<Operation> {
     let event = json!({"account_id": "acme", "metric": "api.calls"});
     let quota = json!({"limit": 10, "period": "day"});
@@ -87,6 +94,7 @@ pub(crate) fn all() -> Vec<Operation> {
         ),
         of(get.clone(), "/v1/deliveries/{id}", Scope::ReadWebhooks, None),
         of(post.clone(), "/v1/deliveries/{id}/redeliver", Scope::WriteWebhooks, None),
+        of(get.clone(), "/v1/stream", Scope::ReadUsage, None),
         of(get, "/v1/quarantine", Scope::ReadEvents, None),
         of(post.clone(), "/v1/quarantine/{id}/replay", Scope::WriteEvents, None),
         of(post, "/v1/quarantine/{id}/discard", Scope::WriteEvents, None),

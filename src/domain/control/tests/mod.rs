@@ -1,5 +1,6 @@
 //! Tests of the whole fold: a log of commands in, outcomes and state out.
 
+mod hooks;
 mod nouns;
 mod repeats;
 
