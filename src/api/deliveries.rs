@@ -9,6 +9,7 @@ use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::store_away;
 use super::webhook_actions::{DeliveryAsked, accepted, asked};
+use super::webhook_input::require;
 use super::webhooks::find;
 use crate::domain::control::command::Command;
 use crate::domain::control::outcome::Resource;
@@ -150,7 +151,7 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::ReadWebhooks)?;
+    require(&caller, Scope::ReadWebhooks)?;
     let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["status", "event_type", "from", "to"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let asked = WebhookDeliveryQuery {
@@ -186,7 +187,7 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::ReadWebhooks)?;
+    require(&caller, Scope::ReadWebhooks)?;
     Query::read(query.as_deref(), &[])?;
     let row = delivery(&app, &caller, &id).await?;
     let store = &app.node.data.store;
@@ -235,7 +236,7 @@ pub(super) async fn redeliver(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::WriteWebhooks)?;
+    require(&caller, Scope::WriteWebhooks)?;
     empty(&incoming.headers, &incoming.body)?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
@@ -257,7 +258,7 @@ pub(super) async fn replay(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::WriteWebhooks)?;
+    require(&caller, Scope::WriteWebhooks)?;
     let wanted: ReplayBody = incoming.json()?;
     let sent = incoming.sent();
     let answered = |changed: &super::change::Changed| {

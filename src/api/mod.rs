@@ -3,13 +3,19 @@
 //! [`problem`] is the one renderer of errors, [`change`] the one way to change the control plane, [`page`] the one way
 //! to list.
 
+mod address;
 mod answer;
 mod app;
 mod change;
+mod crowd;
 mod description;
 mod docs;
+mod front;
+mod gate;
+mod grant;
 mod incoming;
 mod input;
+mod last_use;
 mod linger;
 mod page;
 mod problem;
@@ -18,7 +24,9 @@ mod router;
 mod running;
 mod second_look;
 mod server;
+mod shown_once;
 mod text;
+mod tls;
 
 mod accounts;
 mod alert_input;
@@ -30,8 +38,13 @@ mod deliveries;
 mod event_schema;
 mod event_types;
 mod events;
+mod key_view;
+mod keys;
 mod metrics;
+mod oauth;
+mod oauth_clients;
 mod operations;
+mod projects;
 mod quarantine;
 mod quotas;
 mod stream;
@@ -40,7 +53,12 @@ mod usage;
 mod webhook_actions;
 mod webhook_input;
 mod webhooks;
+mod whoami;
+mod workspace;
 
+pub use front::Front;
+pub use gate::Rates;
 pub use router::openapi;
 pub use running::{Listeners, Running};
 pub use server::{ListenerLimits, ServeError};
+pub use tls::{Tls, TlsError, TlsFiles};

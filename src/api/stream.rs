@@ -7,6 +7,7 @@ use super::input::Query;
 use super::problem::Problem;
 use super::receipt::Receipt;
 use super::stream_rows::{Filter, Line};
+use crate::credential::Principal;
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{KeyId, Log, PartitionId, Position};
 use crate::domain::limits::{STREAM_PAGE_ROWS, STREAMS_PER_KEY_MAX};
@@ -110,8 +111,9 @@ pub(super) async fn follow(
     let batches = app.node.hub.follow();
     let covered = covered(&app, resumed).await?;
     let (pieces, waiting) = mpsc::channel(PIECES_WAITING);
-    let filter = Filter { tenant: caller.principal.tenant, usage, alerts, accounts };
-    let follower = Follower { app, key: caller.principal.key_id, filter, covered, pieces };
+    let (tenant, control) = (caller.principal.tenant, app.node.data.control.clone());
+    let filter = Filter { tenant, usage, alerts, accounts, projects: caller.principal.projects.clone(), control };
+    let follower = Follower { app, principal: caller.principal, filter, covered, pieces };
     tokio::spawn(async move {
         let reader_left = follower.run(batches).await.is_err_and(|end| matches!(end, End::Slow));
         if reader_left && let Some(Extension(Hangup(hangup))) = hangup {
@@ -163,7 +165,7 @@ enum End {
 
 struct Follower {
     app: App,
-    key: KeyId,
+    principal: Principal,
     filter: Filter,
     /// Up to where everything was told, by partition.
     covered: BTreeMap<PartitionId, Position>,
@@ -191,9 +193,7 @@ impl Follower {
                     self.catch_up(false).await?;
                 }
                 _ = heartbeat.tick() => {
-                    let now = crate::runtime::clock::now();
-                    let lives = self.app.node.data.control.state().key(self.key).is_some_and(|key| key.is_active(now));
-                    if !lives {
+                    if !self.may_go_on() {
                         return Err(End::Over);
                     }
                     self.send(format!(": heartbeat\nid: {}\n\n", self.id())).await?;
@@ -201,6 +201,17 @@ impl Follower {
                 () = self.pieces.closed() => return Err(End::Gone),
             }
         }
+    }
+
+    /// Whether the key still works. A token that was revoked ends with its time.
+    fn may_go_on(&self) -> bool {
+        let now = crate::runtime::clock::now();
+        let state = self.app.node.data.control.state();
+        let lives = match self.principal.client {
+            Some(client) => state.client(client).is_some(),
+            None => state.key(self.principal.key_id).is_some_and(|key| key.is_active(now)),
+        };
+        lives && self.principal.expires_at.is_none_or(|end| now < end)
     }
 
     /// Tells a batch of this node's own folds.

@@ -1,9 +1,10 @@
 //! Rows as the stream tells them.
 
-use crate::domain::id::{AccountId, Position, Tenant};
+use crate::domain::id::{AccountId, AlertId, Position, ProjectId, Tenant};
 use crate::domain::partition::effect::{TransitionRow, WindowRow};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::WINDOW;
+use crate::runtime::control::ControlPlane;
 use crate::store::Changes;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -16,6 +17,10 @@ pub(super) struct Filter {
     pub(super) alerts: bool,
     /// All where empty.
     pub(super) accounts: Vec<AccountId>,
+    /// The projects whose alerts are told; all where empty.
+    pub(super) projects: Vec<ProjectId>,
+    /// Where an alert's project is looked up.
+    pub(super) control: ControlPlane,
 }
 
 /// One event of the stream.
@@ -63,6 +68,15 @@ impl Filter {
         tenant == self.tenant && (self.accounts.is_empty() || self.accounts.contains(account))
     }
 
+    fn reaches(&self, alert: AlertId) -> bool {
+        if self.projects.is_empty() {
+            return true;
+        }
+        let state = self.control.state();
+        let project = state.alert(self.tenant, alert).and_then(|alert| alert.definition.project);
+        project.is_some_and(|project| self.projects.contains(&project))
+    }
+
     /// The lines of a batch, in the order of its records.
     pub(super) fn lines(
         &self,
@@ -85,7 +99,8 @@ impl Filter {
         is_new: impl Fn(&AccountId, Position) -> bool,
     ) -> Vec<Line> {
         let transitions = transitions.iter().filter(|row| {
-            self.alerts && self.wants(row.key.tenant, &row.key.account) && is_new(&row.key.account, row.position)
+            let wanted = self.alerts && self.wants(row.key.tenant, &row.key.account) && self.reaches(row.key.alert);
+            wanted && is_new(&row.key.account, row.position)
         });
         let windows = windows.iter().filter(|row| {
             let series = &row.series;

@@ -7,7 +7,7 @@ use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Nothing, Query, empty};
 use super::problem::Problem;
-use super::webhook_input::seal;
+use super::webhook_input::{require, seal};
 use super::webhooks::{WebhookView, changed_view, find, newest_secret};
 use crate::domain::control::command::Command;
 use crate::domain::control::outcome::Resource;
@@ -72,7 +72,7 @@ pub(super) async fn secret(
     RawQuery(query): RawQuery,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::ManageWebhookSecrets)?;
+    require(&caller, Scope::ManageWebhookSecrets)?;
     Query::read(query.as_deref(), &[])?;
     let webhook = find(&app, &caller, &id)?;
     Ok(Json(secret_view(&app, &webhook)?).into_response())
@@ -90,7 +90,7 @@ pub(super) async fn rotate_secret(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::ManageWebhookSecrets)?;
+    require(&caller, Scope::ManageWebhookSecrets)?;
     let wanted: RotateBody = if incoming.body.is_empty() { RotateBody::default() } else { incoming.json()? };
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
@@ -125,7 +125,7 @@ pub(super) async fn test(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::WriteWebhooks)?;
+    require(&caller, Scope::WriteWebhooks)?;
     empty(&incoming.headers, &incoming.body)?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
@@ -165,7 +165,7 @@ pub(super) async fn pause(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::WriteWebhooks)?;
+    require(&caller, Scope::WriteWebhooks)?;
     empty(&incoming.headers, &incoming.body)?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
@@ -187,7 +187,7 @@ pub(super) async fn resume(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::WriteWebhooks)?;
+    require(&caller, Scope::WriteWebhooks)?;
     empty(&incoming.headers, &incoming.body)?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {

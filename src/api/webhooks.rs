@@ -8,7 +8,7 @@ use super::incoming::Incoming;
 use super::input::{Query, nullable, present};
 use super::page::{Order, PARAMETERS, Page, Paging};
 use super::problem::Problem;
-use super::webhook_input::{self as input, seal};
+use super::webhook_input::{self as input, require, seal};
 use crate::domain::control::command::{Command, WebhookDraft, WebhookPatch};
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{DisabledReason, Scope, Webhook, WebhookStatus};
@@ -134,7 +134,7 @@ pub(super) async fn list(
     uri: Uri,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::ReadWebhooks)?;
+    require(&caller, Scope::ReadWebhooks)?;
     let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["status"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let all = [WebhookStatus::Enabled, WebhookStatus::Paused, WebhookStatus::Disabled];
@@ -156,7 +156,7 @@ pub(super) async fn list(
     responses((status = 201, body = WebhookView), Problems), security(("key" = ["write:webhooks"]))
 )]
 pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Incoming) -> Result<Response, Problem> {
-    caller.require(Scope::WriteWebhooks)?;
+    require(&caller, Scope::WriteWebhooks)?;
     let wanted: WebhookCreate = incoming.json()?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
@@ -211,7 +211,7 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::ReadWebhooks)?;
+    require(&caller, Scope::ReadWebhooks)?;
     Query::read(query.as_deref(), &[])?;
     let webhook = find(&app, &caller, &id)?;
     Ok(answer::show(&caller, &view(&caller, &webhook, None), &answer::etag(webhook.life.version)))
@@ -228,7 +228,7 @@ pub(super) async fn update(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::WriteWebhooks)?;
+    require(&caller, Scope::WriteWebhooks)?;
     let wanted: WebhookUpdate = incoming.json()?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
@@ -269,7 +269,7 @@ pub(super) async fn delete(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    caller.require(Scope::WriteWebhooks)?;
+    require(&caller, Scope::WriteWebhooks)?;
     let id = find(&app, &caller, &id)?.id;
     submit(&app, &caller, incoming.sent(), Command::DeleteWebhook { id }).await?;
     Ok(answer::gone())

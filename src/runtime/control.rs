@@ -130,17 +130,17 @@ impl ControlPlane {
         folded.changes.drain(..known);
     }
 
-    /// Keeps rows from here on, and returns those behind a position that were not kept; blocks.
+    /// Keeps rows from here on, and returns where that is, with the rows before that are behind a position; blocks.
     ///
     /// # Errors
     /// Where the log cannot be folded again.
-    pub fn begin_rows(&self, stored: Position) -> Result<Vec<(Position, Rows)>, FoldError> {
+    pub fn begin_rows(&self, stored: Position) -> Result<(Position, Vec<(Position, Rows)>), FoldError> {
         // While this is held nobody else reads the log, which a shared journal has one place in.
         let mut folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
         let end = self.position();
         let rows = if stored < end { rows_between(&self.inner.journal, stored, end)? } else { Vec::new() };
         folded.rows = Some(Vec::new());
-        Ok(rows)
+        Ok((end, rows))
     }
 
     /// Takes the rows that were kept since the last call.

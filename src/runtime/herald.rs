@@ -18,6 +18,9 @@ use tokio::task::JoinHandle;
 /// How often what time brings about is looked for; also how long a question waits before it is asked again.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// Records without rows behind which the store is told how far it is: where it is behind, the log is folded once more.
+const QUIET_MAX: u64 = 256;
+
 /// Time belongs to nobody.
 const NOBODY: Tenant = Tenant { workspace: WorkspaceId(0), mode: Mode::Live };
 
@@ -77,17 +80,22 @@ async fn run(
         begun = begin(&control, &store) => begun,
         _ = stop.wait_for(|stop| *stop) => return,
     };
-    push(&writer, &control, begun);
+    let (mut pushed, kept) = begun;
+    push(&writer, &control, kept, pushed);
     for post in Post::outstanding(Log::Control, control.state().outbox()) {
         if posts.send(post).is_err() {
             return;
         }
     }
     while !*stop.borrow() {
+        // What is folded by here is among what is taken.
+        let through = control.position();
         let kept = control.take_rows();
         let all = kept.iter().flat_map(|(_, rows)| Post::changed(Log::Control, control.state().outbox(), rows));
         let all: Vec<Post> = all.collect();
-        push(&writer, &control, kept);
+        if !kept.is_empty() || through.0.saturating_sub(pushed.0) >= QUIET_MAX {
+            pushed = push(&writer, &control, kept, through);
+        }
         for post in all {
             if posts.send(post).is_err() {
                 return;
@@ -100,12 +108,13 @@ async fn run(
             _ = stop.changed() => {}
         }
     }
-    push(&writer, &control, control.take_rows());
+    let through = control.position();
+    push(&writer, &control, control.take_rows(), through);
     control.end_rows();
 }
 
 /// Folds to the log's present end, and finds the rows that the store lacks. Until both answer it asks again.
-async fn begin(control: &ControlPlane, store: &Store) -> Vec<(Position, Rows)> {
+async fn begin(control: &ControlPlane, store: &Store) -> (Position, Vec<(Position, Rows)>) {
     loop {
         let confirmed = control.confirm().await.map(drop).map_err(|error| crate::telemetry::chain(&error));
         let stored = store.progress(PartitionId::CONTROL).await.map_err(|error| crate::telemetry::chain(&error));
@@ -130,15 +139,16 @@ async fn begin(control: &ControlPlane, store: &Store) -> Vec<(Position, Rows)> {
     }
 }
 
-/// Hands rows to the store, behind which the log is stored to the last of them.
-fn push(writer: &Writer, control: &ControlPlane, kept: Vec<(Position, Rows)>) {
-    let Some(position) = kept.last().map(|(position, _)| *position) else { return };
+/// Hands rows to the store, and up to where the log is stored with them; returns that.
+fn push(writer: &Writer, control: &ControlPlane, kept: Vec<(Position, Rows)>, through: Position) -> Position {
+    let position = kept.last().map_or(through, |(position, _)| through.max(*position));
     let mut effects = Effects::default();
     for (_, rows) in kept {
         effects.webhooks.append(rows);
     }
     let clock = control.state().clock();
     writer.push(effects, Progress { position, clock });
+    position
 }
 
 async fn tick(control: &ControlPlane) {

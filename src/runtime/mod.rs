@@ -23,6 +23,7 @@ pub mod hub;
 pub mod ownership;
 pub mod partitions;
 pub mod processor;
+pub mod requests;
 pub mod snapshotter;
 pub mod timekeeper;
 pub mod writer;

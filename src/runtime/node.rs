@@ -8,6 +8,7 @@ use super::hub::Hub;
 use super::ingest::Ingest;
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
+use super::requests::{self, Requests};
 use super::snapshotter;
 use super::timekeeper::{self, IntakeClock};
 use crate::domain::id::{Log, PartitionId, Position};
@@ -35,6 +36,8 @@ pub struct Node {
     pub hub: Hub,
     /// What the courier counted.
     pub posted: Arc<courier::Tally>,
+    /// What was asked for each project.
+    pub requests: Requests,
     ownership: Ownership,
     #[cfg(feature = "kafka")]
     intake: Option<super::intake::Intake>,
@@ -105,6 +108,10 @@ impl Node {
             tasks.push(tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped)));
         }
         let ingest = Ingest::new(data.journal.clone(), data.control.clone());
+        let requests = Requests::default();
+        if duty == Duty::Serve {
+            tasks.push(tokio::spawn(requests::run(requests.clone(), ingest.clone(), stop.subscribe())));
+        }
         #[cfg(feature = "kafka")]
         let intake = match &data.journal {
             Journal::Kafka(kafka) if duty == Duty::Serve => {
@@ -121,6 +128,7 @@ impl Node {
             tally,
             posted,
             hub,
+            requests,
             ownership,
             #[cfg(feature = "kafka")]
             intake,

@@ -44,6 +44,8 @@ mod crash;
 mod faults;
 mod hooks;
 mod import;
+mod repeats;
+mod timing;
 
 // The tree.
 mod tidy;

@@ -36,10 +36,10 @@ enum When {
 }
 
 /// Says what a command tells. A command that is about nothing people subscribe to tells nothing.
-pub(super) const fn telling(command: &Command) -> Option<Telling<'_>> {
+pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
     use EventType::{
         AccountCreated, AccountDeleted, AlertCreated, AlertDeleted, AlertPaused, AlertResumed, AlertUpdated,
-        ApiKeyCreated, ApiKeyRevoked, WebhookDisabled,
+        ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated, WebhookDisabled,
     };
     let (kind, subject, when) = match command {
         Command::CreateAccount { account, .. }
@@ -48,6 +48,7 @@ pub(super) const fn telling(command: &Command) -> Option<Telling<'_>> {
             (AccountCreated, Subject::Account(account), When::Made)
         }
         Command::DeleteAccount { account } => (AccountDeleted, Subject::Account(account), When::Gone),
+        Command::RotateKey(rotation) => (ApiKeyRotated, Subject::Key(rotation.from), When::Changed),
         Command::CreateKey { key } => (ApiKeyCreated, Subject::Key(key.id), When::Made),
         Command::RevokeKey { id } => (ApiKeyRevoked, Subject::Key(*id), When::Changed),
         Command::CreateAlert { id, .. } => (AlertCreated, Subject::Alert(*id), When::Made),
@@ -75,6 +76,15 @@ pub(super) const fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::ResumeWebhook { .. }
         | Command::RotateWebhookSecret { .. }
         | Command::Redeliver { .. }
+        | Command::UpdateKey(_)
+        | Command::CreateClient(_)
+        | Command::RotateClientSecret(_)
+        | Command::DeleteClient { .. }
+        | Command::RevokeToken(_)
+        | Command::CreateProject(_)
+        | Command::UpdateProject(_)
+        | Command::DeleteProject { .. }
+        | Command::UpdateWorkspace(_)
         | Command::Initialise { .. }
         | Command::ChangeSettings { .. }
         | Command::ShareSnapshots { .. }
@@ -112,7 +122,7 @@ impl Telling<'_> {
             (Subject::Webhook(id), None) => json!({"id": id, "object": "webhook"}),
             (_, Some(Resource::Alert(alert))) => alert_data(alert),
             (_, Some(Resource::Account(account))) => account_data(account),
-            (_, Some(Resource::Key(key))) => key_data(key),
+            (_, Some(Resource::Key(record))) => key_data(&record.key),
             (_, Some(Resource::Webhook(webhook))) => {
                 return webhook_kind(webhook).map(|kind| (kind, webhook_data(webhook)));
             }
