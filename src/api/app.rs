@@ -36,6 +36,8 @@ pub(super) struct App {
     pub draining: Arc<AtomicBool>,
     /// Requests with an idempotency key that are under way: the record and what was sent.
     pub under_way: Arc<Mutex<HashMap<String, String>>>,
+    /// How many streams each key follows.
+    pub followers: super::stream::Followers,
     /// Whom to believe, and what to allow.
     pub front: Arc<Front>,
     /// Who may ask how often.

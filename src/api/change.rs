@@ -184,7 +184,9 @@ fn refused(why: Refused) -> Problem {
         Refused::IdempotencyKeyReused { original_request_id } => {
             Problem::unprocessable("idempotency_key_reused", detail).with("original_request_id", original_request_id)
         }
-        Refused::AlreadyInitialised => Problem::new(StatusCode::CONFLICT, "invalid_state", detail),
+        Refused::AlreadyInitialised | Refused::InvalidState { .. } => {
+            Problem::new(StatusCode::CONFLICT, "invalid_state", detail)
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     accounts, alert_rows, alerts, audit, channels, description, events, keys, linger, metrics, oauth, oauth_clients,
     operations, outbox, projects, quarantine, quotas, sandbox, usage, whoami, workspace,
 };
+use super::{deliveries, event_types, stream, webhook_actions, webhooks};
 use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
 use crate::runtime::clock::{self, Stopwatch};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
@@ -66,6 +67,19 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::replay))
         .routes(routes!(quarantine::discard))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::get, webhooks::update, webhooks::delete))
+        .routes(routes!(event_types::list))
+        .routes(routes!(webhook_actions::secret))
+        .routes(routes!(webhook_actions::rotate_secret))
+        .routes(routes!(webhook_actions::test))
+        .routes(routes!(webhook_actions::pause))
+        .routes(routes!(webhook_actions::resume))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::replay))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::redeliver))
+        .routes(routes!(stream::follow))
         .routes(routes!(projects::list, projects::create))
         .routes(routes!(projects::get, projects::update, projects::delete))
         .routes(routes!(keys::list, keys::create))

@@ -1,5 +1,7 @@
 //! Reading rows.
 
+pub(super) use super::sqlite_webhooks::{webhook_attempts, webhook_deliveries, webhook_event};
+
 use super::points::{Part, Points};
 use super::query::{
     DeliveryQuery, InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, Summary,

@@ -43,6 +43,7 @@ mod cluster;
 // The binary, as a process.
 mod crash;
 mod faults;
+mod hooks;
 mod import;
 mod repeats;
 mod sandbox;

@@ -263,7 +263,7 @@ impl Stage {
     fn notification(&mut self, notification: &Notification) -> String {
         assert!(!self.notifications.contains(&notification.id), "an id stands for two notifications");
         self.notifications.push(notification.id);
-        let kind = notification.kind.event_type().trim_start_matches("alert.");
+        let kind = notification.kind.event_type().name().trim_start_matches("alert.");
         let mut text = format!("notify {} {kind}", self.notifications.len());
         if let Some(first) = notification.follows {
             text += &format!(" after {}", self.number(first));

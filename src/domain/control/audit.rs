@@ -9,7 +9,7 @@ use super::outcome::{Outcome, Refused};
 use super::registry::Registry;
 use crate::domain::id::{
     AccountId, AccountScope, AlertId, AuditId, ChannelId, ClientId, KeyId, MetricName, Position, ProjectId, Tenant,
-    WorkspaceId,
+    WebhookId, WorkspaceId,
 };
 use crate::domain::limits::AUDIT_ENTRIES_MAX;
 use crate::domain::time::Timestamp;
@@ -71,6 +71,8 @@ pub enum Target {
     Project(ProjectId),
     /// An OAuth client.
     OauthClient(ClientId),
+    /// An endpoint that is told of state changes.
+    Webhook(WebhookId),
     /// The workspace's sandbox.
     Sandbox(WorkspaceId),
 }
@@ -89,6 +91,7 @@ impl Target {
             Self::Alert(_) => "alert",
             Self::Project(_) => "project",
             Self::OauthClient(_) => "oauth_client",
+            Self::Webhook(_) => "webhook",
             Self::Sandbox(_) => "sandbox",
         }
     }
@@ -106,6 +109,7 @@ impl Target {
             Self::Alert(id) => id.to_string(),
             Self::Project(id) => id.to_string(),
             Self::OauthClient(id) => id.to_string(),
+            Self::Webhook(id) => id.to_string(),
         }
     }
 }
@@ -163,6 +167,16 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         Command::DeleteAlert { id } => ("alert.delete", Target::Alert(*id)),
         Command::PauseAlert { id, .. } => ("alert.pause", Target::Alert(*id)),
         Command::ResumeAlert { id } => ("alert.resume", Target::Alert(*id)),
+        Command::CreateWebhook { id, .. } => ("webhook.create", Target::Webhook(*id)),
+        Command::UpdateWebhook { id, .. } => ("webhook.update", Target::Webhook(*id)),
+        Command::DeleteWebhook { id } => ("webhook.delete", Target::Webhook(*id)),
+        Command::PauseWebhook { id } => ("webhook.pause", Target::Webhook(*id)),
+        Command::ResumeWebhook { id } => ("webhook.resume", Target::Webhook(*id)),
+        Command::RotateWebhookSecret { id, .. } => ("webhook.rotate_secret", Target::Webhook(*id)),
+        Command::TestWebhook { id } => ("webhook.test", Target::Webhook(*id)),
+        Command::Redeliver { webhook, replay: Some(_), .. } => ("webhook.replay", Target::Webhook(*webhook)),
+        Command::Redeliver { webhook, replay: None, .. } => ("webhook.redeliver", Target::Webhook(*webhook)),
+        Command::RecordDelivery { .. } | Command::ReportWebhookHealth { .. } | Command::Tick => return None,
         Command::OpenSandbox { .. } | Command::ResetSandbox { midnight: Some(_), .. } => return None,
         Command::ResetSandbox { midnight: None, .. } => ("sandbox.reset", Target::Sandbox(WorkspaceId(0))),
         Command::AdvanceClock { .. } => ("sandbox.advance_clock", Target::Sandbox(WorkspaceId(0))),
@@ -233,6 +247,7 @@ const fn code(refused: &Refused) -> &'static str {
         Refused::Conflict { .. } => "resource_conflict",
         Refused::VersionMismatch { .. } => "version_mismatch",
         Refused::LimitReached { .. } => "limit_reached",
+        Refused::InvalidState { .. } => "invalid_state",
         Refused::KeyNotActive { .. } => "key_not_active",
         Refused::ChannelNotConfigured { .. } => "channel_not_configured",
         Refused::IdempotencyKeyReused { .. } => "idempotency_key_reused",
@@ -252,6 +267,7 @@ impl Registry {
             Target::Import(file) => digest(world?.imports.records.get(file)),
             Target::Channel(id) => digest(world?.channels.records.get(id)),
             Target::Alert(id) => digest(world?.alerts.records.get(id)),
+            Target::Webhook(id) => digest(world?.webhooks.records.get(id)),
             Target::Project(id) => digest(world?.projects.records.get(id)),
             Target::OauthClient(id) => {
                 let known = self.clients.records.get(id);

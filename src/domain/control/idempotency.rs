@@ -89,7 +89,8 @@ pub(super) const fn is_kept(outcome: &Outcome) -> bool {
             | Refused::Conflict { .. }
             | Refused::LimitReached { .. }
             | Refused::KeyNotActive { .. }
-            | Refused::ChannelNotConfigured { .. } => true,
+            | Refused::ChannelNotConfigured { .. }
+            | Refused::InvalidState { .. } => true,
         },
     }
 }

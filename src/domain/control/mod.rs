@@ -18,6 +18,8 @@ mod alerts;
 pub mod audit;
 mod channels;
 mod clients;
+mod due;
+mod events;
 pub mod idempotency;
 pub mod imports;
 mod keys;
@@ -27,6 +29,7 @@ mod projects;
 mod quotas;
 mod registry;
 mod verdict;
+mod webhook;
 
 #[cfg(test)]
 mod tests;

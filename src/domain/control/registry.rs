@@ -6,6 +6,7 @@ use super::alerts::Alerts;
 use super::channels::Channels;
 use super::clients::Clients;
 use super::command::{Command, Settings};
+use super::events::Subject;
 use super::imports::Imports;
 use super::keys::Keys;
 use super::metrics::Metrics;
@@ -16,6 +17,7 @@ use super::quotas::Quotas;
 use super::resource::{ApiKey, Life, Workspace};
 use super::sandbox::Sandbox;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found};
+use super::webhook::Webhooks;
 use crate::domain::definition::Pause;
 use crate::domain::id::{ProjectId, Tenant, WorkspaceId};
 use crate::domain::limits::IDEMPOTENCY_HORIZON;
@@ -41,6 +43,8 @@ pub(super) struct World {
     pub(super) alerts: Alerts,
     #[serde(default)]
     pub(super) imports: Imports,
+    #[serde(default)]
+    pub(super) webhooks: Webhooks,
     #[serde(default)]
     pub(super) projects: Projects,
     #[serde(default)]
@@ -109,12 +113,35 @@ impl Registry {
             | Command::DeleteAlert { .. }
             | Command::PauseAlert { .. }
             | Command::ResumeAlert { .. }
+            | Command::CreateWebhook { .. }
+            | Command::UpdateWebhook { .. }
+            | Command::DeleteWebhook { .. }
+            | Command::PauseWebhook { .. }
+            | Command::ResumeWebhook { .. }
+            | Command::RotateWebhookSecret { .. }
+            | Command::TestWebhook { .. }
+            | Command::Redeliver { .. }
+            | Command::ReportWebhookHealth { .. }
             | Command::CreateProject(_)
             | Command::UpdateProject(_)
             | Command::OpenSandbox { .. }
             | Command::ResetSandbox { .. }
             | Command::AdvanceClock { .. } => self.apply_in_world(context, command),
+            // What these do is done to the outbox, behind everything else.
+            Command::RecordDelivery { .. } | Command::Tick => Ok(Accepted::done(Resource::None)),
         }
+    }
+
+    /// The version of what a command is about.
+    pub(super) fn version_of(&self, tenant: Tenant, subject: Subject<'_>) -> Option<u64> {
+        let life = match subject {
+            Subject::Key(id) => self.keys.get(id).map(|record| record.life),
+            Subject::Account(id) => self.worlds.get(&tenant)?.accounts.records.get(id).map(|account| account.life),
+            Subject::Alert(id) => self.worlds.get(&tenant)?.alerts.records.get(&id).map(|alert| alert.life),
+            Subject::Webhook(id) => self.worlds.get(&tenant)?.webhooks.records.get(&id).map(|webhook| webhook.life),
+            Subject::Sandbox => return self.worlds.get(&tenant)?.sandbox.map(|sandbox| sandbox.epoch.0),
+        };
+        life.map(|life| life.version)
     }
 
     fn initialise(&mut self, foundation: Foundation, settings: Settings) -> Verdict {
@@ -208,7 +235,7 @@ impl Registry {
 
 impl World {
     fn apply(&mut self, context: Context, command: &Command) -> Verdict {
-        let Self { accounts, quotas, metrics, channels, alerts, imports, projects, sandbox: _ } = self;
+        let Self { accounts, quotas, metrics, channels, alerts, imports, webhooks, projects, sandbox: _ } = self;
         match command {
             Command::CreateAccount { account, name, metadata } => accounts.create(context, account, name, metadata),
             Command::UpdateAccount { account, patch } => accounts.update(context, account, patch),
@@ -229,6 +256,17 @@ impl World {
             Command::DeleteAlert { id } => alerts.delete(context, *id),
             Command::PauseAlert { id, until } => alerts.set_pause(context, *id, Some(Pause { until: *until })),
             Command::ResumeAlert { id } => alerts.set_pause(context, *id, None),
+            Command::CreateWebhook { id, draft } => webhooks.create(context, *id, draft),
+            Command::UpdateWebhook { id, patch } => webhooks.update(context, *id, patch),
+            Command::DeleteWebhook { id } => webhooks.delete(context, *id),
+            Command::PauseWebhook { id } => webhooks.pause(context, *id),
+            Command::ResumeWebhook { id } => webhooks.resume(context, *id),
+            Command::RotateWebhookSecret { id, sealed, until } => webhooks.rotate(context, *id, sealed, *until),
+            Command::TestWebhook { id } => webhooks.test(context, *id),
+            Command::Redeliver { webhook, replay, deliveries } => {
+                webhooks.redeliver(context, *webhook, *replay, deliveries)
+            }
+            Command::ReportWebhookHealth { id, health } => webhooks.report(context, *id, health),
             Command::CreateProject(draft) => projects.create(context, draft),
             Command::UpdateProject(change) => projects.update(context, change),
             Command::DeleteProject { id } => projects.delete(context, alerts, *id),
@@ -241,6 +279,8 @@ impl World {
             | Command::CreateWorkspace { .. }
             | Command::CreateKey { .. }
             | Command::RevokeKey { .. }
+            | Command::RecordDelivery { .. }
+            | Command::Tick
             | Command::UpdateWorkspace(_)
             | Command::UpdateKey(_)
             | Command::RotateKey(_)

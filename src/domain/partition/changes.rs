@@ -8,7 +8,7 @@ use super::tell::{Site, World};
 use crate::domain::control::outcome::{Change, PositionedChange};
 use crate::domain::definition::{AlertDefinition, Quota};
 use crate::domain::event::{Frame, FrameAccount};
-use crate::domain::id::{AccountId, AccountScope, AlertId, Epoch, MetricName, Position, Stamp, Tenant};
+use crate::domain::id::{AccountId, AccountScope, AlertId, Epoch, Log, MetricName, Position, Stamp, Tenant};
 use crate::domain::routing::partition_of;
 use crate::domain::time::Timestamp;
 use std::sync::Arc;
@@ -84,6 +84,10 @@ impl Partition {
                 self.timers.retain(|(_, due)| *due != ends);
                 self.after_silence(*tenant, turn);
             }
+            Change::Webhook { .. } | Change::Redeliver { .. } => {
+                let log = Log::Partition(self.id);
+                self.outbox.learn(change, log, turn.stamp, &mut turn.effects.webhooks);
+            }
         }
     }
 
@@ -134,6 +138,7 @@ impl Partition {
             horizons: self.horizons,
             effects: turn.effects,
             debts: &mut self.debts,
+            outbox: &mut self.outbox,
             timers: &mut self.timers,
             dirty: &mut self.dirty,
         };
@@ -160,6 +165,7 @@ impl Partition {
             horizons: self.horizons,
             effects: turn.effects,
             debts: &mut self.debts,
+            outbox: &mut self.outbox,
             timers: &mut self.timers,
             dirty: &mut self.dirty,
         };

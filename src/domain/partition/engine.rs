@@ -10,8 +10,10 @@ use super::state::{DirtyPart, Partition, TenantState};
 use super::values::View;
 use super::window::Arrival;
 use crate::domain::event::{Frame, FrameEvent};
-use crate::domain::id::{ChannelId, Epoch, NotificationId, PartitionId, Position, QuarantineId, Stamp};
+use crate::domain::id::{ChannelId, Epoch, Log, NotificationId, PartitionId, Position, QuarantineId, Stamp};
 use crate::domain::time::{Millis, Timestamp, WINDOW};
+use crate::domain::webhook::event::Source;
+use crate::domain::webhook::outbox::Outbox;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,6 +80,11 @@ impl Partition {
     /// How many (notification, destination) pairs are owed.
     pub fn owed_count(&self) -> usize {
         self.debts.count()
+    }
+
+    /// What is owed to endpoints.
+    pub const fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     /// The epochs that the fold uses for a frame's accounts, in their order. An account that the frame names under
@@ -155,6 +162,10 @@ impl Partition {
             }
             Note::NotificationAttempted(attempted) => {
                 self.debts.attempted(attempted, stamp, &mut turn.effects.deliveries);
+            }
+            Note::DeliveryAttempted { posted } => {
+                let mut source = Source { log: Log::Partition(self.id), stamp, index: turn.index };
+                self.outbox.attempted(posted, &mut source, &mut turn.effects.webhooks);
             }
             Note::EngineVersion { version } => self.engine_version = self.engine_version.max(*version),
         }

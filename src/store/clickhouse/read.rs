@@ -357,19 +357,19 @@ pub(in crate::store) async fn quarantine(client: &Client, query: &QuarantineQuer
 }
 
 /// Conditions and the values of their question marks, in order.
-struct Filter {
-    sql: String,
+pub(super) struct Filter {
+    pub(super) sql: String,
     values: Vec<Value>,
 }
 
-enum Value {
+pub(super) enum Value {
     Text(String),
     Texts(Vec<String>),
     Number(u64),
 }
 
 impl Filter {
-    fn of(tenant: Tenant) -> Self {
+    pub(super) fn of(tenant: Tenant) -> Self {
         let mut filter = Self { sql: String::new(), values: Vec::new() };
         filter.tenant(tenant);
         filter
@@ -380,7 +380,7 @@ impl Filter {
         self.and("mode = ?", Value::Text(tenant.mode.name().to_owned()));
     }
 
-    fn and(&mut self, condition: &str, value: Value) {
+    pub(super) fn and(&mut self, condition: &str, value: Value) {
         if !self.sql.is_empty() {
             self.sql.push_str(" AND ");
         }
@@ -401,7 +401,7 @@ impl Filter {
     }
 
     /// A time in `[from, to)`, as far as ClickHouse can write such times: its calendar goes from 1900 to 2299.
-    fn between(&mut self, column: &str, from: Option<Timestamp>, to: Option<Timestamp>) {
+    pub(super) fn between(&mut self, column: &str, from: Option<Timestamp>, to: Option<Timestamp>) {
         const CALENDAR: std::ops::Range<i64> = -2_208_988_800_000..10_413_792_000_000;
         for (compare, bound) in [(">=", from), ("<", to)] {
             if let Some(bound) = bound.filter(|bound| CALENDAR.contains(&bound.0)) {
@@ -410,7 +410,7 @@ impl Filter {
         }
     }
 
-    fn bind(self, query: Query) -> Query {
+    pub(super) fn bind(self, query: Query) -> Query {
         self.values.into_iter().fold(query, |query, value| match value {
             Value::Text(text) => query.bind(text),
             Value::Texts(texts) => query.bind(texts),
@@ -419,7 +419,7 @@ impl Filter {
     }
 }
 
-fn instant(at: Timestamp) -> String {
+pub(super) fn instant(at: Timestamp) -> String {
     format!("fromUnixTimestamp64Milli(toInt64({}))", at.0)
 }
 
@@ -429,12 +429,12 @@ fn metric_text(metric: Option<&MetricName>) -> String {
 }
 
 /// A limit or an offset that their sum does not overflow.
-fn bounded(count: usize) -> u64 {
+pub(super) fn bounded(count: usize) -> u64 {
     const MAX: u64 = 1 << 62;
     u64::try_from(count).map_or(MAX, |count| count.min(MAX))
 }
 
-fn json<T: serde::de::DeserializeOwned>(text: &str) -> Answer<T> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str) -> Answer<T> {
     serde_json::from_str(text).map_err(unreadable)
 }
 

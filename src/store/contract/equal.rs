@@ -2,13 +2,15 @@
 
 use super::place::{P, Place};
 use super::sample::{EPOCH, STATES, Seed, account, effects, in_order, metric, seeds, tenant};
-use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, Position, QuarantineId, Tenant};
+use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, Position, QuarantineId, Tenant, WebhookId};
 use crate::domain::partition::effect::{DeliveryStatus, Effects, InstanceKey, InstanceRow, QuarantineStatus, State};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
+use crate::domain::webhook::kind::EventType;
+use crate::domain::webhook::rows::DeliveryId;
 use crate::store::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, OutboxQuery, QuarantineQuery, ScannedRow, Store, Summary,
-    TransitionPlace, TransitionQuery, WindowQuery,
+    AttemptQuery, ChangeQuery, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, OutboxQuery,
+    QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery, WebhookDeliveryQuery, WindowQuery,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -76,6 +78,7 @@ async fn answers(store: &Store, workspace: u128) -> Vec<String> {
         answers.alerts(store, tenant).await;
         answers.history(store, tenant).await;
         answers.set_aside(store, tenant).await;
+        answers.webhooks(store, tenant).await;
     }
     answers.0
 }
@@ -194,6 +197,50 @@ impl Answers {
         }
         let id = NotificationId((1 << 120) + 1);
         self.note("deliveries of", &id, store.deliveries_of(tenant, id).await.unwrap());
+    }
+
+    async fn webhooks(&mut self, store: &Store, tenant: Tenant) {
+        let webhook = WebhookId(1);
+        for (offset, limit) in PAGES {
+            let all = WebhookDeliveryQuery {
+                tenant,
+                webhook,
+                event: None,
+                statuses: Vec::new(),
+                kinds: Vec::new(),
+                from: None,
+                to: None,
+                after: None,
+                offset,
+                limit,
+            };
+            let rows = store.webhook_deliveries(all.clone()).await.unwrap();
+            let after = rows.first().map(|row| (row.created_at, row.id.event));
+            let narrowed = WebhookDeliveryQuery {
+                statuses: vec![DeliveryStatus::Failed, DeliveryStatus::Pending],
+                kinds: vec![EventType::AlertFiring, EventType::WebhookTest],
+                ..all.clone()
+            };
+            let (from, to) = (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)));
+            self.note("owed", &all, rows);
+            for query in [
+                WebhookDeliveryQuery { after, ..all.clone() },
+                WebhookDeliveryQuery { event: Some(NotificationId((1 << 120) + 1)), ..all.clone() },
+                WebhookDeliveryQuery { from, to, ..narrowed.clone() },
+                narrowed,
+            ] {
+                self.note("owed", &query, store.webhook_deliveries(query.clone()).await.unwrap());
+            }
+        }
+        for event in [NotificationId(0), NotificationId((1 << 120) + 1), NotificationId(99)] {
+            self.note("event", &event, store.webhook_event(EventQuery { tenant, id: event }).await.unwrap());
+            let query = AttemptQuery { tenant, id: DeliveryId { event, webhook }, limit: 2 };
+            self.note("attempts", &query, store.webhook_attempts(query).await.unwrap());
+        }
+        for (behind, limit) in [(0, 1_000), (0, 3), (4, 1), (11, 2), (40, 5)] {
+            let query = ChangeQuery { tenant, behind: Position(behind), limit };
+            self.note("changes", &query, store.changes(query).await.unwrap());
+        }
     }
 
     async fn set_aside(&mut self, store: &Store, tenant: Tenant) {

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod hooks;
 mod nouns;
 mod repeats;
 mod sandbox;
