@@ -30,7 +30,8 @@ const SAMPLES: usize = 5_000;
 const RAISED: u32 = 1_000_000;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let raised = Rates { live: RAISED, ingest: RAISED, ..Rates::default() };
         for (what, rates) in [("limiter", raised), ("no limiter", Rates::unlimited())] {
