@@ -224,6 +224,9 @@ async fn owner_key(data: &Data) -> String {
         hint: credential::hint(&text),
         expires_at: None,
         rate_limit: None,
+        role: Some(Role::Owner),
+        allowed_ips: Vec::new(),
+        metadata: std::collections::BTreeMap::new(),
     };
     let create = Command::CreateKey { key: record };
     data.control.submit(Asking::by_command_line(tenant), create).await.expect("a key");

@@ -3,9 +3,12 @@
 use super::address::client_address;
 use super::front::Front;
 use super::gate::{Gate, SeenRate};
+use super::last_use::LastUses;
 use super::problem::{Advice, Problem};
 use super::second_look::unconfirmed;
-use crate::credential::{AuthError, Principal, authenticate, names_unknown_key};
+use crate::credential::{
+    AuthError, Principal, authenticate, authenticate_token, looks_like_token, names_unknown_client, names_unknown_key,
+};
 use crate::domain::control::fold::Control;
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{AccountId, Mode, PartitionId, Tenant};
@@ -35,6 +38,8 @@ pub(super) struct App {
     pub front: Arc<Front>,
     /// Who may ask how often.
     pub gate: Arc<Gate>,
+    /// When keys were used last, on this node.
+    pub last_uses: Arc<LastUses>,
     /// What signs cursors.
     pub cursor_key: [u8; 32],
 }
@@ -193,25 +198,47 @@ async fn principal_of(parts: &Parts, app: &App, address: IpAddr) -> Result<Princ
     principal(app, token, address).await
 }
 
-/// Whom a token speaks for. A key that another node may have made is looked for behind the control log's present end.
-async fn principal(app: &App, token: &str, address: IpAddr) -> Result<Principal, Problem> {
+/// Whom a token speaks for. A key or client that another node may have made is looked for behind the control log's
+/// present end.
+async fn principal(app: &App, token: &str, from: IpAddr) -> Result<Principal, Problem> {
     let control = &app.node.data.control;
-    let first = authenticate(&control.state(), token, clock::now());
-    let unknown = first.is_err() && app.node.data.journal.is_shared() && names_unknown_key(&control.state(), token);
-    if !unknown || app.gate.is_failing(address) {
-        return first.map_err(unauthorized);
+    let first = known(app, token, from);
+    let may_be_new = first.is_err() && app.node.data.journal.is_shared() && is_unknown(app, token);
+    if !may_be_new || app.gate.is_failing(from) {
+        return used(app, first, from);
     }
     control.confirm().await.map_err(|error| unconfirmed(&error))?;
-    authenticate(&control.state(), token, clock::now()).map_err(unauthorized)
+    used(app, known(app, token, from), from)
+}
+
+fn known(app: &App, token: &str, from: IpAddr) -> Result<Principal, AuthError> {
+    let state = app.node.data.control.state();
+    if looks_like_token(token) {
+        authenticate_token(&state, app.node.data.vault.token_key(), token, clock::now())
+    } else {
+        authenticate(&state, token, from, clock::now())
+    }
+}
+
+fn is_unknown(app: &App, token: &str) -> bool {
+    let state = app.node.data.control.state();
+    names_unknown_key(&state, token) || names_unknown_client(&state, app.node.data.vault.token_key(), token)
+}
+
+fn used(app: &App, principal: Result<Principal, AuthError>, from: IpAddr) -> Result<Principal, Problem> {
+    let principal = principal.map_err(unauthorized)?;
+    app.last_uses.note(principal.key_id, from, clock::now());
+    Ok(principal)
 }
 
 fn unauthorized(error: AuthError) -> Problem {
     crate::telemetry::counter("highwater_auth_failures_total", &[("reason", error.code())], 1);
     let (challenge, hint) = match error {
         AuthError::Missing => ("Bearer realm=\"highwater\"".to_owned(), "; send Authorization: Bearer <key>"),
-        AuthError::Invalid | AuthError::Expired | AuthError::Revoked => {
+        AuthError::Invalid | AuthError::Expired | AuthError::Revoked | AuthError::TokenExpired => {
             ("Bearer realm=\"highwater\", error=\"invalid_token\"".to_owned(), "")
         }
+        AuthError::Address => return Problem::new(StatusCode::FORBIDDEN, error.code(), error.to_string()),
     };
     let problem = Problem::new(StatusCode::UNAUTHORIZED, error.code(), format!("{error}{hint}"));
     Problem { advice: Some(Advice::Challenge(challenge)), ..problem }

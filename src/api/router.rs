@@ -6,7 +6,8 @@ use super::problem::{Problem, ProblemBody};
 use super::second_look::second_look;
 use super::server::ListenerLimits;
 use super::{
-    accounts, alert_rows, alerts, channels, description, events, linger, metrics, operations, quarantine, quotas, usage,
+    accounts, alert_rows, alerts, channels, description, events, keys, linger, metrics, oauth, oauth_clients,
+    operations, projects, quarantine, quotas, usage, whoami, workspace,
 };
 use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
 use crate::runtime::clock::{self, Stopwatch};
@@ -65,6 +66,20 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::replay))
         .routes(routes!(quarantine::discard))
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::get, projects::update, projects::delete))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::get, keys::update))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(oauth_clients::list, oauth_clients::create))
+        .routes(routes!(oauth_clients::get, oauth_clients::delete))
+        .routes(routes!(oauth_clients::rotate_secret))
+        .routes(routes!(oauth::token))
+        .routes(routes!(oauth::revoke))
+        .routes(routes!(oauth::metadata))
+        .routes(routes!(workspace::get, workspace::update))
+        .routes(routes!(whoami::get))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
 }

@@ -107,6 +107,7 @@ impl Listeners {
             under_way: Arc::default(),
             gate: Arc::new(gate),
             front: Arc::new(self.front),
+            last_uses: Arc::default(),
             cursor_key,
         };
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);

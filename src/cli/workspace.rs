@@ -10,6 +10,7 @@ use crate::runtime::control::Asking;
 use crate::runtime::data::Data;
 use anyhow::bail;
 use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
 
 /// The name of the workspace that is made where nobody gives one.
 pub(super) const DEFAULT_NAME: &str = "default";
@@ -64,6 +65,9 @@ pub(super) async fn create_owner_key(
         hint: credential::hint(text),
         expires_at: None,
         rate_limit,
+        role: Some(Role::Owner),
+        allowed_ips: Vec::new(),
+        metadata: BTreeMap::new(),
     };
     submit(data, tenant, Command::CreateKey { key: record }).await?;
     Ok(key)

@@ -69,8 +69,34 @@ pub const CHANNELS_PER_ALERT_MAX: usize = 10;
 pub const ALERTS_MAX: usize = 10_000;
 /// Channels of one tenant.
 pub const CHANNELS_MAX: usize = 500;
-/// Keys that are active in one workspace.
+/// Keys that are active in one workspace; those that a rotation replaced are apart.
 pub const ACTIVE_KEYS_MAX: usize = 100;
+/// Replaced keys of one lineage, and replaced secrets of one OAuth client, that still work.
+pub const LIVE_PREDECESSORS_MAX: usize = 3;
+/// Keys of one workspace that no longer work and are still known.
+pub const ENDED_KEYS_KEPT: usize = 1_000;
+/// How long a replaced key or secret goes on to work, at most.
+pub const ROTATION_GRACE_MAX: Millis = Millis::days(7);
+/// How long a replaced key or secret goes on to work where the caller does not say.
+pub const ROTATION_GRACE: Millis = Millis::days(1);
+/// Networks that one key may be used from.
+pub const ALLOWED_IPS_MAX: usize = 50;
+/// Keys whose last use a node remembers.
+pub const LAST_USES_MAX: usize = 10_000;
+/// How fine the last use of a key is told.
+pub const LAST_USE_EVERY: Millis = Millis::minutes(1);
+/// Projects of one tenant.
+pub const PROJECTS_MAX: usize = 1_000;
+/// Projects that one key is narrowed to.
+pub const PROJECTS_PER_KEY_MAX: usize = 100;
+/// OAuth clients of one workspace.
+pub const OAUTH_CLIENTS_MAX: usize = 100;
+/// How long an access token works.
+pub const ACCESS_TOKEN_LIFE: Millis = Millis::hours(1);
+/// Revoked tokens of one client that are known one by one; past it, all that it had are revoked.
+pub const REVOKED_TOKENS_MAX: usize = 1_000;
+/// Bytes of a form at the token endpoint.
+pub const FORM_BYTES_MAX: usize = 16 * 1024;
 /// Accounts with settings of their own in one tenant.
 pub const ACCOUNTS_MAX: usize = 1_000_000;
 /// Metric definitions of one tenant.
@@ -93,8 +119,10 @@ pub const MESSAGE_CHARS_MAX: usize = 2_000;
 pub const URL_BYTES_MAX: usize = 2_048;
 /// What the names of the system's own metrics begin with; nobody else sends any.
 pub const SYSTEM_METRIC_PREFIX: &str = "highwater.";
-/// How long an idempotency record is kept.
+/// How long an idempotency record is kept where the workspace does not say.
 pub const IDEMPOTENCY_HORIZON: Millis = Millis::hours(24);
+/// How short and how long a workspace may have its idempotency records kept.
+pub const IDEMPOTENCY_HORIZON_RANGE: (Millis, Millis) = (Millis::hours(1), Millis::days(30));
 
 /// Items of one page.
 pub const PAGE_SIZE_MAX: usize = 100;

@@ -14,7 +14,7 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -99,6 +99,11 @@ impl Server {
         self.options.guard = Guard::default();
     }
 
+    /// Where the data is.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Takes the running node out, to stop it by hand.
     pub(crate) fn take(&mut self) -> Running {
         self.running.take().unwrap()
@@ -134,6 +139,16 @@ impl Server {
     }
 
     pub(crate) async fn new_key(&self, tenant: Tenant, scopes: BTreeSet<Scope>) -> (String, KeyId) {
+        self.new_key_of(tenant, scopes, None).await
+    }
+
+    /// A key of a lineage; of its own where none is given.
+    pub(crate) async fn new_key_of(
+        &self,
+        tenant: Tenant,
+        scopes: BTreeSet<Scope>,
+        lineage: Option<KeyId>,
+    ) -> (String, KeyId) {
         let secret = credential::generate(tenant.mode, clock::random());
         let text = secret.expose_secret().to_owned();
         let id = KeyId(clock::ulid());
@@ -143,13 +158,16 @@ impl Server {
             hash: credential::hash(&text),
             workspace: tenant.workspace,
             mode: tenant.mode,
-            lineage: id,
+            lineage: lineage.unwrap_or(id),
             name: "test".to_owned(),
             scopes,
             projects: Vec::new(),
             hint: credential::hint(&text),
             expires_at: None,
             rate_limit: None,
+            role: None,
+            allowed_ips: Vec::new(),
+            metadata: BTreeMap::new(),
         };
         self.submit(tenant, Command::CreateKey { key }).await;
         (text, id)
