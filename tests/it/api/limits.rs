@@ -299,3 +299,25 @@ async fn what_callers_make_up_names_no_metric() {
     assert!(metrics.contains("http_request_method=\"_OTHER\""), "{metrics}");
     assert!(!metrics.contains("BREW") && !metrics.contains("made-up"), "{metrics}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_guesses_secrets_of_clients_is_throttled_as_with_keys() {
+    let server = limited(Rates { auth_failures: 3, ..unhurried() }).await;
+    let guess = || {
+        let ask = server.ask(Method::POST, "/v1/oauth/token").anonymous();
+        let form = "grant_type=client_credentials&client_id=cli_01J9Z0000000000000000000AA&client_secret=wrong";
+        ask.kind("application/x-www-form-urlencoded").body(form).send()
+    };
+    for _ in 0..3 {
+        let refused = guess().await;
+        assert_eq!((refused.status, &refused.json()["error"]), (401, &json!("invalid_client")));
+    }
+    let refused = guess().await;
+    assert_eq!((refused.status, &refused.json()["error"]), (429, &json!("too_many_auth_failures")));
+    assert!((1..=60).contains(&refused.header("retry-after").parse::<u32>().unwrap()));
+    let wrong = server.ask(Method::GET, "/v1/metrics").key(GOLDEN).send().await;
+    wrong.problem(429, "too_many_auth_failures");
+    let who = server.get("/v1/whoami").await.ok(200);
+    assert_eq!(who["rate_limits"][0], json!({"policy": "default", "limit": 1_000_000, "window": "1m"}));
+    assert_eq!(who["rate_limits"][1]["policy"], "ingest");
+}
