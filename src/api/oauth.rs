@@ -1,7 +1,9 @@
 //! OAuth 2.0 for machines: the client credentials grant (RFC 6749), revocation (RFC 7009), metadata (RFC 8414). Errors
 //! have the form that OAuth's client libraries read, never that of problems.
 
+use super::address::Address;
 use super::app::App;
+use super::gate::seconds;
 use super::incoming::Incoming;
 use super::second_look::unconfirmed;
 use crate::credential::{self, Claims};
@@ -22,6 +24,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use utoipa::ToSchema;
 
 /// A form for a token.
@@ -87,11 +90,18 @@ enum Refusal {
     Client,
     GrantType,
     Scope(String),
+    /// Too many wrong secrets came from the address: for how many seconds.
+    Guessing(u32),
     Away,
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        let wait = match &self {
+            Self::Guessing(seconds) => Some(*seconds),
+            Self::Away => Some(1),
+            Self::Request(_) | Self::Client | Self::GrantType | Self::Scope(_) => None,
+        };
         let (status, error, error_description) = match self {
             Self::Request(detail) => (StatusCode::BAD_REQUEST, "invalid_request", detail),
             Self::Client => {
@@ -107,6 +117,10 @@ impl IntoResponse for Refusal {
                 (StatusCode::BAD_REQUEST, "unsupported_grant_type", detail)
             }
             Self::Scope(detail) => (StatusCode::BAD_REQUEST, "invalid_scope", detail),
+            Self::Guessing(_) => {
+                let detail = "too many wrong secrets came from this address".to_owned();
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_auth_failures", detail)
+            }
             Self::Away => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "try again in a second".to_owned())
             }
@@ -117,8 +131,8 @@ impl IntoResponse for Refusal {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"highwater\""));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = wait {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         response
     }
@@ -129,19 +143,19 @@ impl IntoResponse for Refusal {
     post, path = "/v1/oauth/token", tag = "oauth",
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, body = TokenView), (status = 400, body = OAuthError), (status = 401, body = OAuthError),
-              (status = 503, body = OAuthError)),
+              (status = 429, body = OAuthError), (status = 503, body = OAuthError)),
     security(("client" = []))
 )]
-pub(super) async fn token(State(app): State<App>, incoming: Incoming) -> Response {
-    match issue(&app, &incoming).await {
+pub(super) async fn token(State(app): State<App>, Address(from): Address, incoming: Incoming) -> Response {
+    match issue(&app, from, &incoming).await {
         Ok(token) => ([(PRAGMA, "no-cache")], Json(token)).into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn issue(app: &App, incoming: &Incoming) -> Result<TokenView, Refusal> {
+async fn issue(app: &App, from: IpAddr, incoming: &Incoming) -> Result<TokenView, Refusal> {
     let form = form(incoming)?;
-    let (record, generation, until) = client(app, &incoming.headers, &form).await?;
+    let (record, generation, until) = client(app, from, (&incoming.headers, &form)).await?;
     match form.get("grant_type").map(String::as_str) {
         Some("client_credentials") => {}
         Some(_) => return Err(Refusal::GrantType),
@@ -185,19 +199,19 @@ async fn issue(app: &App, incoming: &Incoming) -> Result<TokenView, Refusal> {
     post, path = "/v1/oauth/revoke", tag = "oauth",
     request_body(content = RevocationForm, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, description = "The token does not work"), (status = 400, body = OAuthError),
-              (status = 401, body = OAuthError), (status = 503, body = OAuthError)),
+              (status = 401, body = OAuthError), (status = 429, body = OAuthError), (status = 503, body = OAuthError)),
     security(("client" = []))
 )]
-pub(super) async fn revoke(State(app): State<App>, incoming: Incoming) -> Response {
-    match end(&app, &incoming).await {
+pub(super) async fn revoke(State(app): State<App>, Address(from): Address, incoming: Incoming) -> Response {
+    match end(&app, from, &incoming).await {
         Ok(()) => ([(PRAGMA, "no-cache")], StatusCode::OK).into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn end(app: &App, incoming: &Incoming) -> Result<(), Refusal> {
+async fn end(app: &App, from: IpAddr, incoming: &Incoming) -> Result<(), Refusal> {
     let form = form(incoming)?;
-    let (record, ..) = client(app, &incoming.headers, &form).await?;
+    let (record, ..) = client(app, from, (&incoming.headers, &form)).await?;
     let token = form.get("token").ok_or_else(|| Refusal::Request("token is required".to_owned()))?;
     let claims = credential::open_token(app.node.data.vault.token_key(), token);
     let own = claims.filter(|claims| claims.client == record.client.id && clock::now() < claims.expires_at);
@@ -258,21 +272,23 @@ type Presented = (String, String);
 /// The client that sent a form, with the generation and the end of the secret that it presented.
 async fn client(
     app: &App,
-    headers: &HeaderMap,
-    form: &BTreeMap<String, String>,
+    from: IpAddr,
+    (headers, form): (&HeaderMap, &BTreeMap<String, String>),
 ) -> Result<(ClientRecord, u32, Option<crate::domain::time::Timestamp>), Refusal> {
     let (id, secret) = presented(headers, form)?;
     let control = &app.node.data.control;
     // Another node may have made the client, or replaced its secret, a moment ago.
     let mut found = verified(app, &id, &secret);
-    if found.is_none() && app.node.data.journal.is_shared() && id.parse::<ClientId>().is_ok() {
+    let asks_others = app.node.data.journal.is_shared() && !app.gate.is_failing(from);
+    if found.is_none() && asks_others && id.parse::<ClientId>().is_ok() {
         control.confirm().await.map_err(|error| {
             drop(unconfirmed(&error));
             Refusal::Away
         })?;
         found = verified(app, &id, &secret);
     }
-    let (record, generation, until) = found.ok_or(Refusal::Client)?;
+    let (record, generation, until) =
+        found.ok_or_else(|| app.gate.guess(from).map_or(Refusal::Client, |wait| Refusal::Guessing(seconds(wait))))?;
     Ok((record, generation, until))
 }
 
