@@ -17,8 +17,7 @@ use crate::domain::control::command::Command;
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{Environment, Project, Scope};
 use crate::domain::id::ProjectId;
-use crate::runtime::clock;
-use crate::runtime::requests::requests_24h;
+use crate::runtime::{clock, requests};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::Uri;
 use axum::response::Response;
@@ -155,8 +154,8 @@ pub(super) async fn get(
     Query::read(query.as_deref(), &[])?;
     let project = find(&app, &caller, &id)?;
     let mode = caller.principal.tenant.mode;
-    let requests = requests_24h(&app.node.data.store, mode, project.id, clock::now()).await.map_err(store_away)?;
-    let requests = number(requests);
+    let requests = requests::requests_24h(&app.node.data.store, mode, project.id, clock::now()).await;
+    let requests = number(requests.map_err(store_away)?);
     // The count changes without a version.
     let etag = format!("\"{}-{}\"", project.life.version, requests.get());
     let shown = ProjectView { requests_24h: Some(requests), ..view(&caller, &project) };
