@@ -10,7 +10,8 @@ demo: release
 
 # Everything: unit, contract, property, API, crash and cluster tests, the last against a real Kafka and a real ClickHouse
 # engine that scripts/services starts (it needs Java 17, Maven, npm and Python 3). HIGHWATER_TEST_CRASH_ROUNDS=500 makes
-# the crash test longer.
+# the crash test longer, HIGHWATER_TEST_REPEAT_ROUNDS=200 that of repetitions, HIGHWATER_TEST_TIMING_SAMPLES=100000 (with --release)
+# that of timing.
 .PHONY: test
 test:
 	@eval "$$(scripts/services up)"; export HIGHWATER_TEST_SERVICES=required; \

@@ -1,22 +1,25 @@
 //! OAuth 2.0 for machines: the client credentials grant (RFC 6749), revocation (RFC 7009), metadata (RFC 8414). Errors
 //! have the form that OAuth's client libraries read, never that of problems.
 
-use super::address::Address;
+use super::address::client_address;
 use super::app::App;
-use super::gate::seconds;
+use super::gate::SeenRate;
 use super::incoming::Incoming;
+use super::problem::Problem;
 use super::second_look::unconfirmed;
-use crate::credential::{self, Claims};
+use crate::credential::{self, Claims, Principal};
 use crate::domain::control::access::TokenRevocation;
 use crate::domain::control::command::Command;
 use crate::domain::control::resource::{ClientRecord, Scope};
 use crate::domain::id::ClientId;
 use crate::domain::limits::{ACCESS_TOKEN_LIFE, FORM_BYTES_MAX};
+use crate::domain::time::Timestamp;
 use crate::runtime::clock;
 use crate::runtime::control::Asking;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::header::{AUTHORIZATION, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -24,6 +27,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::net::IpAddr;
 use utoipa::ToSchema;
 
@@ -90,18 +94,30 @@ enum Refusal {
     Client,
     GrantType,
     Scope(String),
-    /// Too many wrong secrets came from the address: for how many seconds.
-    Guessing(u32),
+    /// Asked too often, or with too many wrong secrets.
+    Often(Option<u32>),
     Away,
+}
+
+/// Where a form comes from, and where it is noted how often its client may ask.
+#[derive(Clone, Debug)]
+pub(super) struct Sender {
+    address: IpAddr,
+    rate: Option<SeenRate>,
+}
+
+impl FromRequestParts<App> for Sender {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let address = client_address(parts, &app.front.trusted_proxies);
+        Ok(Self { address, rate: parts.extensions.get().cloned() })
+    }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let wait = match &self {
-            Self::Guessing(seconds) => Some(*seconds),
-            Self::Away => Some(1),
-            Self::Request(_) | Self::Client | Self::GrantType | Self::Scope(_) => None,
-        };
+        let mut wait = 1;
         let (status, error, error_description) = match self {
             Self::Request(detail) => (StatusCode::BAD_REQUEST, "invalid_request", detail),
             Self::Client => {
@@ -117,9 +133,13 @@ impl IntoResponse for Refusal {
                 (StatusCode::BAD_REQUEST, "unsupported_grant_type", detail)
             }
             Self::Scope(detail) => (StatusCode::BAD_REQUEST, "invalid_scope", detail),
-            Self::Guessing(_) => {
-                let detail = "too many wrong secrets came from this address".to_owned();
-                (StatusCode::TOO_MANY_REQUESTS, "too_many_auth_failures", detail)
+            Self::Often(seconds) => {
+                wait = seconds.unwrap_or(wait);
+                (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "temporarily_unavailable",
+                    "asked too often; see Retry-After".to_owned(),
+                )
             }
             Self::Away => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "try again in a second".to_owned())
@@ -131,8 +151,8 @@ impl IntoResponse for Refusal {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"highwater\""));
         }
-        if let Some(seconds) = wait {
-            headers.insert(RETRY_AFTER, seconds.into());
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            headers.insert(RETRY_AFTER, wait.into());
         }
         response
     }
@@ -146,16 +166,16 @@ impl IntoResponse for Refusal {
               (status = 429, body = OAuthError), (status = 503, body = OAuthError)),
     security(("client" = []))
 )]
-pub(super) async fn token(State(app): State<App>, Address(from): Address, incoming: Incoming) -> Response {
-    match issue(&app, from, &incoming).await {
+pub(super) async fn token(State(app): State<App>, sender: Sender, incoming: Incoming) -> Response {
+    match issue(&app, &sender, &incoming).await {
         Ok(token) => ([(PRAGMA, "no-cache")], Json(token)).into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn issue(app: &App, from: IpAddr, incoming: &Incoming) -> Result<TokenView, Refusal> {
+async fn issue(app: &App, sender: &Sender, incoming: &Incoming) -> Result<TokenView, Refusal> {
     let form = form(incoming)?;
-    let (record, generation, until) = client(app, from, (&incoming.headers, &form)).await?;
+    let (record, generation, until) = client(app, sender, &incoming.headers, &form).await?;
     match form.get("grant_type").map(String::as_str) {
         Some("client_credentials") => {}
         Some(_) => return Err(Refusal::GrantType),
@@ -202,16 +222,16 @@ async fn issue(app: &App, from: IpAddr, incoming: &Incoming) -> Result<TokenView
               (status = 401, body = OAuthError), (status = 429, body = OAuthError), (status = 503, body = OAuthError)),
     security(("client" = []))
 )]
-pub(super) async fn revoke(State(app): State<App>, Address(from): Address, incoming: Incoming) -> Response {
-    match end(&app, from, &incoming).await {
+pub(super) async fn revoke(State(app): State<App>, sender: Sender, incoming: Incoming) -> Response {
+    match end(&app, &sender, &incoming).await {
         Ok(()) => ([(PRAGMA, "no-cache")], StatusCode::OK).into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn end(app: &App, from: IpAddr, incoming: &Incoming) -> Result<(), Refusal> {
+async fn end(app: &App, sender: &Sender, incoming: &Incoming) -> Result<(), Refusal> {
     let form = form(incoming)?;
-    let (record, ..) = client(app, from, (&incoming.headers, &form)).await?;
+    let (record, ..) = client(app, sender, &incoming.headers, &form).await?;
     let token = form.get("token").ok_or_else(|| Refusal::Request("token is required".to_owned()))?;
     let claims = credential::open_token(app.node.data.vault.token_key(), token);
     let own = claims.filter(|claims| claims.client == record.client.id && clock::now() < claims.expires_at);
@@ -269,30 +289,52 @@ fn form(incoming: &Incoming) -> Result<BTreeMap<String, String>, Refusal> {
 /// What a client presents: its id and its secret.
 type Presented = (String, String);
 
-/// The client that sent a form, with the generation and the end of the secret that it presented.
+/// A client, and of the secret that it presented the generation and the end.
+type Verified = (ClientRecord, u32, Option<Timestamp>);
+
+/// The client that sent a form, with the generation and the end of the secret that it presented. It draws on the rate
+/// limit of the client; a wrong secret counts as a failure of its address.
 async fn client(
     app: &App,
-    from: IpAddr,
-    (headers, form): (&HeaderMap, &BTreeMap<String, String>),
-) -> Result<(ClientRecord, u32, Option<crate::domain::time::Timestamp>), Refusal> {
+    sender: &Sender,
+    headers: &HeaderMap,
+    form: &BTreeMap<String, String>,
+) -> Result<Verified, Refusal> {
     let (id, secret) = presented(headers, form)?;
-    let control = &app.node.data.control;
     // Another node may have made the client, or replaced its secret, a moment ago.
     let mut found = verified(app, &id, &secret);
-    let asks_others = app.node.data.journal.is_shared() && !app.gate.is_failing(from);
-    if found.is_none() && asks_others && id.parse::<ClientId>().is_ok() {
-        control.confirm().await.map_err(|error| {
+    let may_be_new = app.node.data.journal.is_shared() && id.parse::<ClientId>().is_ok();
+    if found.is_none() && may_be_new && !app.gate.is_failing(sender.address) {
+        app.node.data.control.confirm().await.map_err(|error| {
             drop(unconfirmed(&error));
             Refusal::Away
         })?;
         found = verified(app, &id, &secret);
     }
-    let (record, generation, until) =
-        found.ok_or_else(|| app.gate.guess(from).map_or(Refusal::Client, |wait| Refusal::Guessing(seconds(wait))))?;
+    let Some((record, generation, until)) = found else {
+        let wrong = Problem::new(StatusCode::UNAUTHORIZED, "invalid_client", "");
+        let problem = app.gate.failed(sender.address, wrong);
+        return Err(if problem.status == StatusCode::UNAUTHORIZED { Refusal::Client } else { often(&problem) });
+    };
+    let principal = Principal {
+        tenant: record.client.tenant,
+        key_id: record.as_key(),
+        client: Some(record.client.id),
+        lineage: record.as_key(),
+        scopes: BTreeSet::new(),
+        projects: record.client.projects.clone(),
+        expires_at: record.client.expires_at,
+        rate_limit: None,
+    };
+    app.gate.admit(&principal, "/v1/oauth", sender.rate.as_ref()).map_err(|problem| often(&problem))?;
     Ok((record, generation, until))
 }
 
-fn verified(app: &App, id: &str, secret: &str) -> Option<(ClientRecord, u32, Option<crate::domain::time::Timestamp>)> {
+fn often(problem: &Problem) -> Refusal {
+    if problem.status == StatusCode::TOO_MANY_REQUESTS { Refusal::Often(problem.retry_after) } else { Refusal::Away }
+}
+
+fn verified(app: &App, id: &str, secret: &str) -> Option<Verified> {
     let state = app.node.data.control.state();
     let (record, secret) = credential::verify_secret(&state, id, secret, clock::now())?;
     Some((record.clone(), secret.generation, secret.until))

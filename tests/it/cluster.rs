@@ -232,6 +232,71 @@ async fn many_nodes_answer_as_one_and_survive_the_loss_of_each_other() {
     println!("{acknowledged} events over three nodes, none lost or doubled");
 }
 
+/// Sends a form to the token endpoint or to its neighbour.
+async fn form(server: &Server, path: &str, client: (&str, &str), fields: &[(&str, &str)]) -> (u16, Value) {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    let request = http.post(format!("{}{path}", server.base)).basic_auth(client.0, Some(client.1));
+    let answer = request.header("content-type", "application/x-www-form-urlencoded").body(body).send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or(Value::Null))
+}
+
+/// How long it takes until a node refuses a credential that another one ended.
+async fn until_refused(server: &Server, credential: &str) -> Duration {
+    let stopwatch = highwater::runtime::clock::Stopwatch::start();
+    while ask(server, credential, "GET", "/v1/whoami", None).await.0 != 401 {
+        assert!(stopwatch.elapsed() < Duration::from_secs(10), "the credential still works");
+    }
+    stopwatch.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_hold_on_every_node_and_end_on_every_node() {
+    let (Some(brokers), Some(clickhouse)) = (brokers(), clickhouse()) else { return };
+    let cluster = Cluster::of_many(&brokers, &clickhouse);
+    let key = bootstrap_with(&cluster.folder_of("first"), &cluster.arguments());
+    let (first, second) = (cluster.start_node("first"), cluster.start_node("second"));
+    // One idempotency key to both at once: one key is made, and both show it.
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for round in 0..10 {
+        let create = |server: &Server| {
+            let request = http.post(format!("{}/v1/api-keys", server.base)).bearer_auth(&key);
+            let request = request.header("idempotency-key", format!("round-{round}"));
+            let body = json!({"name": format!("r{round}"), "scope": "read:usage"}).to_string();
+            request.header("content-type", "application/json").body(body).send()
+        };
+        let (one, other) = tokio::join!(create(&first), create(&second));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!((one.status().as_u16(), other.status().as_u16()), (201, 201));
+        assert_eq!(one.text().await.unwrap(), other.text().await.unwrap(), "round {round}");
+    }
+    let listed = ask(&first, &key, "GET", "/v1/api-keys?page_size=100&q=r", None).await.1;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 10);
+    // What one node made works on the other at once.
+    let made = ask(&first, &key, "POST", "/v1/api-keys", Some(json!({"name": "k", "role": "viewer"}))).await.1;
+    let made_key = made["key"].as_str().unwrap();
+    assert_eq!(ask(&second, made_key, "GET", "/v1/whoami", None).await.0, 200);
+    let client = ask(&first, &key, "POST", "/v1/oauth/clients", Some(json!({"name": "c", "role": "viewer"}))).await.1;
+    let (id, secret) = (client["client_id"].as_str().unwrap(), client["client_secret"].as_str().unwrap());
+    let grant = [("grant_type", "client_credentials")];
+    let (status, token) = form(&second, "/v1/oauth/token", (id, secret), &grant).await;
+    assert_eq!(status, 200, "{token}");
+    let token = token["access_token"].as_str().unwrap();
+    for server in [&first, &second] {
+        assert_eq!(ask(server, token, "GET", "/v1/whoami", None).await.1["client_id"], id);
+    }
+    // What one node ended ends on the other.
+    assert_eq!(form(&first, "/v1/oauth/revoke", (id, secret), &[("token", token)]).await.0, 200);
+    let token_took = until_refused(&second, token).await;
+    let path = format!("/v1/api-keys/{}/revoke", made["id"].as_str().unwrap());
+    assert_eq!(ask(&first, &key, "POST", &path, None).await.0, 200);
+    let key_took = until_refused(&second, made_key).await;
+    println!("refused by the other node after {token_took:.0?} (token) and {key_took:.0?} (key)");
+    first.stop();
+    second.stop();
+}
+
 #[test]
 fn what_nodes_must_share_is_checked() {
     let (Some(brokers), Some(clickhouse)) = (brokers(), clickhouse()) else { return };

@@ -3,6 +3,7 @@
 use highwater::api::{Front, ListenerLimits, Listeners, Rates, Running, Tls};
 use highwater::credential;
 use highwater::domain::control::command::Command;
+use highwater::domain::control::outcome::Outcome;
 use highwater::domain::control::resource::{ApiKey, Role, Scope};
 use highwater::domain::id::{KeyId, Mode, Tenant, WorkspaceId};
 use highwater::notifier::Guard;
@@ -174,7 +175,9 @@ impl Server {
     }
 
     pub(crate) async fn submit(&self, tenant: Tenant, command: Command) {
-        self.node().data.control.submit(Asking::by_command_line(tenant), command).await.unwrap();
+        let submitted = self.node().data.control.submit(Asking::by_command_line(tenant), command).await;
+        let (_, applied) = submitted.unwrap();
+        assert!(!matches!(applied.outcome, Outcome::Refused(_)), "{:?}", applied.outcome);
     }
 
     /// A request with the owner's key.

@@ -1,8 +1,9 @@
 //! OAuth 2.0 for machines: client credentials, revocation, metadata, and how tokens end.
 
-use crate::server::{Answer, Ask, Server};
+use crate::server::{Answer, Ask, Options, Server, unhurried};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use highwater::api::{Front, Rates};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -227,4 +228,30 @@ async fn the_server_describes_itself() {
     assert_eq!(found["grant_types_supported"], json!(["client_credentials"]));
     assert_eq!(found["token_endpoint_auth_methods_supported"], json!(["client_secret_basic", "client_secret_post"]));
     assert!(found["scopes_supported"].as_array().unwrap().contains(&json!("read:usage")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guesses_and_requests_for_tokens_are_limited() {
+    let rates = Rates { auth_failures: 3, live: 4, ..unhurried() };
+    let front = Front { rates, ..Front::default() };
+    let server = Server::start_with(Options { front, ..Options::default() }).await;
+    let (id, secret) = client(&server, json!({"name": "c", "role": "viewer"})).await;
+    for _ in 0..3 {
+        refused(&token(&server, (&id, "wrong"), "").await, 401, "invalid_client");
+    }
+    let often = token(&server, (&id, "wrong"), "").await;
+    assert_eq!((often.status, often.header("content-type")), (429, "application/json"), "{}", often.text());
+    assert!(often.header("retry-after").parse::<u32>().unwrap() >= 1);
+    // Who has the secret is not held up by who has not, and asks as often as its limit allows: tokens share it.
+    let first = token(&server, (&id, &secret), "").await;
+    assert_eq!((first.status, first.header("x-ratelimit-remaining")), (200, "3"));
+    let access = first.json()["access_token"].as_str().unwrap().to_owned();
+    let who = whoami(&server, &access).await;
+    assert_eq!(who.ok(200)["rate_limit"], json!({"policy": "default", "limit": 4, "window_seconds": 60}));
+    assert_eq!(who.header("x-ratelimit-remaining"), "2");
+    token(&server, (&id, &secret), "").await.ok(200);
+    token(&server, (&id, &secret), "").await.ok(200);
+    let spent = token(&server, (&id, &secret), "").await;
+    assert_eq!((spent.status, spent.json()["error"].as_str()), (429, Some("temporarily_unavailable")));
+    whoami(&server, &access).await.problem(429, "rate_limited");
 }
