@@ -2,8 +2,10 @@
 
 use super::app::App;
 use super::front::Front;
+use super::gate::Gate;
 use super::router::{admin_router, public_router};
 use super::server::{ListenerLimits, ServeError, Server, bind};
+use super::tls::Tls;
 use crate::runtime::node::Node;
 use axum::Router;
 use std::net::SocketAddr;
@@ -78,7 +80,15 @@ impl Listeners {
     /// Believes and allows other things than the defaults.
     #[must_use]
     pub fn with_front(mut self, front: Front) -> Self {
+        self.public.trusted.clone_from(&front.trusted_proxies);
         self.front = front;
+        self
+    }
+
+    /// Encrypts the connections of the API.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.public.tls = Some(tls);
         self
     }
 
@@ -90,11 +100,14 @@ impl Listeners {
     /// Serves a node.
     pub fn serve(self, node: Node) -> Running {
         let cursor_key = node.data.vault.cursor_key();
+        let gate = Gate::new(self.front.rates, node.data.journal.is_shared(), node.requests.clone());
         let app = App {
             node: Arc::new(node),
             draining: Arc::new(AtomicBool::new(false)),
             under_way: Arc::default(),
+            gate: Arc::new(gate),
             front: Arc::new(self.front),
+            last_uses: Arc::default(),
             cursor_key,
         };
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);

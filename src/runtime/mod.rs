@@ -20,6 +20,7 @@ pub mod outbox;
 pub mod ownership;
 pub mod partitions;
 pub mod processor;
+pub mod requests;
 pub mod sandbox;
 pub mod snapshotter;
 pub mod timekeeper;

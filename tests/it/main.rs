@@ -44,8 +44,10 @@ mod cluster;
 mod crash;
 mod faults;
 mod import;
+mod repeats;
 mod sandbox;
 mod secrets;
+mod timing;
 
 // The tree.
 mod tidy;

@@ -8,7 +8,8 @@ use super::command::{Command, Entry};
 use super::outcome::{Outcome, Refused};
 use super::registry::Registry;
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, AuditId, ChannelId, KeyId, MetricName, Position, Tenant, WorkspaceId,
+    AccountId, AccountScope, AlertId, AuditId, ChannelId, ClientId, KeyId, MetricName, Position, ProjectId, Tenant,
+    WorkspaceId,
 };
 use crate::domain::limits::AUDIT_ENTRIES_MAX;
 use crate::domain::time::Timestamp;
@@ -54,6 +55,10 @@ pub enum Target {
     Workspace(WorkspaceId),
     /// An API key.
     ApiKey(KeyId),
+    /// An OAuth client.
+    Client(ClientId),
+    /// A project.
+    Project(ProjectId),
     /// An account.
     Account(AccountId),
     /// A quota.
@@ -76,6 +81,8 @@ impl Target {
         match self {
             Self::Workspace(_) => "workspace",
             Self::ApiKey(_) => "api_key",
+            Self::Client(_) => "oauth_client",
+            Self::Project(_) => "project",
             Self::Account(_) => "account",
             Self::Quota(..) => "quota",
             Self::Metric(_) => "metric",
@@ -91,6 +98,8 @@ impl Target {
         match self {
             Self::Workspace(id) | Self::Sandbox(id) => id.to_string(),
             Self::ApiKey(id) => id.to_string(),
+            Self::Client(id) => id.to_string(),
+            Self::Project(id) => id.to_string(),
             Self::Account(id) => id.to_string(),
             Self::Quota(account, metric) => format!("{account}/{metric}"),
             Self::Metric(metric) => metric.to_string(),
@@ -109,12 +118,22 @@ pub(super) struct Deed {
 }
 
 /// Returns what the audit log says of a command; nothing of what the nodes ask for of their own accord.
-pub(super) fn deed(command: &Command) -> Option<Deed> {
+pub(super) fn deed(tenant: Tenant, command: &Command) -> Option<Deed> {
     let (action, target) = match command {
         Command::Initialise { .. } | Command::ChangeSettings { .. } | Command::ShareSnapshots { .. } => return None,
         Command::CreateWorkspace { id, .. } => ("workspace.create", Target::Workspace(*id)),
         Command::CreateKey { key } => ("api_key.create", Target::ApiKey(key.id)),
         Command::RevokeKey { id } => ("api_key.revoke", Target::ApiKey(*id)),
+        Command::UpdateKey(change) => ("api_key.update", Target::ApiKey(change.id)),
+        Command::RotateKey(rotation) => ("api_key.rotate", Target::ApiKey(rotation.from)),
+        Command::UpdateWorkspace(_) => ("workspace.update", Target::Workspace(tenant.workspace)),
+        Command::CreateClient(client) => ("oauth_client.create", Target::Client(client.id)),
+        Command::RotateClientSecret(rotation) => ("oauth_client.rotate_secret", Target::Client(rotation.client)),
+        Command::DeleteClient { id } => ("oauth_client.delete", Target::Client(*id)),
+        Command::RevokeToken(revocation) => ("oauth_token.revoke", Target::Client(revocation.client)),
+        Command::CreateProject(draft) => ("project.create", Target::Project(draft.id)),
+        Command::UpdateProject(change) => ("project.update", Target::Project(change.id)),
+        Command::DeleteProject { id } => ("project.delete", Target::Project(*id)),
         Command::CreateAccount { account, .. } => ("account.create", Target::Account(account.clone())),
         Command::UpdateAccount { account, .. } => ("account.update", Target::Account(account.clone())),
         Command::DeleteAccount { account } => ("account.delete", Target::Account(account.clone())),
@@ -133,15 +152,15 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         Command::PauseAlert { id, .. } => ("alert.pause", Target::Alert(*id)),
         Command::ResumeAlert { id } => ("alert.resume", Target::Alert(*id)),
         Command::OpenSandbox { .. } | Command::ResetSandbox { midnight: Some(_), .. } => return None,
-        Command::ResetSandbox { midnight: None, .. } => ("sandbox.reset", Target::Sandbox(WorkspaceId(0))),
-        Command::AdvanceClock { .. } => ("sandbox.advance_clock", Target::Sandbox(WorkspaceId(0))),
+        Command::ResetSandbox { midnight: None, .. } => ("sandbox.reset", Target::Sandbox(tenant.workspace)),
+        Command::AdvanceClock { .. } => ("sandbox.advance_clock", Target::Sandbox(tenant.workspace)),
     };
     Some(Deed { action, target })
 }
 
 /// Returns what a command is about, where people sent it.
-pub fn target_of(command: &Command) -> Option<Target> {
-    deed(command).map(|deed| deed.target)
+pub fn target_of(tenant: Tenant, command: &Command) -> Option<Target> {
+    deed(tenant, command).map(|deed| deed.target)
 }
 
 /// The newest entries of every tenant. A sandbox's reset does not cut them: what could be wiped would be no audit log.
@@ -170,8 +189,6 @@ impl AuditLog {
             Outcome::Created(_) | Outcome::Done(_) | Outcome::Deleted => None,
             Outcome::Refused(why) => Some(Cow::Borrowed(code(why))),
         };
-        let workspace = entry.tenant.workspace;
-        let target = if let Target::Sandbox(_) = deed.target { Target::Sandbox(workspace) } else { deed.target };
         let of_tenant = self.by_tenant.entry(entry.tenant).or_default();
         if of_tenant.len() >= AUDIT_ENTRIES_MAX {
             of_tenant.pop_front();
@@ -181,7 +198,7 @@ impl AuditLog {
             at,
             actor: entry.actor,
             action: Cow::Borrowed(deed.action),
-            target,
+            target: deed.target,
             request_id: entry.request_id.clone(),
             ip: entry.ip,
             refused,
@@ -206,6 +223,7 @@ const fn code(refused: &Refused) -> &'static str {
         Refused::LimitReached { .. } => "limit_reached",
         Refused::ChannelNotConfigured { .. } => "channel_not_configured",
         Refused::IdempotencyKeyReused { .. } => "idempotency_key_reused",
+        Refused::KeyNotActive { .. } => "key_not_active",
     }
 }
 
@@ -214,8 +232,14 @@ impl Registry {
     pub(super) fn digest(&self, tenant: Tenant, target: &Target) -> Option<ResourceDigest> {
         let world = self.worlds.get(&tenant);
         match target {
-            Target::Workspace(id) => digest(self.workspaces.get(id)),
-            Target::ApiKey(id) => digest(self.keys.get(*id)),
+            // Of another workspace, not even the digest is told.
+            Target::Workspace(id) => digest(self.workspaces.get(id).filter(|found| found.id == tenant.workspace)),
+            Target::ApiKey(id) => digest(self.keys.get(*id).filter(|record| record.key.workspace == tenant.workspace)),
+            Target::Client(id) => {
+                let known = self.clients.records.get(id);
+                digest(known.filter(|record| record.client.tenant.workspace == tenant.workspace))
+            }
+            Target::Project(id) => digest(world?.projects.records.get(id)),
             Target::Account(id) => digest(world?.accounts.records.get(id)),
             Target::Quota(account, metric) => digest(world?.quotas.get(account, metric)),
             Target::Metric(metric) => digest(world?.metrics.records.get(metric)),

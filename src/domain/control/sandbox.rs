@@ -122,7 +122,7 @@ impl World {
         let epoch = Epoch(context.position.0);
         let sandbox = Sandbox { last_reset_at: Some(context.now), epoch, advance: Millis::ZERO, ..open };
         // By name, so that whatever a world gets to hold is decided on here.
-        let Self { accounts, quotas, metrics, channels: _, alerts, imports, sandbox: place } = self;
+        let Self { accounts, quotas, metrics, channels: _, alerts, imports, projects: _, sandbox: place } = self;
         *accounts = Default::default();
         *quotas = Default::default();
         *metrics = Default::default();
@@ -157,7 +157,7 @@ impl World {
     fn sow(&mut self, context: Context, seed: &Seed) -> Vec<Change> {
         // Nobody's expectation of a version is about these.
         let context = Context { if_match: None, ..context };
-        let Self { accounts, quotas, metrics: _, channels, alerts, imports: _, sandbox: _ } = self;
+        let Self { accounts, quotas, metrics: _, channels, alerts, imports: _, projects: _, sandbox: _ } = self;
         let mut made = Vec::new();
         for (id, draft) in &seed.channels {
             made.push(channels.create(context, *id, draft));
