@@ -13,6 +13,9 @@ struct Made {
     alert: String,
     channel: String,
     quarantined: String,
+    project: String,
+    key: String,
+    client: String,
 }
 
 async fn make(server: &Server, key: &str, name: &str) -> Made {
@@ -36,7 +39,16 @@ async fn make(server: &Server, key: &str, name: &str) -> Made {
         page["items"][0]["id"].as_str().map(str::to_owned)
     })
     .await;
-    Made { account, metric, alert, channel, quarantined }
+    let named = json!({"name": name});
+    let project = id(ask(Method::POST, "/v1/projects"), named).await;
+    let credential = json!({"name": name, "scope": ["read:usage"]});
+    let made = async |path: &str, member: &str| {
+        let made = ask(Method::POST, path).json(&credential).send().await.ok(201);
+        made[member].as_str().unwrap_or_else(|| panic!("{member} in {made}")).to_owned()
+    };
+    let key = made("/v1/api-keys", "key_id").await;
+    let client = made("/v1/oauth/clients", "client_id").await;
+    Made { account, metric, alert, channel, quarantined, project, key, client }
 }
 
 impl Made {
@@ -46,6 +58,9 @@ impl Made {
             "alerts" => &self.alert,
             "channels" => &self.channel,
             "quarantine" => &self.quarantined,
+            "projects" => &self.project,
+            "api-keys" => &self.key,
+            "oauth" => &self.client,
             "accounts" | "metrics" => "",
             _ => return None,
         };
