@@ -33,20 +33,6 @@ pub(super) struct Whoami {
     /// How often it may ask: in general, and for events.
     rate_limits: Vec<RateLimit>,
     horizons: Horizons,
-    /// How often it may ask, of this node.
-    rate_limit: RateLimit,
-    /// How often it may send events, of this node.
-    ingest_rate_limit: RateLimit,
-}
-
-/// A limit on requests.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RateLimit {
-    /// As `RateLimit-Policy` names it.
-    policy: &'static str,
-    /// Requests in any window; null where there is no limit.
-    limit: Option<u32>,
-    window_seconds: i64,
 }
 
 /// A limit on requests.
@@ -93,11 +79,6 @@ pub(super) async fn get(
         Some(client) => state.client(client).map(|record| record.client.name.clone()),
     };
     let settings = state.settings();
-    let rate_limit = |path: &str| {
-        let policy = app.gate.policy(who, path);
-        let limit = Some(policy.limit).filter(|limit| *limit > 0);
-        RateLimit { policy: policy.name, limit, window_seconds: policy.window.0 / 1_000 }
-    };
     Ok(Json(Whoami {
         object: "whoami",
         workspace_id: workspace.id.to_string(),
@@ -117,8 +98,6 @@ pub(super) async fn get(
             grace: settings.grace.to_string(),
             idempotency_horizon: workspace.idempotency_horizon.to_string(),
         },
-        rate_limit: rate_limit("/v1/whoami"),
-        ingest_rate_limit: rate_limit("/v1/events"),
     }))
 }
 

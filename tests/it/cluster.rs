@@ -348,5 +348,5 @@ async fn each_node_has_its_own_budget_of_a_key_and_says_so() {
         }
         assert_eq!(get("/v1/metrics").await.unwrap().status().as_u16(), 429);
     }
-    nodes.map(Server::stop);
+    nodes.into_iter().for_each(Server::stop);
 }

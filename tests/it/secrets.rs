@@ -29,6 +29,7 @@ async fn no_secret_is_in_any_log_at_any_level() {
     let child = Command::new(env!("CARGO_BIN_EXE_highwater"))
         .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow-target", "127.0.0.0/8"])
         .args(["--log", "trace", "--data", data.to_str().unwrap()])
+        .args(["--rate-limit", "100000", "--sandbox-rate-limit", "100000"])
         .env("RUST_LOG", "trace")
         .env("RUST_BACKTRACE", "1")
         .stdout(File::create(folder.path().join("out")).unwrap())

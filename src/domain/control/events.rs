@@ -3,7 +3,7 @@
 use super::command::Command;
 use super::outcome::{Outcome, Resource};
 use super::resource::{Account, Alert, ApiKey, Webhook, WebhookStatus};
-use crate::domain::id::{AccountId, AlertId, KeyId, Tenant, WebhookId};
+use crate::domain::id::{AccountId, AlertId, KeyId, WebhookId};
 use crate::domain::limits::EVENT_DATA_BYTES_MAX;
 use crate::domain::webhook::kind::EventType;
 use serde_json::{Value, json};
@@ -103,7 +103,6 @@ impl Telling<'_> {
     pub(super) fn came_to(
         &self,
         (before, after): (Option<u64>, Option<u64>),
-        tenant: Tenant,
         outcome: &Outcome,
     ) -> Option<(EventType, Value)> {
         let resource = match outcome {
@@ -132,7 +131,7 @@ impl Telling<'_> {
             }
             (Subject::Sandbox, _) => json!({"object": "sandbox"}),
             // A quota made the account's record.
-            (Subject::Account(id), Some(_)) => json!({"id": id, "object": "account", "mode": tenant.mode.name()}),
+            (Subject::Account(id), Some(_)) => json!({"id": id, "object": "account"}),
             (Subject::Alert(_) | Subject::Key(_) | Subject::Webhook(_), Some(_)) => json!({}),
         };
         Some((self.kind, data))

@@ -84,7 +84,7 @@ impl Control {
             Err(refused) => Accepted { outcome: Outcome::Refused(refused), changes: Vec::new() },
         };
         let version_after = version(&self.registry);
-        let told = about.and_then(|about| about.came_to((version_before, version_after), entry.tenant, &outcome));
+        let told = about.and_then(|about| about.came_to((version_before, version_after), &outcome));
         let digest_after = digest(&self.registry);
         if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
             self.ledger.forget_of(entry.tenant);

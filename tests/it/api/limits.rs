@@ -313,7 +313,7 @@ async fn who_guesses_secrets_of_clients_is_throttled_as_with_keys() {
         assert_eq!((refused.status, &refused.json()["error"]), (401, &json!("invalid_client")));
     }
     let refused = guess().await;
-    assert_eq!((refused.status, &refused.json()["error"]), (429, &json!("too_many_auth_failures")));
+    assert_eq!((refused.status, &refused.json()["error"]), (429, &json!("temporarily_unavailable")));
     assert!((1..=60).contains(&refused.header("retry-after").parse::<u32>().unwrap()));
     let wrong = server.ask(Method::GET, "/v1/metrics").key(GOLDEN).send().await;
     wrong.problem(429, "too_many_auth_failures");

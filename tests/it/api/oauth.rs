@@ -247,7 +247,7 @@ async fn guesses_and_requests_for_tokens_are_limited() {
     assert_eq!((first.status, first.header("x-ratelimit-remaining")), (200, "3"));
     let access = first.json()["access_token"].as_str().unwrap().to_owned();
     let who = whoami(&server, &access).await;
-    assert_eq!(who.ok(200)["rate_limit"], json!({"policy": "default", "limit": 4, "window_seconds": 60}));
+    assert_eq!(who.ok(200)["rate_limits"][0], json!({"policy": "default", "limit": 4, "window": "1m"}));
     assert_eq!(who.header("x-ratelimit-remaining"), "2");
     token(&server, (&id, &secret), "").await.ok(200);
     token(&server, (&id, &secret), "").await.ok(200);
