@@ -61,3 +61,23 @@ CREATE TABLE IF NOT EXISTS quarantine (
   account TEXT NOT NULL, status TEXT NOT NULL, at INTEGER NOT NULL, revision INTEGER NOT NULL, body TEXT NOT NULL,
   PRIMARY KEY (workspace, mode, id)
 ) STRICT;
+
+CREATE TABLE IF NOT EXISTS webhook_events (
+  workspace BLOB NOT NULL, mode INTEGER NOT NULL, id BLOB NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (workspace, mode, id)
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS webhook_deliveries (
+  workspace BLOB NOT NULL, mode INTEGER NOT NULL, webhook BLOB NOT NULL, event BLOB NOT NULL,
+  kind TEXT NOT NULL, log INTEGER NOT NULL, created_at INTEGER NOT NULL,
+  status TEXT NOT NULL, attempts INTEGER NOT NULL, outcome TEXT, next_at INTEGER, at INTEGER NOT NULL,
+  revision INTEGER NOT NULL,
+  PRIMARY KEY (workspace, mode, webhook, event)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS webhook_deliveries_by_age ON webhook_deliveries (workspace, mode, webhook, created_at, event);
+
+CREATE TABLE IF NOT EXISTS webhook_attempts (
+  workspace BLOB NOT NULL, mode INTEGER NOT NULL, webhook BLOB NOT NULL, event BLOB NOT NULL, attempt INTEGER NOT NULL,
+  at INTEGER NOT NULL, revision INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (workspace, mode, webhook, event, attempt)
+) STRICT, WITHOUT ROWID;

@@ -3,9 +3,12 @@
 //! A header says what its sender likes, so `X-Forwarded-For` is read from the right, and only as far as each address that
 //! says something is a trusted proxy's.
 
+use super::app::App;
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request};
 use ipnet::IpNet;
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The other end of a request's connection; every request of a listener has it as an extension.
@@ -16,6 +19,18 @@ impl Peer {
     /// Marks a request with the other end of its connection.
     pub(super) fn mark<B>(socket: SocketAddr, request: &mut Request<B>) {
         request.extensions_mut().insert(Self(socket.ip().to_canonical()));
+    }
+}
+
+/// The client's address, for handlers that know no caller.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address(pub IpAddr);
+
+impl FromRequestParts<App> for Address {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self(client_address(parts, &app.front.trusted_proxies)))
     }
 }
 

@@ -131,8 +131,13 @@ impl Gate {
         }
     }
 
+    /// The limits on a principal: in general, and on events.
+    pub(super) fn policies(&self, principal: &Principal) -> [Policy; 2] {
+        ["/", "/v1/events"].map(|path| self.policy(principal, path))
+    }
+
     /// The limit on what a principal asks of a path.
-    pub(super) fn policy(&self, principal: &Principal, path: &str) -> Policy {
+    fn policy(&self, principal: &Principal, path: &str) -> Policy {
         let rates = &self.rates;
         let (name, limit) = match (principal.tenant.mode, Class::of(path)) {
             (Mode::Live, Class::General) => ("default", principal.rate_limit.unwrap_or(rates.live)),
@@ -187,18 +192,24 @@ impl Gate {
     /// Who presents none guesses nothing, and is not counted; who presents a valid one is never held up by others behind
     /// the same address.
     pub(super) fn failed(&self, address: IpAddr, problem: Problem) -> Problem {
-        let limit = self.rates.auth_failures;
         let is_guess = problem.status == StatusCode::UNAUTHORIZED && problem.code != "authentication_required";
-        if limit == 0 || !is_guess {
-            return problem;
-        }
-        let wait = match self.failures.take(network(address), limit, self.started.elapsed()) {
-            Ok(Decision::Taken(_)) => return problem,
-            Ok(Decision::Refused(standing)) => standing.wait,
-            Err(_) => span(self.rates.window),
-        };
-        let spent = format!("{limit} credentials that are not valid in any {} are heard out", self.rates.window);
+        let Some(wait) = (if is_guess { self.guess(address) } else { None }) else { return problem };
+        let (limit, window) = (self.rates.auth_failures, self.rates.window);
+        let spent = format!("{limit} credentials that are not valid in any {window} are heard out");
         too_many("too_many_auth_failures", "auth-failures", spent, wait)
+    }
+
+    /// Counts a credential that was presented in vain; says how long to wait where those were too many.
+    pub(super) fn guess(&self, address: IpAddr) -> Option<Duration> {
+        let limit = self.rates.auth_failures;
+        if limit == 0 {
+            return None;
+        }
+        match self.failures.take(network(address), limit, self.started.elapsed()) {
+            Ok(Decision::Taken(_)) => None,
+            Ok(Decision::Refused(standing)) => Some(standing.wait),
+            Err(_) => Some(span(self.rates.window)),
+        }
     }
 
     /// Tells whether an address has presented too many wrong credentials to be worth a question to others.
@@ -268,7 +279,7 @@ fn too_many(code: &'static str, policy: &'static str, spent: String, wait: Durat
 }
 
 /// Whole seconds that are never too few.
-fn seconds(wait: Duration) -> u32 {
+pub(super) fn seconds(wait: Duration) -> u32 {
     u32::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX).max(1)
 }
 

@@ -65,6 +65,10 @@ pub(super) fn refresh_gauges(app: &App) {
     let result = |name: &str| vec![("result", name.to_owned())];
     gauge("highwater_notifications_attempted", result("delivered"), tally.delivered.load(Ordering::Relaxed) as f64);
     gauge("highwater_notifications_attempted", result("failed"), tally.failed.load(Ordering::Relaxed) as f64);
+    let posted = &app.node.posted;
+    gauge("highwater_webhook_deliveries", result("delivered"), posted.delivered.load(Ordering::Relaxed) as f64);
+    gauge("highwater_webhook_deliveries", result("failed"), posted.failed.load(Ordering::Relaxed) as f64);
+    gauge("highwater_webhook_queue_depth", vec![], posted.pending.load(Ordering::Relaxed) as f64);
     gauge("highwater_invariants_broken", vec![], crate::domain::invariant::breaches() as f64);
     gauge("highwater_build_info", vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0);
 }

@@ -105,6 +105,7 @@ impl Listeners {
             node: Arc::new(node),
             draining: Arc::new(AtomicBool::new(false)),
             under_way: Arc::default(),
+            followers: Arc::default(),
             gate: Arc::new(gate),
             front: Arc::new(self.front),
             last_uses: Arc::default(),

@@ -2,6 +2,7 @@
 
 use super::address::Peer;
 use super::crowd::Crowd;
+use super::stream::Hangup;
 use super::tls::Tls;
 use crate::domain::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, REQUEST_TIMEOUT,
@@ -150,8 +151,11 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     limits: ListenerLimits,
     mut stop: watch::Receiver<bool>,
 ) {
+    let hangup = Hangup::default();
+    let hung_up = hangup.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         Peer::mark(peer, &mut request);
+        request.extensions_mut().insert(hangup.clone());
         router.clone().call(request)
     });
     let serving = http1::Builder::new()
@@ -162,9 +166,14 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
+        // Its client takes nothing any more: what waits for it is dropped with the connection.
+        () = hung_up.0.notified() => return,
         () = stopped(&mut stop) => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            tokio::select! {
+                ended = serving.as_mut() => ended,
+                () = hung_up.0.notified() => return,
+            }
         }
     };
     if let Err(error) = ended {

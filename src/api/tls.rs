@@ -92,10 +92,12 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
 
 /// Says what is wrong with a file, and nothing of what it holds.
 fn unreadable(path: &Path, error: &Error) -> TlsError {
-    let detail = match error {
-        Error::Io(error) => error.to_string(),
-        Error::NoItemsFound => "there is nothing of the kind in it".to_owned(),
-        _ => "it is no PEM".to_owned(),
+    let detail = if let Error::Io(error) = error {
+        error.to_string()
+    } else if matches!(error, Error::NoItemsFound) {
+        "there is nothing of the kind in it".to_owned()
+    } else {
+        "it is no PEM".to_owned()
     };
     TlsError::Unreadable { path: path.to_owned(), detail }
 }

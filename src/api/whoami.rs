@@ -2,6 +2,7 @@
 
 use super::app::{App, Caller};
 use super::docs::Problems;
+use super::gate::Policy;
 use super::input::Query;
 use super::problem::Problem;
 use crate::domain::control::resource::Scope;
@@ -29,6 +30,8 @@ pub(super) struct Whoami {
     /// The projects that it is narrowed to; all where empty.
     project_ids: Vec<String>,
     expires_at: Option<String>,
+    /// How often it may ask: in general, and for events.
+    rate_limits: Vec<RateLimit>,
     horizons: Horizons,
     /// How often it may ask, of this node.
     rate_limit: RateLimit,
@@ -44,6 +47,16 @@ pub(super) struct RateLimit {
     /// Requests in any window; null where there is no limit.
     limit: Option<u32>,
     window_seconds: i64,
+}
+
+/// A limit on requests.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RateLimit {
+    /// As `RateLimit-Policy` names it.
+    policy: &'static str,
+    /// How many requests are allowed in any window; null where there is no limit.
+    limit: Option<u32>,
+    window: String,
 }
 
 /// How far back things reach.
@@ -96,6 +109,7 @@ pub(super) async fn get(
         scopes: who.scopes.iter().map(|scope| Scope::text(*scope)).collect(),
         project_ids: who.projects.iter().map(ProjectId::to_string).collect(),
         expires_at: who.expires_at.map(|at| at.to_string()),
+        rate_limits: app.gate.policies(who).into_iter().map(rate_limit).collect(),
         horizons: Horizons {
             lateness_horizon: settings.lateness_horizon.to_string(),
             dedup_horizon: settings.dedup_horizon.to_string(),
@@ -106,4 +120,12 @@ pub(super) async fn get(
         rate_limit: rate_limit("/v1/whoami"),
         ingest_rate_limit: rate_limit("/v1/events"),
     }))
+}
+
+fn rate_limit(policy: Policy) -> RateLimit {
+    RateLimit {
+        policy: policy.name,
+        limit: (policy.limit > 0).then_some(policy.limit),
+        window: policy.window.to_string(),
+    }
 }

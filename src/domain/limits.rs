@@ -119,6 +119,12 @@ pub const MESSAGE_CHARS_MAX: usize = 2_000;
 pub const URL_BYTES_MAX: usize = 2_048;
 /// What the names of the system's own metrics begin with; nobody else sends any.
 pub const SYSTEM_METRIC_PREFIX: &str = "highwater.";
+/// Entries of the audit log that are kept of one tenant; the oldest go first.
+pub const AUDIT_ENTRIES_MAX: usize = 10_000;
+/// How far a sandbox's clock may be put forward between two resets.
+pub const SANDBOX_ADVANCE_MAX: Millis = Millis::days(31);
+/// Attempts to deliver one notification of a sandbox to one destination.
+pub const SANDBOX_DELIVERY_ATTEMPTS_MAX: u32 = 3;
 /// How long an idempotency record is kept where the workspace does not say.
 pub const IDEMPOTENCY_HORIZON: Millis = Millis::hours(24);
 /// How short and how long a workspace may have its idempotency records kept.
@@ -145,6 +151,43 @@ pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Requests that wait for the journal's writer.
 pub const APPEND_QUEUE_MAX: usize = 1_024;
+
+/// Endpoints that state changes are told to, of one workspace and mode.
+pub const WEBHOOKS_MAX: usize = 50;
+/// Patterns of one endpoint.
+pub const EVENT_TYPES_PER_WEBHOOK_MAX: usize = 50;
+/// Headers of an endpoint's own.
+pub const WEBHOOK_HEADERS_MAX: usize = 10;
+/// Bytes of the value of a header of an endpoint's own.
+pub const WEBHOOK_HEADER_BYTES_MAX: usize = 1_024;
+/// Characters of an endpoint's description.
+pub const DESCRIPTION_CHARS_MAX: usize = 500;
+/// Deliveries a second that an endpoint may ask for.
+pub const WEBHOOK_RATE_MAX: u32 = 1_000;
+/// Secrets of an endpoint that sign at once, the newest included.
+pub const WEBHOOK_SECRETS_MAX: usize = 4;
+/// How long a rotated secret may go on to sign.
+pub const SECRET_GRACE_MAX: Millis = Millis::days(7);
+/// How long it does where the caller does not say.
+pub const SECRET_GRACE_DEFAULT: Millis = Millis::days(1);
+/// Deliveries that one log owes to one endpoint at once; what comes then is dropped, and can be replayed.
+pub const OWED_PER_WEBHOOK_MAX: usize = 10_000;
+/// Deliveries that one replay asks for.
+pub const REPLAY_DELIVERIES_MAX: usize = 10_000;
+/// Bytes of the data of an event that the control plane makes; what is longer goes without its labels.
+pub const EVENT_DATA_BYTES_MAX: usize = 16 * 1024;
+/// How long an endpoint may fail and nothing else before it is disabled.
+pub const WEBHOOK_FAILING_MAX: Millis = Millis::days(5);
+/// How often a node sums an endpoint's failures up.
+pub const HEALTH_EVERY: Millis = Millis::hours(1);
+/// Streams that one key, with what it was rotated from, may follow at once.
+pub const STREAMS_PER_KEY_MAX: usize = 5;
+/// Rows that a stream reads of the store at once, about.
+pub const STREAM_PAGE_ROWS: usize = 20_000;
+/// Attempts to deliver one event of a sandbox.
+pub const SANDBOX_ATTEMPTS_MAX: u32 = 3;
+/// How long before its end an API key is said to expire.
+pub const KEY_EXPIRY_NOTICES: [Millis; 2] = [Millis::days(7), Millis::days(1)];
 
 /// Attempts to deliver one notification to one destination.
 pub const DELIVERY_ATTEMPTS_MAX: u32 = 10;

@@ -81,7 +81,6 @@ impl<K: Hash + Eq> Rings<K> {
 
     fn shard(&self, key: &K) -> MutexGuard<'_, Shard<K>> {
         let place = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0) % SHARDS;
-        #[expect(clippy::indexing_slicing, reason = "there are as many as the remainder is of")]
         lock(&self.shards[place])
     }
 }

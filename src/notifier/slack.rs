@@ -60,6 +60,7 @@ fn title(notification: &Notification) -> String {
         NotificationKind::Resolved => "✅ Resolved",
         NotificationKind::NoData => "⚪ No data",
         NotificationKind::Corrected => "🔁 Corrected",
+        NotificationKind::Pending => "🟡 Pending",
     };
     let name = notification.alert_name.as_deref().unwrap_or(&notification.evidence.rule);
     format!("{sign}: {name} · {}", notification.key.account)

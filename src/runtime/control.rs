@@ -5,6 +5,7 @@ use crate::domain::control::command::{Command, Entry, Idempotency};
 use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::{Applied, PositionedChange};
 use crate::domain::id::{KeyId, Log, Position, Stamp, Tenant};
+use crate::domain::webhook::rows::Rows;
 use crate::journal::{AppendError, Journal, ReadError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ struct Folded {
     outcomes: BTreeMap<Position, Applied>,
     /// Every change that some partition may still have to learn.
     changes: Vec<PositionedChange>,
+    /// What became of what the log owes, where somebody looks after it.
+    rows: Option<Vec<(Position, Rows)>>,
 }
 
 /// Who asks, and how the request may be repeated.
@@ -50,6 +53,8 @@ pub struct Asking {
     pub if_match: Option<u64>,
     /// Makes a repetition answer as the first time.
     pub idempotency: Option<Idempotency>,
+    /// Where the request came from.
+    pub ip: Option<std::net::IpAddr>,
 }
 
 /// Why a command has no outcome.
@@ -127,6 +132,30 @@ impl ControlPlane {
         folded.changes.drain(..known);
     }
 
+    /// Keeps rows from here on, and returns where that is, with the rows before that are behind a position; blocks.
+    ///
+    /// # Errors
+    /// Where the log cannot be folded again.
+    pub fn begin_rows(&self, stored: Position) -> Result<(Position, Vec<(Position, Rows)>), FoldError> {
+        // While this is held nobody else reads the log, which a shared journal has one place in.
+        let mut folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = self.position();
+        let rows = if stored < end { rows_between(&self.inner.journal, stored, end)? } else { Vec::new() };
+        folded.rows = Some(Vec::new());
+        Ok((end, rows))
+    }
+
+    /// Takes the rows that were kept since the last call.
+    pub fn take_rows(&self) -> Vec<(Position, Rows)> {
+        let mut folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        folded.rows.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Keeps no more rows, and forgets those that were kept.
+    pub fn end_rows(&self) {
+        self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner).rows = None;
+    }
+
     /// Appends a command and returns its outcome, which every later read of this node sees.
     ///
     /// # Errors
@@ -138,6 +167,7 @@ impl ControlPlane {
             request_id: asking.request_id,
             if_match: asking.if_match,
             idempotency: asking.idempotency,
+            ip: asking.ip,
             command,
         };
         let stamps = self.inner.journal.append(vec![(Log::Control, Bytes::from(entry.encode()))]).await?;
@@ -203,7 +233,13 @@ impl ControlPlane {
                 let entry = Entry::decode(&record.payload)
                     .map_err(|source| FoldError::Entry { position: record.position, source })?;
                 let stamp = Stamp { position: record.position, recorded_at: record.recorded_at };
-                let applied = state.apply(stamp, &entry);
+                let mut applied = state.apply(stamp, &entry);
+                let rows = std::mem::take(&mut applied.rows);
+                if let Some(kept) = &mut folded.rows
+                    && !rows.is_empty()
+                {
+                    kept.push((record.position, rows));
+                }
                 folded.changes.extend(applied.changes.iter().map(|change| (record.position, change.clone())));
                 folded.outcomes.insert(record.position, applied);
                 if folded.outcomes.len() > OUTCOMES_KEPT {
@@ -214,4 +250,33 @@ impl ControlPlane {
             self.inner.position.send_replace(last);
         }
     }
+}
+
+/// Folds the log from its beginning to `end`, for the rows behind `stored`; blocks.
+///
+/// # Errors
+/// Where the log is damaged or of a later release.
+pub fn rows_between(journal: &Journal, stored: Position, end: Position) -> Result<Vec<(Position, Rows)>, FoldError> {
+    let mut control = Control::default();
+    let mut kept = Vec::new();
+    let limits = (crate::domain::limits::READ_RECORDS_MAX, crate::domain::limits::READ_BYTES_MAX);
+    let mut empty_reads = 0;
+    while control.position() < end {
+        let records = journal.read(Log::Control, control.position(), limits.0, limits.1)?;
+        empty_reads = if records.is_empty() { empty_reads + 1 } else { 0 };
+        if empty_reads > FOLD_TRIES {
+            let detail = format!("the control log reaches to {end}, only {} was read", control.position());
+            return Err(FoldError::Read(ReadError::Storage { detail }));
+        }
+        for record in records.into_iter().filter(|record| record.position <= end) {
+            let entry = Entry::decode(&record.payload)
+                .map_err(|source| FoldError::Entry { position: record.position, source })?;
+            let stamp = Stamp { position: record.position, recorded_at: record.recorded_at };
+            let rows = control.apply(stamp, &entry).rows;
+            if record.position > stored && !rows.is_empty() {
+                kept.push((record.position, rows));
+            }
+        }
+    }
+    Ok(kept)
 }

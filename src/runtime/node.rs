@@ -1,12 +1,15 @@
 //! A running node: its state restored, its loops running.
 
 use super::control::ControlPlane;
+use super::courier::{self, Post};
 use super::data::{Data, StartError};
 use super::dispatcher::{self, Dispatch, Means, Tally};
+use super::hub::Hub;
 use super::ingest::Ingest;
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
 use super::requests::{self, Requests};
+use super::sandbox;
 use super::snapshotter;
 use super::timekeeper::{self, IntakeClock};
 use crate::domain::id::{Log, PartitionId, Position};
@@ -30,6 +33,10 @@ pub struct Node {
     pub partitions: Partitions,
     /// What the dispatcher counted.
     pub tally: Arc<Tally>,
+    /// What is folded here, for those who follow it.
+    pub hub: Hub,
+    /// What the courier counted.
+    pub posted: Arc<courier::Tally>,
     /// What was asked for each project.
     pub requests: Requests,
     ownership: Ownership,
@@ -57,13 +64,19 @@ impl Node {
         let notifier = Notifier::new(guard, base_url)?;
         let (stop, stopped) = watch::channel(false);
         let (dispatch, inbox) = mpsc::unbounded_channel::<Dispatch>();
+        let (posts, letters) = mpsc::unbounded_channel::<Post>();
         let tally = Arc::new(Tally::default());
+        let hub = Hub::default();
+        let posted = Arc::new(courier::Tally::default());
         let partitions = Partitions::new(partitions::Means {
             journal: data.journal.clone(),
             store: data.store.clone(),
             snapshots: data.snapshots.clone(),
             fingerprint_key: data.fingerprint_key(),
             dispatch: (duty == Duty::Serve).then_some(dispatch),
+            posts: (duty == Duty::Serve).then_some(posts),
+            hub: hub.clone(),
+            control: data.control.clone(),
         });
         // Who imports into shared data leaves the folding to those who serve it.
         let folds = duty == Duty::Serve || !data.journal.is_shared();
@@ -84,6 +97,16 @@ impl Node {
                 vault: Arc::clone(&data.vault),
             };
             tasks.push(tokio::spawn(dispatcher::run(means, inbox, stopped.clone(), Arc::clone(&tally))));
+            let (control, vault) = (data.control.clone(), Arc::clone(&data.vault));
+            tasks.push(tokio::spawn(sandbox::keep(control, partitions.clone(), vault, stopped.clone())));
+            let means = courier::Means {
+                journal: data.journal.clone(),
+                control: data.control.clone(),
+                store: data.store.clone(),
+                notifier: notifier.clone(),
+                vault: Arc::clone(&data.vault),
+            };
+            tasks.push(tokio::spawn(courier::run(means, letters, stopped.clone(), Arc::clone(&posted))));
             let (snapshots, store) = (data.snapshots.clone(), data.store.clone());
             tasks.push(tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped)));
         }
@@ -106,6 +129,8 @@ impl Node {
             notifier,
             partitions,
             tally,
+            posted,
+            hub,
             requests,
             ownership,
             #[cfg(feature = "kafka")]

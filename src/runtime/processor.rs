@@ -1,6 +1,8 @@
 //! One partition's loop: read what is waiting, ask the dedup index, apply, hand the effects on.
 
+use super::courier::Post;
 use super::dispatcher::Dispatch;
+use super::hub::Hub;
 use super::writer::Writer;
 use crate::dedup::Index;
 use crate::domain::event::fingerprints;
@@ -185,7 +187,7 @@ impl Gauges {
         let partition = &fold.partition;
         self.clock.store(partition.clock().0, Ordering::Relaxed);
         self.next_deadline.store(partition.next_deadline().unwrap_or(Timestamp::MAX).0, Ordering::Relaxed);
-        self.owed.store(partition.owed_count() as u64, Ordering::Relaxed);
+        self.owed.store((partition.owed_count() + partition.outbox().count()) as u64, Ordering::Relaxed);
         self.remembered.store(fold.remembered() as u64, Ordering::Relaxed);
         self.control_through.store(partition.control_through().0, Ordering::Relaxed);
         self.bounded.store(partition.is_bounded(), Ordering::Relaxed);
@@ -222,6 +224,10 @@ pub struct Wiring {
     pub writer: Writer,
     /// Where notifications go; nowhere for an import.
     pub dispatch: Option<mpsc::UnboundedSender<Dispatch>>,
+    /// Where events for endpoints go; nowhere for an import.
+    pub posts: Option<mpsc::UnboundedSender<Post>>,
+    /// Where batches are told to those who follow them.
+    pub hub: Hub,
     /// Told of every batch's counts.
     pub counted: fn(&Counts),
 }
@@ -277,6 +283,8 @@ struct Running<'a> {
     effects: Effects,
     /// Whether records were taken in since the last flush.
     unflushed: bool,
+    /// Up to where everything was handed over.
+    flushed: Position,
 }
 
 fn run(
@@ -287,7 +295,8 @@ fn run(
     runtime: &tokio::runtime::Handle,
 ) -> Result<(), FoldError> {
     let log = Log::Partition(fold.partition.id());
-    let mut running = Running { fold, wiring, gauges, effects: Effects::default(), unflushed: false };
+    let flushed = fold.partition.position();
+    let mut running = Running { fold, wiring, gauges, effects: Effects::default(), unflushed: false, flushed };
     // Nothing is sent before everything that the log held at the start is folded: it may settle what is owed.
     let mut start_end = wiring.journal.end_now(log);
     let mut announced = false;
@@ -359,6 +368,8 @@ impl Running<'_> {
         self.fold.flush(&mut effects);
         let partition = &self.fold.partition;
         let progress = crate::store::Progress { position: partition.position(), clock: partition.clock() };
+        let before = std::mem::replace(&mut self.flushed, progress.position);
+        self.wiring.hub.tell(partition.id(), (before, progress.position), &effects);
         self.wiring.writer.push(effects, progress);
     }
 
@@ -378,6 +389,7 @@ impl Running<'_> {
 }
 
 fn announce_all(fold: &Fold, wiring: &Wiring) {
+    post(wiring, Post::outstanding(Log::Partition(fold.partition.id()), fold.partition.outbox()));
     let Some(dispatch) = &wiring.dispatch else { return };
     for owed in fold.partition.outstanding().filter(|owed| !owed.waits) {
         let message = Dispatch::owed(fold.partition.id(), &owed);
@@ -390,6 +402,8 @@ fn announce_all(fold: &Fold, wiring: &Wiring) {
 
 /// Tells the dispatcher what became due, and what settled.
 fn announce(fold: &Fold, wiring: &Wiring, effects: &Effects) {
+    let log = Log::Partition(fold.partition.id());
+    post(wiring, Post::changed(log, fold.partition.outbox(), &effects.webhooks));
     let Some(dispatch) = &wiring.dispatch else { return };
     for row in &effects.deliveries {
         let message = match row.status {
@@ -404,5 +418,14 @@ fn announce(fold: &Fold, wiring: &Wiring, effects: &Effects) {
         if dispatch.send(message).is_err() {
             return;
         }
+    }
+}
+
+/// Tells the courier.
+fn post(wiring: &Wiring, all: Vec<Post>) {
+    let Some(posts) = &wiring.posts else { return };
+    // The courier outlives the processors, except in a shutdown.
+    if all.into_iter().any(|one| posts.send(one).is_err()) {
+        tracing::debug!("the courier has stopped");
     }
 }

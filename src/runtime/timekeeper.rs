@@ -4,6 +4,7 @@ use super::clock;
 use super::control::ControlPlane;
 use super::partitions::Partitions;
 use super::processor::Gauges;
+use crate::domain::control::outcome::PositionedChange;
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::domain::limits::{TICK_EVERY, TICK_SPACING};
 use crate::domain::partition::fact::Note;
@@ -102,6 +103,10 @@ impl Timekeeper {
                 // Records without changes need no copy of their own; they are covered by the next one.
                 continue;
             }
+            let own = |(position, change): PositionedChange| {
+                change.for_partition(watched.partition).map(|change| (position, change))
+            };
+            let changes = changes.into_iter().filter_map(own).collect();
             let note = Note::ControlCopied { after, through, changes };
             let append = vec![(Log::Partition(watched.partition), Bytes::from(note.encode()))];
             match self.journal.append(append).await {

@@ -196,5 +196,8 @@ fn weight(effects: &Effects) -> usize {
         + effects.transitions.len() * 1_024
         + effects.notifications.len() * 2_048
         + effects.deliveries.len() * 256
+        + effects.webhooks.events.len() * 2_048
+        + effects.webhooks.deliveries.len() * 256
+        + effects.webhooks.attempts.len() * 512
         + effects.quarantine.iter().map(|row| row.body.len() + 256).sum::<usize>()
 }

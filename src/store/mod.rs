@@ -10,8 +10,10 @@ mod points;
 mod port;
 mod query;
 mod sqlite;
+mod sqlite_changes;
 mod sqlite_read;
 mod sqlite_scan;
+mod sqlite_webhooks;
 mod sqlite_write;
 mod value;
 
@@ -22,7 +24,8 @@ mod contract;
 pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
-    TransitionPlace, TransitionQuery, WindowPoint, WindowQuery,
+    AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, OutboxQuery,
+    Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary, TransitionPlace, TransitionQuery,
+    WebhookDeliveryQuery, WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

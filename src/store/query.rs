@@ -2,11 +2,16 @@
 
 use crate::domain::id::{
     AccountId, AlertId, ChannelId, Epoch, MetricName, NotificationId, PartitionId, Position, QuarantineId, Tenant,
+    WebhookId,
 };
 use crate::domain::partition::aggregate::Aggregate;
-use crate::domain::partition::effect::{DeliveryStatus, QuarantineRow, QuarantineStatus, State};
+use crate::domain::partition::effect::{
+    DeliveryStatus, QuarantineRow, QuarantineStatus, State, TransitionRow, WindowRow,
+};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp};
+use crate::domain::webhook::kind::EventType;
+use crate::domain::webhook::rows::DeliveryId;
 use std::collections::BTreeMap;
 
 /// How far a partition's rows reach.
@@ -160,6 +165,108 @@ pub struct DeliveryQuery {
     pub limit: usize,
 }
 
+/// Asks for deliveries with one of these outcomes and what they are of, newest first.
+#[derive(Clone, Debug)]
+pub struct OutboxQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The oldest epoch of an account whose notifications are wanted.
+    pub epoch: Epoch,
+    /// What came of their last attempt: either of these.
+    pub outcomes: [String; 2],
+    /// The destination; all where absent.
+    pub channel: Option<ChannelId>,
+    /// The alert; all where absent.
+    pub alert: Option<AlertId>,
+    /// The earliest time, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest time, exclusive.
+    pub to: Option<Timestamp>,
+    /// The delivery behind which to begin.
+    pub after: Option<(Timestamp, NotificationId, ChannelId)>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for an event that some endpoint wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct EventQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// Which one.
+    pub id: NotificationId,
+}
+
+/// Asks for the attempts of one delivery, newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// Which delivery.
+    pub id: DeliveryId,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for the deliveries to one endpoint, newest first.
+#[derive(Clone, Debug)]
+pub struct WebhookDeliveryQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// To whom.
+    pub webhook: WebhookId,
+    /// One event; all where absent.
+    pub event: Option<NotificationId>,
+    /// Where they stand; anywhere where empty.
+    pub statuses: Vec<DeliveryStatus>,
+    /// Their events' types; all where empty.
+    pub kinds: Vec<EventType>,
+    /// The earliest time at which they were first owed, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest such time, exclusive.
+    pub to: Option<Timestamp>,
+    /// The time and event of the delivery behind which to begin.
+    pub after: Option<(Timestamp, NotificationId)>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for what changed behind a position, in whatever partition: who asks knows which one an account is in.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangeQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// Rows of this position and before are left out.
+    pub behind: Position,
+    /// How many rows of a kind, about.
+    pub limit: usize,
+}
+
+/// Rows between two positions, of one adapter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) tenant: Tenant,
+    pub(super) behind: Position,
+    /// The last position, inclusive.
+    pub(super) through: Position,
+    pub(super) limit: usize,
+}
+
+/// What changed behind a position.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What happened to alert instances, by position.
+    pub transitions: Vec<TransitionRow>,
+    /// Window parts, each as its last change left it, by revision.
+    pub windows: Vec<WindowRow>,
+    /// Up to where the answer is whole; absent where it is so to the end.
+    pub reach: Option<Position>,
+}
+
 /// Asks for quarantined events, newest first.
 #[derive(Clone, Debug)]
 pub struct QuarantineQuery {
@@ -173,6 +280,8 @@ pub struct QuarantineQuery {
     pub code: Option<String>,
     /// Whose they are; all where absent.
     pub account: Option<AccountId>,
+    /// What was recorded behind this instant; everything where absent.
+    pub since: Option<Timestamp>,
     /// The time and id of the entry behind which to begin.
     pub after: Option<(Timestamp, QuarantineId)>,
     /// How many to pass over.

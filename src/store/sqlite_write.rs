@@ -22,6 +22,7 @@ pub(super) fn write(
     history(transaction, effects)?;
     deliveries(transaction, effects)?;
     quarantine(transaction, partition, effects)?;
+    super::sqlite_webhooks::write(transaction, &effects.webhooks)?;
     transaction.execute(
         "INSERT INTO positions (partition, position, clock) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET position = excluded.position, clock = excluded.clock

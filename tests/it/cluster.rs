@@ -324,3 +324,29 @@ fn what_nodes_must_share_is_checked() {
     let said = run(Some(&cluster.key_file), elsewhere.to_str().unwrap());
     assert!(said.contains("the same --snapshots"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_node_has_its_own_budget_of_a_key_and_says_so() {
+    let (Some(brokers), Some(clickhouse)) = (brokers(), clickhouse()) else { return };
+    let cluster = Cluster::of_many(&brokers, &clickhouse);
+    let key = bootstrap_with(&cluster.folder_of("one"), &[&cluster.arguments()[..], &["--rate-limit", "5"]].concat());
+    let nodes = [cluster.start_node("one"), cluster.start_node("two")];
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for node in &nodes {
+        let get = |path: &str| http.get(format!("{}{path}", node.base)).bearer_auth(&key).send();
+        // What is not there is looked for twice, and asked for once.
+        let missing = get("/v1/alerts/alr_01J9Z0000000000000000000AA").await.unwrap();
+        assert_eq!(missing.status().as_u16(), 404);
+        assert_eq!(missing.headers()["x-ratelimit-remaining"], "4");
+        assert_eq!(missing.headers()["ratelimit-policy"], "\"default\";q=5;w=60;hw-scope=\"node\"");
+        for left in ["3", "2", "1", "0"] {
+            let answer = get("/v1/metrics").await.unwrap();
+            assert_eq!(
+                (answer.status().as_u16(), answer.headers()["x-ratelimit-remaining"].to_str().unwrap()),
+                (200, left)
+            );
+        }
+        assert_eq!(get("/v1/metrics").await.unwrap().status().as_u16(), 429);
+    }
+    nodes.map(Server::stop);
+}

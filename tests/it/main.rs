@@ -30,6 +30,7 @@ mod lateness;
 mod model;
 mod properties;
 mod reference;
+mod worlds;
 
 // The API, over HTTP.
 mod api;
@@ -42,8 +43,11 @@ mod cluster;
 // The binary, as a process.
 mod crash;
 mod faults;
+mod hooks;
 mod import;
 mod repeats;
+mod sandbox;
+mod secrets;
 mod timing;
 
 // The tree.

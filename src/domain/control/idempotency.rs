@@ -3,6 +3,7 @@
 
 use super::command::Idempotency;
 use super::outcome::{Outcome, Refused};
+use crate::domain::id::Tenant;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,9 @@ pub struct Original {
     pub beside: Option<String>,
     /// When a repetition is a request of its own again.
     pub stands_until: Timestamp,
+    /// Whose answer it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
 }
 
 impl Original {
@@ -54,6 +58,12 @@ impl Ledger {
         }
     }
 
+    /// Drops every answer that a tenant got.
+    pub(super) fn forget_of(&mut self, tenant: Tenant) {
+        self.by_record.retain(|_, original| original.tenant != Some(tenant));
+        self.by_end.retain(|(_, record)| self.by_record.contains_key(record));
+    }
+
     /// Remembers an answer, at the `now` of the last [`Self::forget`]. The record is not in the ledger.
     pub(super) fn keep(&mut self, idempotency: &Idempotency, original: Original) {
         let end = original.stands_until;
@@ -79,7 +89,8 @@ pub(super) const fn is_kept(outcome: &Outcome) -> bool {
             | Refused::Conflict { .. }
             | Refused::LimitReached { .. }
             | Refused::KeyNotActive { .. }
-            | Refused::ChannelNotConfigured { .. } => true,
+            | Refused::ChannelNotConfigured { .. }
+            | Refused::InvalidState { .. } => true,
         },
     }
 }

@@ -33,6 +33,10 @@ impl Keys {
         self.records.values().filter(move |record| record.key.workspace == workspace)
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &KeyRecord> {
+        self.records.values()
+    }
+
     /// Returns the first key that works and is narrowed to a project.
     pub(super) fn naming(&self, tenant: Tenant, project: ProjectId, now: Timestamp) -> Option<KeyId> {
         let mut users = self.of(tenant.workspace).filter(|record| {

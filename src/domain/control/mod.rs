@@ -8,14 +8,18 @@ pub mod command;
 pub mod entry;
 pub mod outcome;
 pub mod resource;
+pub mod sandbox;
 pub mod scope;
 
 pub mod fold;
 
 mod accounts;
 mod alerts;
+pub mod audit;
 mod channels;
 mod clients;
+mod due;
+mod events;
 pub mod idempotency;
 pub mod imports;
 mod keys;
@@ -25,6 +29,7 @@ mod projects;
 mod quotas;
 mod registry;
 mod verdict;
+mod webhook;
 
 #[cfg(test)]
 mod tests;

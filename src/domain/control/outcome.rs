@@ -1,11 +1,16 @@
 //! What the control fold answers to a command.
 
 use super::resource::{
-    Account, Alert, Channel, ClientRecord, KeyRecord, MetricRecord, Project, QuotaRecord, Workspace,
+    Account, Alert, Channel, ClientRecord, KeyRecord, MetricRecord, Project, QuotaRecord, Webhook, Workspace,
 };
+use super::sandbox::Sandbox;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
-use crate::domain::id::{AccountId, AccountScope, AlertId, MetricName, Position, SilenceId, Tenant};
-use crate::domain::time::Millis;
+use crate::domain::id::{
+    AccountId, AccountScope, AlertId, MetricName, PartitionId, Position, ReplayId, SilenceId, Tenant, WebhookId,
+};
+use crate::domain::time::{Millis, Timestamp};
+use crate::domain::webhook::outbox::Subscription;
+use crate::domain::webhook::rows::{Again, DeliveryId, Rows};
 use serde::{Deserialize, Serialize};
 
 /// What one entry of the control log did.
@@ -17,6 +22,8 @@ pub struct Applied {
     pub replayed_from: Option<String>,
     /// What the partitions must learn.
     pub changes: Vec<Change>,
+    /// What became of the events that the control log owes.
+    pub rows: Rows,
 }
 
 /// What the caller is told.
@@ -55,6 +62,19 @@ pub enum Resource {
     Channel(Box<Channel>),
     /// An alert.
     Alert(Box<Alert>),
+    /// A sandbox.
+    Sandbox(Sandbox),
+    /// An endpoint.
+    Webhook(Box<Webhook>),
+    /// A delivery that was asked for.
+    Delivery(DeliveryId),
+    /// A replay that was asked for.
+    Replay {
+        /// Its id.
+        id: ReplayId,
+        /// How many deliveries it makes again.
+        queued: u64,
+    },
 }
 
 /// Why a command changed nothing. Shape was checked before the log; these depend on the state.
@@ -104,6 +124,12 @@ pub enum Refused {
     ChannelNotConfigured {
         /// The channel.
         channel: String,
+    },
+    /// It cannot be done to a thing in its state.
+    #[error("{detail}")]
+    InvalidState {
+        /// What stands in the way, and what would help.
+        detail: String,
     },
     /// The idempotency key was used for something else.
     #[error("the idempotency key was used for another request, {original_request_id}")]
@@ -179,6 +205,21 @@ pub enum Change {
         /// By how much.
         by: Millis,
     },
+    /// A sandbox begins with usage that nobody sent.
+    UsageSeeded {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// Whose usage it is.
+        account: AccountId,
+        /// What is counted.
+        metric: MetricName,
+        /// When the first value was used.
+        from: Timestamp,
+        /// How far the values are apart.
+        every: Millis,
+        /// Whole amounts, one after another.
+        values: Vec<i64>,
+    },
     /// A silence is made or changed.
     Silence {
         /// Workspace and mode.
@@ -193,6 +234,49 @@ pub enum Change {
         /// Which one.
         silence: SilenceId,
     },
+    /// An endpoint wants other things, or nothing any more.
+    Webhook {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// Which one.
+        webhook: WebhookId,
+        /// What it wants; absent when it is gone.
+        subscription: Option<Subscription>,
+    },
+    /// Deliveries are to be made again by the logs that owed them.
+    Redeliver {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// To whom.
+        webhook: WebhookId,
+        /// Which ones.
+        deliveries: Vec<Again>,
+    },
+}
+
+impl Change {
+    /// The change as far as it concerns one partition.
+    #[must_use]
+    pub fn for_partition(self, partition: PartitionId) -> Option<Self> {
+        match self {
+            Self::Redeliver { tenant, webhook, mut deliveries } => {
+                deliveries.retain(|again| again.log == partition.log());
+                (!deliveries.is_empty()).then_some(Self::Redeliver { tenant, webhook, deliveries })
+            }
+            Self::Settings { .. }
+            | Self::Metric { .. }
+            | Self::Quota { .. }
+            | Self::Alert { .. }
+            | Self::AlertDeleted { .. }
+            | Self::AccountDeleted { .. }
+            | Self::SandboxReset { .. }
+            | Self::ClockAdvanced { .. }
+            | Self::UsageSeeded { .. }
+            | Self::Silence { .. }
+            | Self::SilenceDeleted { .. }
+            | Self::Webhook { .. } => Some(self),
+        }
+    }
 }
 
 /// A change with the control position that made it.

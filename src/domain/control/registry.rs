@@ -6,6 +6,7 @@ use super::alerts::Alerts;
 use super::channels::Channels;
 use super::clients::Clients;
 use super::command::{Command, Settings};
+use super::events::Subject;
 use super::imports::Imports;
 use super::keys::Keys;
 use super::metrics::Metrics;
@@ -14,7 +15,9 @@ use super::patch::set;
 use super::projects::{Projects, in_use};
 use super::quotas::Quotas;
 use super::resource::{ApiKey, Life, Workspace};
+use super::sandbox::Sandbox;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found};
+use super::webhook::Webhooks;
 use crate::domain::definition::Pause;
 use crate::domain::id::{ProjectId, Tenant, WorkspaceId};
 use crate::domain::limits::IDEMPOTENCY_HORIZON;
@@ -41,7 +44,11 @@ pub(super) struct World {
     #[serde(default)]
     pub(super) imports: Imports,
     #[serde(default)]
+    pub(super) webhooks: Webhooks,
+    #[serde(default)]
     pub(super) projects: Projects,
+    #[serde(default)]
+    pub(super) sandbox: Option<Sandbox>,
 }
 
 /// What everyone has.
@@ -106,9 +113,35 @@ impl Registry {
             | Command::DeleteAlert { .. }
             | Command::PauseAlert { .. }
             | Command::ResumeAlert { .. }
+            | Command::CreateWebhook { .. }
+            | Command::UpdateWebhook { .. }
+            | Command::DeleteWebhook { .. }
+            | Command::PauseWebhook { .. }
+            | Command::ResumeWebhook { .. }
+            | Command::RotateWebhookSecret { .. }
+            | Command::TestWebhook { .. }
+            | Command::Redeliver { .. }
+            | Command::ReportWebhookHealth { .. }
             | Command::CreateProject(_)
-            | Command::UpdateProject(_) => self.apply_in_world(context, command),
+            | Command::UpdateProject(_)
+            | Command::OpenSandbox { .. }
+            | Command::ResetSandbox { .. }
+            | Command::AdvanceClock { .. } => self.apply_in_world(context, command),
+            // What these do is done to the outbox, behind everything else.
+            Command::RecordDelivery { .. } | Command::Tick => Ok(Accepted::done(Resource::None)),
         }
+    }
+
+    /// The version of what a command is about.
+    pub(super) fn version_of(&self, tenant: Tenant, subject: Subject<'_>) -> Option<u64> {
+        let life = match subject {
+            Subject::Key(id) => self.keys.get(id).map(|record| record.life),
+            Subject::Account(id) => self.worlds.get(&tenant)?.accounts.records.get(id).map(|account| account.life),
+            Subject::Alert(id) => self.worlds.get(&tenant)?.alerts.records.get(&id).map(|alert| alert.life),
+            Subject::Webhook(id) => self.worlds.get(&tenant)?.webhooks.records.get(&id).map(|webhook| webhook.life),
+            Subject::Sandbox => return self.worlds.get(&tenant)?.sandbox.map(|sandbox| sandbox.epoch.0),
+        };
+        life.map(|life| life.version)
     }
 
     fn initialise(&mut self, foundation: Foundation, settings: Settings) -> Verdict {
@@ -202,7 +235,7 @@ impl Registry {
 
 impl World {
     fn apply(&mut self, context: Context, command: &Command) -> Verdict {
-        let Self { accounts, quotas, metrics, channels, alerts, imports, projects } = self;
+        let Self { accounts, quotas, metrics, channels, alerts, imports, webhooks, projects, sandbox: _ } = self;
         match command {
             Command::CreateAccount { account, name, metadata } => accounts.create(context, account, name, metadata),
             Command::UpdateAccount { account, patch } => accounts.update(context, account, patch),
@@ -223,15 +256,31 @@ impl World {
             Command::DeleteAlert { id } => alerts.delete(context, *id),
             Command::PauseAlert { id, until } => alerts.set_pause(context, *id, Some(Pause { until: *until })),
             Command::ResumeAlert { id } => alerts.set_pause(context, *id, None),
+            Command::CreateWebhook { id, draft } => webhooks.create(context, *id, draft),
+            Command::UpdateWebhook { id, patch } => webhooks.update(context, *id, patch),
+            Command::DeleteWebhook { id } => webhooks.delete(context, *id),
+            Command::PauseWebhook { id } => webhooks.pause(context, *id),
+            Command::ResumeWebhook { id } => webhooks.resume(context, *id),
+            Command::RotateWebhookSecret { id, sealed, until } => webhooks.rotate(context, *id, sealed, *until),
+            Command::TestWebhook { id } => webhooks.test(context, *id),
+            Command::Redeliver { webhook, replay, deliveries } => {
+                webhooks.redeliver(context, *webhook, *replay, deliveries)
+            }
+            Command::ReportWebhookHealth { id, health } => webhooks.report(context, *id, health),
             Command::CreateProject(draft) => projects.create(context, draft),
             Command::UpdateProject(change) => projects.update(context, change),
             Command::DeleteProject { id } => projects.delete(context, alerts, *id),
+            Command::OpenSandbox { seed } => self.open_sandbox(context, seed),
+            Command::ResetSandbox { midnight, seed } => self.reset_sandbox(context, *midnight, seed),
+            Command::AdvanceClock { by } => self.advance_clock(context, *by),
             Command::Initialise { .. }
             | Command::ChangeSettings { .. }
             | Command::ShareSnapshots { .. }
             | Command::CreateWorkspace { .. }
             | Command::CreateKey { .. }
             | Command::RevokeKey { .. }
+            | Command::RecordDelivery { .. }
+            | Command::Tick
             | Command::UpdateWorkspace(_)
             | Command::UpdateKey(_)
             | Command::RotateKey(_)
@@ -247,15 +296,21 @@ impl World {
 }
 
 /// A map whose keys are no texts, as a list of pairs: JSON has no other way.
-mod pairs {
-    use super::{BTreeMap, Tenant, World};
-    use serde::{Deserialize, Deserializer, Serializer};
+pub(super) mod pairs {
+    use super::{BTreeMap, Tenant};
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Tenant, World>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::domain::control) fn serialize<T: Serialize, S: Serializer>(
+        map: &BTreeMap<Tenant, T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(map)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Tenant, World>, D::Error> {
+    pub(in crate::domain::control) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Tenant, T>, D::Error> {
         Ok(Vec::deserialize(deserializer)?.into_iter().collect())
     }
 }

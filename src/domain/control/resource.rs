@@ -2,6 +2,8 @@
 
 pub use super::scope::{Role, Scope};
 
+pub use super::webhook::{DisabledReason, SealedSecret, Webhook, WebhookStatus};
+
 use super::command::{AlertWarning, ChannelChoice};
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota};
 use crate::domain::id::{

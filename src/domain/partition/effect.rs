@@ -27,6 +27,8 @@ pub struct Effects {
     pub deliveries: Vec<DeliveryRow>,
     /// Events that were set aside, or were settled.
     pub quarantine: Vec<QuarantineRow>,
+    /// What became of events at endpoints.
+    pub webhooks: crate::domain::webhook::rows::Rows,
     /// What is only counted.
     pub counts: Counts,
 }
@@ -41,6 +43,7 @@ impl Effects {
         self.notifications.append(&mut later.notifications);
         self.deliveries.append(&mut later.deliveries);
         self.quarantine.append(&mut later.quarantine);
+        self.webhooks.append(later.webhooks);
     }
 }
 
@@ -61,6 +64,9 @@ pub struct Counts {
     pub late_uncorrected: u64,
     /// Events of groups past the cap, counted in the total alone.
     pub ungrouped: u64,
+    /// Amounts that nobody sent, which a sandbox begins with.
+    #[serde(default)]
+    pub sown: u64,
 }
 
 /// A series: what windows are kept for.

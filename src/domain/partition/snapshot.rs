@@ -8,13 +8,16 @@ use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Part
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{Epoch, MetricName, PartitionId, Position, Tenant};
 use crate::domain::time::{Millis, Timestamp};
+use crate::domain::webhook::outbox::Outbox;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The format that this release writes.
-pub const SNAPSHOT_FORMAT: u32 = 1;
+///
+/// 2 has the outbox at its end.
+pub const SNAPSHOT_FORMAT: u32 = 2;
 
 /// Why bytes are not a state.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,10 @@ impl Partition {
                 }
             }
         }
+        // Where there is nothing of it the bytes are those of format 1.
+        if !self.outbox.is_empty() {
+            bytes = postcard::to_extend(&self.outbox, bytes)?;
+        }
         Ok(bytes)
     }
 
@@ -120,6 +127,7 @@ impl Partition {
             }
             tenants.insert(tenant, state);
         }
+        let outbox = if rest.is_empty() { Outbox::default() } else { postcard::from_bytes(rest)? };
         let mut partition = Self {
             id,
             partition_count: saved.partition_count,
@@ -131,6 +139,7 @@ impl Partition {
             accounts,
             timers: BTreeSet::new(),
             debts: saved.debts,
+            outbox,
             dirty: Dirty::default(),
         };
         partition.rebuild_timers();

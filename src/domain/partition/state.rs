@@ -10,6 +10,7 @@ use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Posi
 use crate::domain::limits::GROUPS_PER_SERIES_MAX;
 use crate::domain::rule::RuleProgram;
 use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
+use crate::domain::webhook::outbox::Outbox;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub struct Partition {
     pub(super) accounts: Vec<Account>,
     pub(super) timers: BTreeSet<(Timestamp, Due)>,
     pub(super) debts: Debts,
+    pub(super) outbox: Outbox,
     pub(super) dirty: Dirty,
 }
 
@@ -454,6 +456,7 @@ impl Partition {
             accounts: Vec::new(),
             timers: BTreeSet::new(),
             debts: Debts::default(),
+            outbox: Outbox::default(),
             dirty: Dirty::default(),
         }
     }

@@ -5,9 +5,10 @@ use crate::store::StoreError;
 use clickhouse::Client;
 
 /// Applied in order; an entry is never changed once it was released.
-const MIGRATIONS: [(u32, &str, &str); 2] = [
+const MIGRATIONS: [(u32, &str, &str); 3] = [
     (1, "tables", include_str!("../../../schemas/clickhouse/0001_tables.sql")),
     (2, "usage_5m", include_str!("../../../schemas/clickhouse/0002_usage_5m.sql")),
+    (3, "webhooks", include_str!("../../../schemas/clickhouse/0003_webhooks.sql")),
 ];
 
 /// Makes the database, and applies what it lacks.
@@ -55,6 +56,9 @@ pub(super) async fn retain(client: &Client, retention: Retention) -> Result<(), 
         ("alert_transitions", "at", retention.transitions_days),
         ("notifications", "at", retention.notifications_days),
         ("deliveries", "at", retention.deliveries_days),
+        ("webhook_events", "at", retention.deliveries_days),
+        ("webhook_deliveries", "at", retention.deliveries_days),
+        ("webhook_attempts", "at", retention.deliveries_days),
         ("quarantine", "at", retention.quarantine_days),
     ];
     for (table, column, days) in tables {

@@ -4,12 +4,16 @@
 //! an answer never depends on what was merged in the background. Any number of nodes may write and read.
 
 mod address;
+mod changes;
 mod migrate;
 mod read;
 mod record;
 mod scan;
 mod store;
+mod webhooks;
 mod write;
 
+pub(super) use changes::changed;
 pub(super) use read::*;
 pub use store::{ClickHouseSettings, ClickHouseStore, Retention};
+pub(super) use webhooks::{webhook_attempts, webhook_deliveries, webhook_event};

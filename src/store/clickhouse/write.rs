@@ -5,11 +5,13 @@ use super::record::{
     TransitionRecord, WindowRecord,
 };
 use super::store::ClickHouseSettings;
+use super::webhooks::{AttemptRecord, EventRecord, WebhookDeliveryRecord};
 use crate::domain::id::{PartitionId, Position};
 use crate::domain::partition::effect::{
     AccountRow, DeliveryRow, Effects, InstanceRow, QuarantineRow, TransitionRow, WindowRow,
 };
 use crate::domain::partition::notification::Notification;
+use crate::domain::webhook::rows::{Attempt, Delivery};
 use crate::store::{Progress, StoreError};
 use clickhouse::insert::Insert;
 use clickhouse::{Client, RowOwned, RowWrite};
@@ -38,6 +40,15 @@ pub(super) async fn write(
     let quarantine = newest(&effects.quarantine, |row| (row.tenant, row.id), |row| row.revision);
     let set_aside = |row: &QuarantineRow| quarantined(partition, row);
     blocks.insert("quarantine", &quarantine, |row| row.body.len(), set_aside).await?;
+    let rows = &effects.webhooks;
+    let events = newest(&rows.events, |row| (row.tenant, row.id), |row| row.position);
+    blocks.insert("webhook_events", &events, |row| row.body.len(), EventRecord::of).await?;
+    let owed = newest(&rows.deliveries, |row| (row.tenant, row.id), |row| row.revision);
+    let delivery = |row: &Delivery| Ok(WebhookDeliveryRecord::from(row));
+    blocks.insert("webhook_deliveries", &owed, |_| 250, delivery).await?;
+    let key = |row: &'_ Attempt| (row.tenant, row.posted.id, row.posted.attempt);
+    let attempts = newest(&rows.attempts, key, |row| row.revision);
+    blocks.insert("webhook_attempts", &attempts, |row| row.body.len(), AttemptRecord::of).await?;
     let position =
         |up_to: &Progress| Ok(PositionRecord { partition: partition.0, position: up_to.position, clock: up_to.clock });
     blocks.insert("positions", &[&up_to], |_| 16, position).await

@@ -2,13 +2,15 @@
 
 use super::place::{P, Place};
 use super::sample::{EPOCH, STATES, Seed, account, effects, in_order, metric, seeds, tenant};
-use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, Position, QuarantineId, Tenant};
+use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, Position, QuarantineId, Tenant, WebhookId};
 use crate::domain::partition::effect::{DeliveryStatus, Effects, InstanceKey, InstanceRow, QuarantineStatus, State};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
+use crate::domain::webhook::kind::EventType;
+use crate::domain::webhook::rows::DeliveryId;
 use crate::store::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace,
-    TransitionQuery, WindowQuery,
+    AttemptQuery, ChangeQuery, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, OutboxQuery,
+    QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery, WebhookDeliveryQuery, WindowQuery,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -76,6 +78,7 @@ async fn answers(store: &Store, workspace: u128) -> Vec<String> {
         answers.alerts(store, tenant).await;
         answers.history(store, tenant).await;
         answers.set_aside(store, tenant).await;
+        answers.webhooks(store, tenant).await;
     }
     answers.0
 }
@@ -166,8 +169,78 @@ impl Answers {
                 self.note("deliveries", &query, store.deliveries(query.clone()).await.unwrap());
             }
         }
+        let outcomes = [1, 2].map(|revision| format!("{revision}; \u{0}'?"));
+        let kept = OutboxQuery {
+            tenant,
+            epoch: Epoch(0),
+            outcomes,
+            channel: None,
+            alert: None,
+            from: None,
+            to: None,
+            after: None,
+            offset: 0,
+            limit: usize::MAX,
+        };
+        let first = store.outbox(kept.clone()).await.unwrap().into_iter().next();
+        let after = first.as_ref().map(|(row, _)| (row.at, row.notification, row.channel));
+        let (alert, at) = (first.as_ref().map(|(_, n)| n.key.alert), first.as_ref().map(|(row, _)| row.at));
+        for query in [
+            kept.clone(),
+            OutboxQuery { limit: 2, offset: 1, ..kept.clone() },
+            OutboxQuery { after, ..kept.clone() },
+            OutboxQuery { channel: Some(ChannelId(1)), from: at, ..kept.clone() },
+            OutboxQuery { alert, to: at, ..kept.clone() },
+            OutboxQuery { epoch: Epoch(1), ..kept },
+        ] {
+            self.note("outbox", &query, store.outbox(query.clone()).await.unwrap());
+        }
         let id = NotificationId((1 << 120) + 1);
         self.note("deliveries of", &id, store.deliveries_of(tenant, id).await.unwrap());
+    }
+
+    async fn webhooks(&mut self, store: &Store, tenant: Tenant) {
+        let webhook = WebhookId(1);
+        for (offset, limit) in PAGES {
+            let all = WebhookDeliveryQuery {
+                tenant,
+                webhook,
+                event: None,
+                statuses: Vec::new(),
+                kinds: Vec::new(),
+                from: None,
+                to: None,
+                after: None,
+                offset,
+                limit,
+            };
+            let rows = store.webhook_deliveries(all.clone()).await.unwrap();
+            let after = rows.first().map(|row| (row.created_at, row.id.event));
+            let narrowed = WebhookDeliveryQuery {
+                statuses: vec![DeliveryStatus::Failed, DeliveryStatus::Pending],
+                kinds: vec![EventType::AlertFiring, EventType::WebhookTest],
+                ..all.clone()
+            };
+            let (from, to) = (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)));
+            self.note("owed", &all, rows);
+            for query in [
+                WebhookDeliveryQuery { after, ..all.clone() },
+                WebhookDeliveryQuery { event: Some(NotificationId((1 << 120) + 1)), ..all.clone() },
+                WebhookDeliveryQuery { from, to, ..narrowed.clone() },
+                narrowed,
+            ] {
+                self.note("owed", &query, store.webhook_deliveries(query.clone()).await.unwrap());
+            }
+        }
+        for event in [NotificationId(0), NotificationId((1 << 120) + 1), NotificationId(99)] {
+            self.note("event", &event, store.webhook_event(EventQuery { tenant, id: event }).await.unwrap());
+            let query = AttemptQuery { tenant, id: DeliveryId { event, webhook }, limit: 2 };
+            self.note("attempts", &query, store.webhook_attempts(query).await.unwrap());
+        }
+        for (behind, limit) in [(0, 1_000), (0, 3), (4, 1), (11, 2), (40, 5)] {
+            let query = ChangeQuery { tenant, behind: Position(behind), limit };
+            self.note("changes", &query, store.changes(query).await.unwrap());
+        }
     }
 
     async fn set_aside(&mut self, store: &Store, tenant: Tenant) {
@@ -177,6 +250,7 @@ impl Answers {
             status: None,
             code: None,
             account: None,
+            since: None,
             after: None,
             offset,
             limit,
@@ -185,13 +259,17 @@ impl Answers {
         let after = first.first().map(|entry| (entry.row.at, entry.row.id));
         let behind = QuarantineQuery { after, ..all(PAGES[0]) };
         let never = crate::domain::id::MetricName::new("never").unwrap();
-        self.note("metric", &"known", store.has_metric(tenant, metric(0)).await.unwrap());
-        self.note("metric", &"unknown", store.has_metric(tenant, never).await.unwrap());
+        for epoch in [0, 1, 1 << 40].map(Epoch) {
+            self.note("metric", &epoch, store.has_metric(tenant, epoch, metric(0)).await.unwrap());
+        }
+        self.note("metric", &"unknown", store.has_metric(tenant, Epoch(0), never).await.unwrap());
+        let since = first.last().map(|entry| entry.row.at);
+        let newer = QuarantineQuery { since, ..all(PAGES[0]) };
         let open = QuarantineQuery { status: Some(QuarantineStatus::Open), ..all(PAGES[1]) };
         let coded = QuarantineQuery { code: Some("invalid_event".to_owned()), ..all(PAGES[0]) };
         let one = QuarantineQuery { id: Some(QuarantineId(1 << 64)), ..all(PAGES[0]) };
         let owned = QuarantineQuery { account: Some(account(1)), ..all(PAGES[0]) };
-        for query in PAGES.into_iter().map(all).chain([open, coded, one, owned, behind]) {
+        for query in PAGES.into_iter().map(all).chain([open, coded, one, owned, behind, newer]) {
             self.note("quarantine", &query, store.quarantine(query.clone()).await.unwrap());
         }
     }

@@ -147,11 +147,11 @@ async fn budgets_are_by_lineage_and_mode_and_operators_change_them() {
 
 #[expect(clippy::disallowed_methods, reason = "how long a test takes is no configuration")]
 fn window_seconds() -> u64 {
-    std::env::var("HIGHWATER_TEST_LIMIT_WINDOW").map_or(3, |seconds| seconds.parse().unwrap())
+    std::env::var("HIGHWATER_TEST_LIMIT_WINDOW").map_or(6, |seconds| seconds.parse().unwrap())
 }
 
 /// Many callers on many connections: no window of the whole run holds more than the limit, and nobody is refused who
-/// was within it. The window is 3 s, or as many seconds as `HIGHWATER_TEST_LIMIT_WINDOW` says.
+/// was within it. The window is 6 s, or as many seconds as `HIGHWATER_TEST_LIMIT_WINDOW` says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_window_holds_exactly_the_limit() {
     let seconds = window_seconds();
@@ -164,7 +164,7 @@ async fn any_window_holds_exactly_the_limit() {
             let (server, answers) = (Arc::clone(&server), Arc::clone(&answers));
             tokio::spawn(async move {
                 let mut pause = caller + 1;
-                while started.elapsed() < window * 4 {
+                while started.elapsed() < window * 3 {
                     let sent = started.elapsed();
                     let answer = server.get("/v1/metrics").await;
                     answers.lock().unwrap().push((sent, started.elapsed(), answer.status));
@@ -183,7 +183,7 @@ async fn any_window_holds_exactly_the_limit() {
     let taken: Vec<_> = answers.iter().filter(|(_, _, status)| *status == 200).collect();
     let refused: Vec<_> = answers.iter().filter(|(_, _, status)| *status == 429).collect();
     assert_eq!(taken.len() + refused.len(), answers.len());
-    assert!(refused.len() > 60 && taken.len() > 360, "{} taken, {} refused", taken.len(), refused.len());
+    assert!(refused.len() > 20 && taken.len() > 240, "{} taken, {} refused", taken.len(), refused.len());
     // The server decided between what was sent and what came back, so this is the least it can be wrong by.
     for run in taken.windows(121) {
         let (first, last) = (run[0], run.iter().map(|(_, received, _)| *received).max().unwrap());
@@ -284,4 +284,40 @@ async fn the_system_s_own_metrics_are_nobody_else_s() {
     let lines = format!("{body}\n{}\n", json!({"account_id": "a", "metric": "highwaters"}));
     let sent = server.ask(Method::POST, "/v1/events").kind("application/x-ndjson").body(lines).send().await.ok(202);
     assert_eq!((&sent["accepted"], &sent["results"][0]["pointer"]), (&json!(1), &json!("/metric")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_callers_make_up_names_no_metric() {
+    let server = Server::start().await;
+    for number in 0..20 {
+        let head = format!("BREW{number} /v1/made-up/{number} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = server.raw(head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    }
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let metrics = http.get(format!("http://{}/metrics", server.admin())).send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("http_request_method=\"_OTHER\""), "{metrics}");
+    assert!(!metrics.contains("BREW") && !metrics.contains("made-up"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_guesses_secrets_of_clients_is_throttled_as_with_keys() {
+    let server = limited(Rates { auth_failures: 3, ..unhurried() }).await;
+    let guess = || {
+        let ask = server.ask(Method::POST, "/v1/oauth/token").anonymous();
+        let form = "grant_type=client_credentials&client_id=cli_01J9Z0000000000000000000AA&client_secret=wrong";
+        ask.kind("application/x-www-form-urlencoded").body(form).send()
+    };
+    for _ in 0..3 {
+        let refused = guess().await;
+        assert_eq!((refused.status, &refused.json()["error"]), (401, &json!("invalid_client")));
+    }
+    let refused = guess().await;
+    assert_eq!((refused.status, &refused.json()["error"]), (429, &json!("too_many_auth_failures")));
+    assert!((1..=60).contains(&refused.header("retry-after").parse::<u32>().unwrap()));
+    let wrong = server.ask(Method::GET, "/v1/metrics").key(GOLDEN).send().await;
+    wrong.problem(429, "too_many_auth_failures");
+    let who = server.get("/v1/whoami").await.ok(200);
+    assert_eq!(who["rate_limits"][0], json!({"policy": "default", "limit": 1_000_000, "window": "1m"}));
+    assert_eq!(who["rate_limits"][1]["policy"], "ingest");
 }

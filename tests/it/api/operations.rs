@@ -18,6 +18,8 @@ impl Operation {
     pub(crate) fn call(&self) -> String {
         let id = match self.path.split('/').nth(2) {
             Some("alerts") => "alr_01J9Z0000000000000000000AA",
+            Some("webhooks") => "whk_01J9Z0000000000000000000AA",
+            Some("deliveries") => "dlv_01J9Z0000000000000000000AA01J9Z0000000000000000000AA",
             Some("channels") => "chn_01J9Z0000000000000000000AA",
             Some("projects") => "prj_01J9Z0000000000000000000AA",
             Some("api-keys") => "key_01J9Z0000000000000000000AA",
@@ -29,6 +31,12 @@ impl Operation {
     }
 }
 
+/// Those whose answer ends: the stream is looked at by tests of its own.
+pub(crate) fn that_end() -> Vec<Operation> {
+    let mut operations = all();
+    operations.retain(|operation| operation.path != "/v1/stream");
+    operations
+}
 /// The operations that any valid credential may call.
 pub(crate) const OPEN_TO_ANY: [(&str, &str); 1] = [("get", "/v1/whoami")];
 
@@ -76,6 +84,27 @@ pub(crate) fn all() -> Vec<Operation> {
         of(post.clone(), "/v1/alerts/{id}/resume", Scope::WriteAlerts, None),
         of(get.clone(), "/v1/alerts/{id}/instances", Scope::ReadAlerts, None),
         of(get.clone(), "/v1/alerts/{id}/history", Scope::ReadAlerts, None),
+        of(get.clone(), "/v1/webhooks", Scope::ReadWebhooks, None),
+        of(post.clone(), "/v1/webhooks", Scope::WriteWebhooks, Some(json!({"url": "https://example.com/hook"}))),
+        of(get.clone(), "/v1/webhooks/event-types", Scope::ReadWebhooks, None),
+        of(get.clone(), "/v1/webhooks/{id}", Scope::ReadWebhooks, None),
+        of(Method::PATCH, "/v1/webhooks/{id}", Scope::WriteWebhooks, Some(json!({"rate_limit": 5}))),
+        of(Method::DELETE, "/v1/webhooks/{id}", Scope::WriteWebhooks, None),
+        of(get.clone(), "/v1/webhooks/{id}/secret", Scope::ManageWebhookSecrets, None),
+        of(post.clone(), "/v1/webhooks/{id}/rotate-secret", Scope::ManageWebhookSecrets, None),
+        of(post.clone(), "/v1/webhooks/{id}/test", Scope::WriteWebhooks, None),
+        of(post.clone(), "/v1/webhooks/{id}/pause", Scope::WriteWebhooks, None),
+        of(post.clone(), "/v1/webhooks/{id}/resume", Scope::WriteWebhooks, None),
+        of(get.clone(), "/v1/webhooks/{id}/deliveries", Scope::ReadWebhooks, None),
+        of(
+            post.clone(),
+            "/v1/webhooks/{id}/replay",
+            Scope::WriteWebhooks,
+            Some(json!({"since": "2026-11-24T08:00:00Z"})),
+        ),
+        of(get.clone(), "/v1/deliveries/{id}", Scope::ReadWebhooks, None),
+        of(post.clone(), "/v1/deliveries/{id}/redeliver", Scope::WriteWebhooks, None),
+        of(get.clone(), "/v1/stream", Scope::ReadUsage, None),
         of(get.clone(), "/v1/projects", Scope::ReadProjects, None),
         of(post.clone(), "/v1/projects", Scope::WriteProjects, Some(name.clone())),
         of(get.clone(), "/v1/projects/{id}", Scope::ReadProjects, None),
@@ -94,8 +123,13 @@ pub(crate) fn all() -> Vec<Operation> {
         of(post.clone(), "/v1/oauth/clients/{id}/rotate-secret", Scope::WriteKeys, None),
         of(get.clone(), "/v1/workspace", Scope::AdminWorkspace, None),
         of(patch.clone(), "/v1/workspace", Scope::AdminWorkspace, Some(name.clone())),
-        of(get, "/v1/quarantine", Scope::ReadEvents, None),
+        of(get.clone(), "/v1/quarantine", Scope::ReadEvents, None),
         of(post.clone(), "/v1/quarantine/{id}/replay", Scope::WriteEvents, None),
-        of(post, "/v1/quarantine/{id}/discard", Scope::WriteEvents, None),
+        of(post.clone(), "/v1/quarantine/{id}/discard", Scope::WriteEvents, None),
+        of(get.clone(), "/v1/audit-log", Scope::ReadAudit, None),
+        of(get.clone(), "/v1/sandbox", Scope::WriteSandbox, None),
+        of(get, "/v1/sandbox/outbox", Scope::WriteSandbox, None),
+        of(post.clone(), "/v1/sandbox/reset", Scope::WriteSandbox, None),
+        of(post, "/v1/sandbox/clock/advance", Scope::WriteSandbox, Some(json!({"by": "1h"}))),
     ]
 }
