@@ -8,6 +8,13 @@ DENY_VERSION = 0.20.2
 demo: release
 	@if [ -n "$(ONCE)" ] || [ ! -t 1 ]; then $(BINARY) demo --once; else $(BINARY) demo; fi
 
+# The same story on a real Kafka and a real ClickHouse engine (see scripts/services): two nodes, one is killed on the way.
+.PHONY: demo-cluster
+demo-cluster: release
+	@eval "$$(scripts/services up)"; once=--once; if [ -z "$(ONCE)" ] && [ -t 1 ]; then once=; fi; \
+	  $(BINARY) demo --kafka "$$HIGHWATER_TEST_KAFKA" --clickhouse "$$HIGHWATER_TEST_CLICKHOUSE" $$once; code=$$?; \
+	  scripts/services down; exit $$code
+
 # Everything: unit, contract, property, API, crash and cluster tests, the last against a real Kafka and a real ClickHouse
 # engine that scripts/services starts (it needs Java 17, Maven, npm and Python 3). HIGHWATER_TEST_CRASH_ROUNDS=500 makes
 # the crash test longer.
