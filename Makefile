@@ -23,6 +23,15 @@ test:
 	@eval "$$(scripts/services up)"; export HIGHWATER_TEST_SERVICES=required; \
 	  $(CARGO) test --locked; code=$$?; scripts/services down; exit $$code
 
+# The faults one after the other, with their long variants, and a table of what was accepted, counted and repeated.
+.PHONY: faults
+faults:
+	@eval "$$(scripts/services up)"; export HIGHWATER_TEST_SERVICES=required HIGHWATER_TEST_FAULTS=long; \
+	  log="$$(mktemp)"; $(CARGO) test --locked --test it outages:: -- --nocapture --test-threads=1 >"$$log" 2>&1; code=$$?; \
+	  echo '| fault | accepted before | during | accepted | counted | lost | doubled | sent again | pages + repeats | accepts again | counts again |'; \
+	  echo '|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|'; grep -a '^| ' "$$log"; \
+	  if [ $$code != 0 ]; then tail -n 40 "$$log"; fi; echo "The whole output is $$log"; scripts/services down; exit $$code
+
 # What a change must pass beside the tests. It installs cargo-deny where it is missing.
 .PHONY: lint
 lint: deny

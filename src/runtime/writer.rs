@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// How long a failed write waits at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MOST: Duration = Duration::from_secs(10);
+const RETRY_MOST: Duration = Duration::from_secs(2);
 
 /// The writer of one partition.
 #[derive(Clone, Debug)]

@@ -2,6 +2,9 @@
 //! transition once, every notification at least once under one id.
 
 use crate::process::{Receiver, call};
+use futures::future::join_all;
+use highwater::domain::time::Timestamp;
+use highwater::runtime::clock;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -192,10 +195,19 @@ pub(crate) async fn tally(ledger: &Ledger, base: &str, key: &str) -> Tally {
 }
 
 /// Sends an event of another metric, and asks for an account's usage once that event is counted.
-async fn usage_behind_a_marker(http: &reqwest::Client, (base, key): (&str, &str), account: &str) -> Value {
+async fn usage_behind_a_marker(http: &reqwest::Client, node: (&str, &str), account: &str) -> Value {
+    let receipt = mark(http, node, account).await;
+    usage_after(http, node, account, &receipt).await
+}
+
+/// Sends an event of another metric; returns its receipt.
+async fn mark(http: &reqwest::Client, (base, key): (&str, &str), account: &str) -> String {
     let event = json!({"account_id": account, "metric": "marker"});
     let sent = retried(http, ("POST", &format!("{base}/v1/events"), key), Some(&event), 202).await;
-    let receipt = sent["receipt"].as_str().unwrap();
+    sent["receipt"].as_str().unwrap().to_owned()
+}
+
+async fn usage_after(http: &reqwest::Client, (base, key): (&str, &str), account: &str, receipt: &str) -> Value {
     let path = format!("{base}/v1/accounts/{account}/usage?window=1h&metric=api.requests&after={receipt}");
     retried(http, ("GET", &path, key), None, 200).await
 }
@@ -214,13 +226,21 @@ async fn retried(http: &reqwest::Client, what: (&str, &str, &str), body: Option<
     panic!("{what:?}: {last}");
 }
 
+/// When everything worked again: an event of each account accepted, and counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recovered {
+    pub(crate) accepting: Timestamp,
+    pub(crate) counting: Timestamp,
+}
+
 /// Waits until an event of each account that is sent from here on is counted.
-pub(crate) async fn recover(ledger: &Ledger, base: &str, key: &str) {
-    let http = client();
+pub(crate) async fn recover(ledger: &Ledger, base: &str, key: &str) -> Recovered {
+    let (http, node) = (client(), (base, key));
     let accounts: Vec<String> = ledger.counted.lock().unwrap().keys().cloned().collect();
-    let http = &http;
-    let each = accounts.iter().map(|account| usage_behind_a_marker(http, (base, key), account));
-    futures::future::join_all(each).await;
+    let receipts = join_all(accounts.iter().map(|account| mark(&http, node, account))).await;
+    let accepting = clock::now();
+    join_all(accounts.iter().zip(&receipts).map(|(account, receipt)| usage_after(&http, node, account, receipt))).await;
+    Recovered { accepting, counting: clock::now() }
 }
 
 pub(crate) async fn check_alerts(ledger: &Ledger, (base, key): (&str, &str), watched: &Watched, receiver: &Receiver) {

@@ -42,6 +42,9 @@ mod clickhouse;
 mod cluster;
 #[cfg(feature = "clickhouse")]
 mod outages;
+mod peers;
+#[cfg(feature = "clickhouse")]
+mod shapes;
 
 // The binary, as a process.
 mod crash;

@@ -24,12 +24,9 @@ async fn check(fault: &str, breaks: fn(&Own), lasting: Duration, mends: fn(&Own)
     let own = Arc::clone(&broker);
     blocking(move || mends(&own)).await;
     let mended = clock::now();
-    eprintln!("MENDED {mended}");
-    let recovery = stage.recovers(&first.base, mended).await.max(stage.recovers(&second.base, mended).await);
-    eprintln!("RECOVERED {}", clock::now());
+    let recovery = stage.recovers(&[&first, &second], mended).await;
     let row = Row { fault: fault.to_owned(), before, during, recovery };
-    first.stop();
-    stage.check(row, second).await;
+    stage.check(row, vec![first], second).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

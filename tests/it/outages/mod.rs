@@ -12,11 +12,10 @@ use crate::load::{Aim, Ledger, Random, Watched, check_alerts, recover, send, set
 use crate::nodes::{Cluster, verify, wait_until_held};
 use crate::process::{Receiver, Server, bootstrap_with};
 use highwater::domain::time::Timestamp;
-use highwater::runtime::clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use table::Row;
+use table::{Recovery, Row};
 use tokio::task::JoinHandle;
 
 /// A quota whose thresholds are passed before, during and after what goes wrong.
@@ -85,19 +84,26 @@ impl Stage {
         self.ledger.counted.lock().unwrap().values().map(|(count, _)| count).sum()
     }
 
-    /// Waits until what is sent from here on is counted; returns how long that takes from `since`.
-    async fn recovers(&self, base: &str, since: Timestamp) -> Duration {
-        recover(&self.ledger, base, &self.key).await;
-        Duration::from_millis(clock::now().since(since).0.unsigned_abs())
+    /// Waits until what is sent to each of these nodes from here on is counted.
+    async fn recovers(&self, servers: &[&Server], since: Timestamp) -> Recovery {
+        let each = servers.iter().map(|server| recover(&self.ledger, &server.base, &self.key));
+        let each = futures::future::join_all(each).await;
+        let span = |at: Timestamp| Duration::from_millis(at.since(since).0.unsigned_abs());
+        Recovery {
+            accepting: each.iter().map(|recovered| span(recovered.accepting)).max().unwrap(),
+            counting: each.iter().map(|recovered| span(recovered.counting)).max().unwrap(),
+        }
     }
 
     /// Ends the load behind a calm, counts everything, and lets `verify` compare every row with the logs.
-    async fn check(mut self, row: Row, last: Server) {
+    async fn check(mut self, row: Row, others: Vec<Server>, last: Server) {
         tokio::time::sleep(CALM).await;
         self.stop.store(true, Ordering::Relaxed);
         for sender in self.senders.drain(..) {
             sender.await.unwrap();
         }
+        let again = self.ledger.retries.load(Ordering::Relaxed);
+        others.into_iter().for_each(Server::stop);
         settle(&self.ledger, &last.base, &self.key).await;
         let tally = tally(&self.ledger, &last.base, &self.key).await;
         check_alerts(&self.ledger, (&last.base, &self.key), &self.watched, &self.receiver).await;
@@ -105,7 +111,6 @@ impl Stage {
         verify(&self.cluster, &self.cluster.data());
         let pages: Vec<usize> = self.receiver.deliveries.lock().unwrap().values().map(Vec::len).collect();
         assert!(!pages.is_empty());
-        let again = self.ledger.retries.load(Ordering::Relaxed);
         row.print(self.accepted(), again, &tally, &pages);
         assert_eq!((tally.lost, tally.doubled), (0, 0));
         assert_eq!(tally.counted, self.accepted());

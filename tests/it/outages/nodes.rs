@@ -30,9 +30,9 @@ async fn a_node_is_killed_again_and_again() {
     let during = stage.accepted() - before;
     victim.kill();
     let killed = clock::now();
-    let recovery = stage.recovers(&steady.base, killed).await;
+    let recovery = stage.recovers(&[&steady], killed).await;
     let row = Row { fault: format!("a node killed (SIGKILL) {} times", kills + 1), before, during, recovery };
-    stage.check(row, steady).await;
+    stage.check(row, Vec::new(), steady).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,10 +49,9 @@ async fn members_come_and_go() {
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
     let during = stage.accepted() - before;
-    let recovery = stage.recovers(&second.base, clock::now()).await;
-    first.stop();
+    let recovery = stage.recovers(&[&first, &second], clock::now()).await;
     let fault = format!("rebalance every 5 s: a third node joins and leaves {visits} times");
-    stage.check(Row { fault, before, during, recovery }, second).await;
+    stage.check(Row { fault, before, during, recovery }, vec![first], second).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,9 +68,8 @@ async fn a_node_sleeps_past_its_session_and_wakes_up() {
     let during = stage.accepted() - before;
     sleeper.thaw();
     let woken = clock::now();
-    let recovery = stage.recovers(&sleeper.base, woken).await;
+    let recovery = stage.recovers(&[&sleeper, &awake], woken).await;
     wait_until_held(&[&awake, &sleeper], &stage.key, |counts| counts == [2, 2]).await;
-    awake.stop();
     let fault = "a node frozen past its session (zombie), then woken".to_owned();
-    stage.check(Row { fault, before, during, recovery }, sleeper).await;
+    stage.check(Row { fault, before, during, recovery }, vec![awake], sleeper).await;
 }

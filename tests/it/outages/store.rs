@@ -27,9 +27,8 @@ async fn check(fault: &str, address: &str, lasting: Duration, set: impl Fn(bool)
     assert!(during > 0, "events are accepted while the store is away");
     assert!(stage.receiver.deliveries.lock().unwrap().len() > pages, "and alerts fire");
     blocking(move || set(false)).await;
-    let recovery = stage.recovers(&second.base, clock::now()).await;
-    first.stop();
-    stage.check(Row { fault: fault.to_owned(), before, during, recovery }, second).await;
+    let recovery = stage.recovers(&[&first, &second], clock::now()).await;
+    stage.check(Row { fault: fault.to_owned(), before, during, recovery }, vec![first], second).await;
 }
 
 /// An engine of the test's own.

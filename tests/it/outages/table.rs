@@ -10,8 +10,15 @@ pub(super) struct Row {
     pub(super) before: u64,
     /// Events that were accepted while it lasted.
     pub(super) during: u64,
-    /// From its end, or from its beginning where it has none, until new events were counted.
-    pub(super) recovery: Duration,
+    pub(super) recovery: Recovery,
+}
+
+/// How long it took from the fault's end, or from its beginning where it has none.
+pub(super) struct Recovery {
+    /// Until every node accepted events for every account.
+    pub(super) accepting: Duration,
+    /// Until these were in every answer.
+    pub(super) counting: Duration,
 }
 
 impl Row {
@@ -20,8 +27,13 @@ impl Row {
         let repeats: usize = pages.iter().map(|times| times - 1).sum();
         let counts = [self.before, self.during, accepted, tally.counted, tally.lost, tally.doubled, again];
         let counts: Vec<String> = counts.iter().map(u64::to_string).collect();
-        let seconds = self.recovery.as_secs_f64();
+        let [accepting, counting] = [self.recovery.accepting, self.recovery.counting].map(|span| span.as_secs_f64());
         // The test runner may have begun a line of its own.
-        println!("\n| {} | {} | {} + {repeats} | {seconds:.1} s |", self.fault, counts.join(" | "), pages.len());
+        println!(
+            "\n| {} | {} | {} + {repeats} | {accepting:.1} s | {counting:.1} s |",
+            self.fault,
+            counts.join(" | "),
+            pages.len()
+        );
     }
 }
