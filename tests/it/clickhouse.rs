@@ -198,6 +198,23 @@ fn the_server_is_slow_and_then_too_slow() {
     broken.check();
 }
 
+#[test]
+fn a_server_in_trouble_is_not_hammered() {
+    let Some(server) = server() else { return };
+    let broken = Broken::before(server, "hammered");
+    broken.run(|batch, writer| match batch {
+        3 => broken.proxy.set(Fault::DiskFull),
+        25 => {
+            // Rows come all the while; each of them must not be another attempt.
+            assert!(writer.is_degraded());
+            assert!((1..=6).contains(&broken.proxy.failed()), "{} attempts", broken.proxy.failed());
+            broken.proxy.set(Fault::None);
+        }
+        _ => {}
+    });
+    broken.check();
+}
+
 /// Waits a little where something is not so yet.
 fn pause_until(so: bool) -> bool {
     if !so {

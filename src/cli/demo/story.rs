@@ -140,11 +140,9 @@ pub(super) struct Climbed {
 
 /// Sends events, through one client after the other, until acme has used more than so many percent.
 pub(super) async fn climb(clients: &[&Client], mut used: i64, percent_beyond: i64) -> anyhow::Result<Climbed> {
-    let mut batches = 0;
-    for client in clients.iter().cycle() {
+    for (batches, client) in (1..).zip(clients.iter().cycle()) {
         let receipt = send(client).await?;
         used += STEP;
-        batches += 1;
         let percent = used * 100 / LIMIT;
         let filled = usize::try_from(percent * 30 / 100).unwrap_or(0).min(30);
         say(&format!("  acme  [{}{}] {percent:>3} %", "█".repeat(filled), "·".repeat(30 - filled)));

@@ -26,9 +26,12 @@ async fn check(fault: &str, address: &str, lasting: Duration, set: impl Fn(bool)
     let during = stage.accepted() - before;
     assert!(during > 0, "events are accepted while the store is away");
     assert!(stage.receiver.deliveries.lock().unwrap().len() > pages, "and alerts fire");
-    blocking(move || set(false)).await;
+    let mending = Arc::clone(&set);
+    blocking(move || mending(false)).await;
     let recovery = stage.recovers(&[&first, &second], clock::now()).await;
     stage.check(Row { fault: fault.to_owned(), before, during, recovery }, vec![first], second).await;
+    // An engine of the test's own ends here, and no earlier.
+    drop(set);
 }
 
 /// An engine of the test's own.
