@@ -50,6 +50,8 @@ mod shapes;
 mod crash;
 mod faults;
 mod import;
+mod repeats;
+mod timing;
 
 // The tree.
 mod tidy;

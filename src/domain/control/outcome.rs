@@ -1,6 +1,8 @@
 //! What the control fold answers to a command.
 
-use super::resource::{Account, Alert, ApiKey, Channel, MetricRecord, QuotaRecord, Workspace};
+use super::resource::{
+    Account, Alert, Channel, ClientRecord, KeyRecord, MetricRecord, Project, QuotaRecord, Workspace,
+};
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AccountScope, AlertId, MetricName, Position, SilenceId, Tenant};
 use crate::domain::time::Millis;
@@ -38,7 +40,11 @@ pub enum Resource {
     /// A workspace.
     Workspace(Workspace),
     /// An API key.
-    Key(Box<ApiKey>),
+    Key(Box<KeyRecord>),
+    /// An OAuth client.
+    Client(Box<ClientRecord>),
+    /// A project.
+    Project(Project),
     /// An account.
     Account(Account),
     /// A quota.
@@ -86,6 +92,12 @@ pub enum Refused {
         what: String,
         /// The bound.
         limit: usize,
+    },
+    /// The key was revoked, expired or replaced before.
+    #[error("{detail}")]
+    KeyNotActive {
+        /// What it is instead.
+        detail: String,
     },
     /// A named channel vanished meanwhile.
     #[error("channel {channel} does not exist")]
