@@ -71,7 +71,7 @@ async fn set_up(folder: &Folder, kafka: &str, clickhouse: &str, name: &str) -> a
     })?;
     let data = Data::open(&places).await?;
     let workspace = workspace::find_or_create(&data, None).await?;
-    let key = workspace::create_owner_key(&data, workspace::live(workspace), "demo").await?;
+    let key = workspace::create_owner_key(&data, workspace::live(workspace), "demo", Some(0)).await?;
     let key = key.expose_secret().to_owned();
     Ok((workspace, Shared { folder: root.clone(), journal, store, snapshots, master_key_file, key }))
 }
