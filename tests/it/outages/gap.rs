@@ -40,7 +40,7 @@ async fn a_log_that_was_cut_is_not_folded_over() {
         assert!(said.contains("log p0 has record 6 where 1 should stand"), "{command}: {said}");
     }
     println!(
-        "\n| journal cut behind a node's back (retention) | {accepted} | - | {accepted} | - | said: p0 1..5 | 0 | - | - | \
-         stops with code 4 |"
+        "\n| journal cut below what the next node needs (retention) | {accepted} | - | {accepted} | - | named: p0, 1 to 5 | 0 \
+         | - | - | - | stops with code 4 |"
     );
 }
