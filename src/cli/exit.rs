@@ -66,10 +66,21 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         Some(OfflineError::Read(inner)) => return code_of_cause(inner),
         Some(_) | None => {}
     }
-    let damaged = matches!(cause.downcast_ref(), Some(ReadError::Damaged { .. } | ReadError::Gap { .. }))
-        || matches!(cause.downcast_ref(), Some(OpenError::Read(_)))
+    let read = match cause.downcast_ref() {
+        Some(OpenError::Read(inner)) => Some(inner),
+        Some(_) | None => cause.downcast_ref(),
+    };
+    let damaged = read.is_some_and(is_damage)
         || matches!(cause.downcast_ref(), Some(FoldError::Fact { .. }))
         || matches!(cause.downcast_ref(), Some(ControlFoldError::Entry { .. }))
         || matches!(cause.downcast_ref(), Some(TakeError::JournalBehind { .. }));
     damaged.then_some(Code::Damaged)
+}
+
+/// Tells damage from a storage that does not answer.
+const fn is_damage(error: &ReadError) -> bool {
+    match error {
+        ReadError::Damaged { .. } | ReadError::Gap { .. } | ReadError::CutBack { .. } => true,
+        ReadError::Storage { .. } => false,
+    }
 }

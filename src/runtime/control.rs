@@ -16,6 +16,8 @@ use tokio::sync::watch;
 const OUTCOMES_KEPT: usize = 4_096;
 /// How often the log is read for a record that must be there; a shared log waits half a second each time.
 const FOLD_TRIES: usize = 10;
+/// The same, where nothing can begin without it.
+const OPEN_TRIES: usize = 40;
 
 /// A handle on the control plane.
 #[derive(Clone, Debug)]
@@ -91,14 +93,21 @@ impl ControlPlane {
     /// Folds the control log to its present end.
     ///
     /// # Errors
-    /// Where the log is damaged or of a later release.
+    /// Where the log is damaged or of a later release, or does not come whole: nothing may begin with a part of it.
     pub fn open(journal: Journal) -> Result<Self, FoldError> {
         let (position, _) = watch::channel(Position::START);
         let inner =
             Inner { journal, state: RwLock::new(Control::default()), folded: Mutex::new(Folded::default()), position };
         let plane = Self { inner: Arc::new(inner) };
-        plane.catch_up()?;
-        Ok(plane)
+        let end = plane.inner.journal.end(Log::Control);
+        for _ in 0..OPEN_TRIES {
+            plane.catch_up()?;
+            if plane.position() >= end {
+                return Ok(plane);
+            }
+        }
+        let detail = format!("the control log reaches to {end}, only {} was read", plane.position());
+        Err(FoldError::Read(ReadError::Storage { detail }))
     }
 
     /// The folded state. Hold it briefly.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// How long a failed write waits at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MOST: Duration = Duration::from_secs(10);
+const RETRY_MOST: Duration = Duration::from_secs(2);
 
 /// The writer of one partition.
 #[derive(Clone, Debug)]
@@ -135,19 +135,27 @@ impl Shared {
 
     fn run(&self) {
         while let Some((effects, progress)) = self.next() {
-            let mut pause = RETRY_FIRST;
+            let (mut pause, mut failures) = (RETRY_FIRST, 0_u32);
             while let Err(error) = self.store.write_blocking(self.partition, &effects, progress) {
-                self.degraded.store(true, Ordering::Relaxed);
+                let partition = self.partition.0;
                 let cause = crate::telemetry::chain(&error);
-                tracing::warn!(partition = self.partition.0, error = %cause, "the store is away; the fold goes on");
-                let backlog = self.lock();
-                let (backlog, _) = self.changed.wait_timeout(backlog, pause).unwrap_or_else(PoisonError::into_inner);
-                if backlog.stopped {
+                if self.degraded.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(partition, error = %cause, "the store is still away");
+                } else {
+                    tracing::warn!(partition, error = %cause, "the store is away; the fold goes on");
+                }
+                // What is pushed meanwhile must not cut the pause short: a store in trouble would be hammered.
+                let goes_on = |backlog: &mut Backlog| !backlog.stopped;
+                let waited = self.changed.wait_timeout_while(self.lock(), pause, goes_on);
+                if waited.unwrap_or_else(PoisonError::into_inner).0.stopped {
                     return;
                 }
                 pause = (pause * 2).min(RETRY_MOST);
+                failures = failures.saturating_add(1);
             }
-            self.degraded.store(false, Ordering::Relaxed);
+            if self.degraded.swap(false, Ordering::Relaxed) {
+                tracing::info!(partition = self.partition.0, failures, "the store is back");
+            }
             self.lock().writing = false;
             self.changed.notify_all();
         }

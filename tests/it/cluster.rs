@@ -1,103 +1,13 @@
 //! The node on Kafka: the journal in topics, and services that produce straight into the intake.
 
-use crate::kafka::{Producer, brokers, fresh_name};
-use crate::load::{Aim, Ledger, Random, check_alerts, check_usage, send, set_up, settle};
-use crate::process::{Receiver, Server, bootstrap_with, call, highwater};
-use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use crate::kafka::{Producer, brokers};
+use crate::load::{Aim, Ledger, QUOTA, Random, check_alerts, check_usage, send, set_up, settle};
+use crate::nodes::{Cluster, ask, clickhouse, total, verify, wait_for, wait_until_held};
+use crate::process::{Receiver, bootstrap_with, highwater};
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-struct Cluster {
-    folder: tempfile::TempDir,
-    prefix: String,
-    journal: String,
-    key_file: String,
-    /// Where many nodes keep what they share.
-    shared: Option<(String, String)>,
-}
-
-/// Where the ClickHouse of the tests is.
-#[expect(clippy::disallowed_methods, reason = "where the services of a test are is no configuration of the product")]
-fn clickhouse() -> Option<String> {
-    let named = std::env::var("HIGHWATER_TEST_CLICKHOUSE").ok();
-    let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
-    assert!(named.is_some() || !required, "HIGHWATER_TEST_CLICKHOUSE is not set; scripts/services up starts an engine");
-    named
-}
-
-impl Cluster {
-    fn new(brokers: &str) -> Self {
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let folder = tempfile::tempdir().unwrap();
-        let prefix = fresh_name("cluster");
-        let journal = format!("kafka://{brokers}?partitions=4&prefix={prefix}");
-        let key_file = folder.path().join("master.key");
-        std::fs::write(&key_file, "ab".repeat(32)).unwrap();
-        Self { folder, prefix, journal, key_file: key_file.to_str().unwrap().to_owned(), shared: None }
-    }
-
-    /// A cluster whose nodes share a database and a folder of snapshots.
-    fn of_many(brokers: &str, clickhouse: &str) -> Self {
-        let mut cluster = Self::new(brokers);
-        let store = format!("clickhouse+{clickhouse}/{}", fresh_name("hw").replace('-', "_"));
-        let snapshots = cluster.folder.path().join("snapshots").to_str().unwrap().to_owned();
-        cluster.shared = Some((store, snapshots));
-        cluster
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder_of("node")
-    }
-
-    fn folder_of(&self, node: &str) -> PathBuf {
-        self.folder.path().join(node)
-    }
-
-    fn arguments(&self) -> Vec<&str> {
-        let mut arguments = vec!["--journal", &self.journal, "--master-key-file", &self.key_file];
-        if let Some((store, snapshots)) = &self.shared {
-            arguments.extend(["--store", store, "--snapshots", snapshots]);
-        }
-        arguments
-    }
-
-    fn start(&self) -> Server {
-        self.start_node("node")
-    }
-
-    fn start_node(&self, node: &str) -> Server {
-        Server::start_with(&self.folder_of(node), &self.arguments())
-    }
-}
-
-async fn ask(server: &Server, key: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    call(&http, (method, &format!("{}{path}", server.base), key), body.as_ref()).await.unwrap()
-}
-
-/// Asks until the answer fits.
-async fn wait_for(server: &Server, key: &str, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
-    for _ in 0..600 {
-        let (status, answer) = ask(server, key, "GET", path, None).await;
-        if status == 200 && fits(&answer) {
-            return answer;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    panic!("{path}: {:?}", ask(server, key, "GET", path, None).await);
-}
-
-fn total(usage: &Value, name: &str) -> f64 {
-    usage["items"].as_array().unwrap().iter().map(|item| item[name].as_f64().unwrap_or(0.0)).sum()
-}
-
-fn verify(cluster: &Cluster, data: &Path) {
-    let verified = highwater(&[&["verify", "--data", data.to_str().unwrap()], &cluster.arguments()[..]].concat());
-    let said = [verified.stdout, verified.stderr].concat();
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&said));
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_services_produce_is_counted_or_set_aside() {
@@ -164,26 +74,6 @@ async fn what_services_produce_is_counted_or_set_aside() {
     server.stop();
 }
 
-/// How many partitions a node holds, as it says itself.
-async fn held(server: &Server, key: &str) -> usize {
-    let (_, ready) = ask(server, key, "GET", "/readyz", None).await;
-    ready["checks"]["folds"].as_object().map_or(0, serde_json::Map::len)
-}
-
-async fn wait_until_held(servers: &[&Server], key: &str, fits: impl Fn(&[usize]) -> bool) {
-    for _ in 0..600 {
-        let mut counts = Vec::new();
-        for server in servers {
-            counts.push(held(server, key).await);
-        }
-        if fits(&counts) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the partitions were not shared out");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_nodes_answer_as_one_and_survive_the_loss_of_each_other() {
     let (Some(brokers), Some(clickhouse)) = (brokers(), clickhouse()) else { return };
@@ -193,8 +83,8 @@ async fn many_nodes_answer_as_one_and_survive_the_loss_of_each_other() {
     wait_until_held(&[&first, &second], &key, |counts| counts == [2, 2]).await;
     let receiver = Receiver::start().await;
     // Made on one node, known to the other at the next request.
-    let alerts = set_up(&first.base, &key, &receiver).await;
-    for (_, alert) in &alerts {
+    let alerts = set_up(&first.base, &key, &receiver, QUOTA).await;
+    for (_, alert) in &alerts.alerts {
         let (status, answer) = ask(&second, &key, "GET", &format!("/v1/alerts/{alert}"), None).await;
         assert_eq!(status, 200, "{answer}");
     }
@@ -205,7 +95,7 @@ async fn many_nodes_answer_as_one_and_survive_the_loss_of_each_other() {
         .map(|n| {
             let mut bases = bases.clone();
             bases.rotate_left(n % 2);
-            let aim = Aim { bases, key: key.clone(), ends: false, stop: Arc::clone(&stop) };
+            let aim = Aim { bases, key: key.clone(), ends: false, pace: Duration::ZERO, stop: Arc::clone(&stop) };
             tokio::spawn(send(Arc::clone(&ledger), aim, Random(n as u64 + 7)))
         })
         .collect();

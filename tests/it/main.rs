@@ -11,6 +11,7 @@
 mod kafka;
 mod load;
 mod log;
+mod nodes;
 mod process;
 #[cfg(feature = "clickhouse")]
 mod proxy;
@@ -18,6 +19,7 @@ mod receiver;
 mod rows;
 mod script;
 mod server;
+mod services;
 mod words;
 
 // The domain, through the fold.
@@ -39,6 +41,11 @@ mod api;
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
 mod cluster;
+#[cfg(feature = "clickhouse")]
+mod outages;
+mod peers;
+#[cfg(feature = "clickhouse")]
+mod shapes;
 
 // The binary, as a process.
 mod crash;

@@ -16,6 +16,27 @@ pub(crate) fn highwater(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_highwater")).args(arguments).output().unwrap()
 }
 
+/// Runs a command that ends by itself, for at most so long; returns its code and what it said on standard error.
+pub(crate) fn ended(arguments: &[&str], patience: std::time::Duration) -> (Option<i32>, String) {
+    let said = tempfile::NamedTempFile::new().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_highwater"))
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(said.reopen().unwrap())
+        .spawn()
+        .unwrap();
+    let pause = std::time::Duration::from_millis(50);
+    for _ in 0..patience.as_millis() / pause.as_millis() {
+        if let Some(status) = child.try_wait().unwrap() {
+            return (status.code(), std::fs::read_to_string(said.path()).unwrap());
+        }
+        std::thread::sleep(pause);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    (None, std::fs::read_to_string(said.path()).unwrap())
+}
+
 /// Runs `bootstrap` and returns the key that it prints.
 pub(crate) fn bootstrap(data: &Path) -> String {
     bootstrap_with(data, &[])
@@ -70,6 +91,21 @@ impl Server {
         Self { child, base }
     }
 
+    /// Stops the process as it stands; it learns nothing of the time that passes.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets the process go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     /// Kills the process as a power cut would: it learns nothing of it.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
@@ -84,8 +120,7 @@ impl Server {
 
     /// Asks the process to stop, and waits until it has.
     pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("-TERM");
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}");
     }

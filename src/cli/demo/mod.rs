@@ -1,6 +1,9 @@
-//! `demo`: the whole of it in a temporary folder: a server, seeded accounts, events over HTTP, one alert's life.
+//! `demo`: the whole of it in a temporary folder: a server, seeded accounts, events over HTTP, one alert's life. With a
+//! Kafka and a ClickHouse the same story on two nodes, of which one is killed.
 
 mod client;
+mod cluster;
+mod nodes;
 mod receiver;
 mod story;
 
@@ -24,10 +27,21 @@ pub(super) struct Arguments {
     /// Where the API listens; any free port where it says 0
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Brokers of a Kafka: shows two nodes that share it, and kills one
+    #[arg(long, value_name = "HOST:PORT,…", requires = "clickhouse")]
+    kafka: Option<String>,
+    /// The ClickHouse of the two nodes
+    #[arg(long, value_name = "URL", requires = "kafka")]
+    clickhouse: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
-    super::multi_threaded()?.block_on(show(arguments))
+    super::multi_threaded()?.block_on(async {
+        match (&arguments.kafka, &arguments.clickhouse) {
+            (Some(kafka), Some(clickhouse)) => cluster::show(kafka, clickhouse, arguments.once).await,
+            (Some(_), None) | (None, Some(_)) | (None, None) => show(arguments).await,
+        }
+    })
 }
 
 async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
@@ -60,12 +74,8 @@ async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
     ));
     let told = Story { client: &client, receiver }.tell().await;
     if told.is_ok() && !arguments.once {
-        story::by_hand(&client, &running);
-        let emitting = story::emit(&client);
-        tokio::select! {
-            emitted = emitting => emitted?,
-            interrupted = tokio::signal::ctrl_c() => interrupted?,
-        }
+        story::by_hand(&client, &format!("metrics: http://{}/metrics", running.admin));
+        story::emit(&client).await?;
     }
     running.stop().await;
     told.map(|()| Code::Done)
