@@ -3,8 +3,9 @@
 use crate::kafka::{Producer, brokers};
 use crate::load::{Aim, Ledger, QUOTA, Random, check_alerts, check_usage, send, set_up, settle};
 use crate::nodes::{Cluster, ask, clickhouse, total, verify, wait_for, wait_until_held};
+use crate::process::Server;
 use crate::process::{Receiver, bootstrap_with, highwater};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -15,6 +15,7 @@ use highwater::domain::partition::fact::Note;
 use highwater::domain::time::Timestamp;
 use highwater::journal::{Journal, KafkaJournal, KafkaSettings, MemoryJournal, Record, SqliteJournal, Timestamps};
 use highwater::runtime::control::{Asking, ControlPlane};
+use highwater::runtime::hub::Hub;
 use highwater::runtime::ingest::{IdSource, Ingest, Sender};
 use highwater::runtime::partitions::{Means, Partitions};
 use highwater::snapshot::Snapshots;
@@ -81,8 +82,14 @@ impl<'a> Scribe<'a> {
     }
 
     fn asks(&mut self, command: Command) {
-        let asking =
-            Asking { tenant: TENANT, actor: None, request_id: "req".to_owned(), if_match: None, idempotency: None };
+        let asking = Asking {
+            tenant: TENANT,
+            actor: None,
+            request_id: "req".to_owned(),
+            if_match: None,
+            idempotency: None,
+            ip: None,
+        };
         let (_, applied) = self.runtime.block_on(self.control.submit(asking, command.clone())).unwrap();
         assert!(!matches!(applied.outcome, Outcome::Refused(_)), "{command:?}: {:?}", applied.outcome);
         let (through, changes) = self.control.changes_after(self.copied);
@@ -160,6 +167,9 @@ fn rows(runtime: &Runtime, journal: &Journal, store: &Store, folder: &Path) -> V
         snapshots: Snapshots::local(folder).unwrap(),
         fingerprint_key: KEY,
         dispatch: None,
+        posts: None,
+        hub: Hub::default(),
+        control: ControlPlane::open(journal.clone()).unwrap(),
     };
     let partitions = Partitions::new(means);
     runtime.block_on(async {
