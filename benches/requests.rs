@@ -18,7 +18,7 @@ use highwater::runtime::data::{Data, Places};
 use highwater::runtime::node::{Duty, Node};
 use secrecy::ExposeSecret;
 use std::hint::black_box;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -128,10 +128,10 @@ impl Bench {
 async fn pieces() {
     const TIMES: u32 = 1_000_000;
     let (_folder, data, key) = opened().await;
-    let (state, now) = (data.control.state(), clock::now());
+    let (state, now, from) = (data.control.state(), clock::now(), Ipv4Addr::LOCALHOST.into());
     let stopwatch = Stopwatch::start();
     for _ in 0..TIMES {
-        black_box(credential::authenticate(&state, black_box(&key), now).expect("a key"));
+        black_box(credential::authenticate(&state, black_box(&key), from, now).expect("a key"));
     }
     println!("check of a key: {:.0} ns", stopwatch.elapsed().as_secs_f64() * 1e9 / f64::from(TIMES));
     let rings = Rings::new(Duration::from_secs(60), Duration::from_secs(120), 100_000);
@@ -197,6 +197,9 @@ async fn opened() -> (tempfile::TempDir, Data, String) {
         hint: credential::hint(&text),
         expires_at: None,
         rate_limit: None,
+        role: Some(Role::Owner),
+        allowed_ips: Vec::new(),
+        metadata: std::collections::BTreeMap::new(),
     };
     data.control.submit(Asking::by_command_line(tenant), Command::CreateKey { key: record }).await.expect("a key");
     (folder, data, text)

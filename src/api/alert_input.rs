@@ -6,8 +6,9 @@ use super::problem::{Fault, Problem};
 use super::text;
 use crate::domain::control::command::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
 use crate::domain::control::resource::{Alert, ChannelKind};
+use crate::domain::control::sandbox::{outbox_channel, outbox_kind};
 use crate::domain::definition::{NoDataPolicy, Severity};
-use crate::domain::id::{AccountScope, ChannelId, Epoch, MetricName, ProjectId};
+use crate::domain::id::{AccountScope, ChannelId, MetricName, Mode, ProjectId};
 use crate::domain::limits::{CHANNELS_PER_ALERT_MAX, MESSAGE_CHARS_MAX, REPEAT_INTERVAL};
 use crate::domain::rule::{GRAMMAR, Input, RuleProgram};
 use crate::domain::time::Millis;
@@ -332,7 +333,7 @@ async fn is_known(app: &App, caller: &Caller, account: &AccountScope, metric: &M
         };
         let epoch = match account {
             AccountScope::One(account) => state.epoch_of(tenant, account),
-            AccountScope::All => Epoch::default(),
+            AccountScope::All => state.sandbox(tenant).map(|sandbox| sandbox.epoch).unwrap_or_default(),
         };
         (limited || state.metric(tenant, metric).is_some(), epoch)
     };
@@ -344,7 +345,7 @@ async fn is_known(app: &App, caller: &Caller, account: &AccountScope, metric: &M
         AccountScope::One(account) => {
             store.metrics_of(tenant, epoch, account.clone()).await.map_or(true, |known| known.contains(metric))
         }
-        AccountScope::All => store.has_metric(tenant, metric.clone()).await.unwrap_or(true),
+        AccountScope::All => store.has_metric(tenant, epoch, metric.clone()).await.unwrap_or(true),
     }
 }
 
@@ -367,8 +368,16 @@ fn resolve(app: &App, caller: &Caller, choice: &ChannelChoice) -> Result<Vec<Cha
             _ => None,
         };
         let found = match kind {
-            Some(kind) => state.default_channel(tenant, kind).map(|channel| channel.id),
-            None => name.parse().ok().and_then(|id| state.channel(tenant, id)).map(|channel| channel.id),
+            Some(kind) => match (state.default_channel(tenant, kind), tenant.mode) {
+                (Some(channel), _) => Some(channel.id),
+                (None, Mode::Sandbox) => Some(outbox_channel(tenant.workspace, kind)),
+                (None, Mode::Live) => None,
+            },
+            None => {
+                let is_known =
+                    |id: &ChannelId| state.channel(tenant, *id).is_some() || outbox_kind(tenant, *id).is_some();
+                name.parse().ok().filter(is_known)
+            }
         };
         let Some(found) = found else {
             let shown: String = name.chars().take(64).collect();

@@ -39,7 +39,7 @@ pub(super) fn find(app: &App, caller: &Caller, id: &str) -> Result<Alert, Proble
 
 async fn standing(app: &App, caller: &Caller, id: AlertId) -> Result<Standing, Problem> {
     let summaries = app.node.data.store.summaries(caller.principal.tenant, vec![id]).await.map_err(store_away)?;
-    Ok(Standing::of(summaries.values().next()))
+    Ok(Standing::of(summaries.values().next()).in_world(caller))
 }
 
 /// Changes an alert; the answer shows how the alert stood before, on every repetition, too.
@@ -85,7 +85,7 @@ pub(super) async fn list(
     let projects = query.all("project_id").to_vec();
     let states = states(&query)?;
     let tenant = caller.principal.tenant;
-    let now = clock::now();
+    let now = caller.now();
     let matching: Vec<Alert> = {
         let state = app.node.data.control.state();
         let fits = |alert: &&Alert| {
@@ -114,7 +114,7 @@ pub(super) async fn list(
     };
     let ids = page.iter().map(|alert| alert.definition.id).collect();
     let summaries = store.summaries(tenant, ids).await.map_err(store_away)?;
-    let standing = |alert: &Alert| Standing::of(summaries.get(&alert.definition.id));
+    let standing = |alert: &Alert| Standing::of(summaries.get(&alert.definition.id)).in_world(&caller);
     let items = page.iter().map(|alert| view(&caller, alert, &standing(alert))).collect();
     Ok(paging.answer(&app, items, |alert: &AlertView| alert.id.clone()))
 }
@@ -246,7 +246,7 @@ pub(super) async fn pause(
     let wanted: PauseBody = if incoming.body.is_empty() { PauseBody::default() } else { incoming.json()? };
     let until = match wanted.until.as_deref().map(Timestamp::parse) {
         None => None,
-        Some(Some(until)) if until > clock::now() => Some(until),
+        Some(Some(until)) if until > caller.now() => Some(until),
         Some(Some(_)) => return Err(Problem::invalid("/until", "it lies in the past")),
         Some(None) => return Err(Problem::invalid("/until", "expected an RFC 3339 time such as 2026-11-24T08:00:00Z")),
     };

@@ -13,9 +13,11 @@ use crate::domain::control::fold::Control;
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{AccountId, Mode, PartitionId, Tenant};
 use crate::domain::routing::partition_of;
+use crate::domain::time::{Millis, Timestamp};
 use crate::runtime::clock;
 use crate::runtime::control::Asking;
 use crate::runtime::node::Node;
+use crate::runtime::sandbox;
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, HeaderName, IF_MATCH, IF_NONE_MATCH};
@@ -59,6 +61,8 @@ pub(super) struct Caller {
     pub request_id: String,
     /// Where the request comes from.
     pub address: IpAddr,
+    /// How far the clock of the caller's world is ahead.
+    pub advance: Millis,
     if_match: Option<String>,
     if_none_match: Option<String>,
 }
@@ -101,14 +105,28 @@ impl Caller {
 
     /// 404, with a hint where the other mode of the caller's workspace has it.
     pub(super) fn missing(&self, app: &App, what: &str, has: impl Fn(&Control, Tenant) -> bool) -> Problem {
+        self.hinted(app, Problem::not_found(what), has)
+    }
+
+    /// The problem, with a hint where the other mode of the caller's workspace has what is missing.
+    pub(super) fn hinted(&self, app: &App, problem: Problem, has: impl Fn(&Control, Tenant) -> bool) -> Problem {
         let tenant = self.principal.tenant;
         let (mode, hint) = match tenant.mode {
             Mode::Live => (Mode::Sandbox, "it exists in the sandbox; this is a live key"),
             Mode::Sandbox => (Mode::Live, "it exists in live; this is a sandbox key"),
         };
-        let problem = Problem::not_found(what);
         let elsewhere = has(&app.node.data.control.state(), Tenant { mode, ..tenant });
         if elsewhere { problem.with("hint", hint) } else { problem }
+    }
+
+    /// The time in the caller's world.
+    pub(super) fn now(&self) -> Timestamp {
+        clock::now().plus(self.advance)
+    }
+
+    /// The fold's clock in the caller's world; 0 stays before the first record.
+    pub(super) const fn in_world(&self, clock: Timestamp) -> Timestamp {
+        if clock.0 == 0 { clock } else { clock.plus(self.advance) }
     }
 
     /// How the caller asks for a command, without an idempotency record.
@@ -133,6 +151,7 @@ impl Caller {
             request_id: self.request_id.clone(),
             if_match,
             idempotency: None,
+            ip: Some(self.address),
         })
     }
 
@@ -177,11 +196,25 @@ impl FromRequestParts<App> for Caller {
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
         let if_match = one_header(parts, IF_MATCH)?;
         let if_none_match = one_header(parts, IF_NONE_MATCH)?;
-        let caller = Self { principal, request_id, address, if_match, if_none_match };
+        let advance = enter(app, principal.tenant).await?;
+        let caller = Self { principal, request_id, address, advance, if_match, if_none_match };
         let key_id = caller.principal.key_id;
         tracing::debug!(request_id = caller.request_id, key.id = %key_id, client.address = %caller.address, "let in");
         Ok(caller)
     }
+}
+
+/// Enters a tenant's world: a sandbox is opened for the first request in it. Tells how far its clock is ahead.
+async fn enter(app: &App, tenant: Tenant) -> Result<Millis, Problem> {
+    if tenant.mode == Mode::Live {
+        return Ok(Millis::ZERO);
+    }
+    let data = &app.node.data;
+    sandbox::open(&data.control, &data.vault, tenant).await.map_err(|error| {
+        tracing::warn!(error = %crate::telemetry::chain(&error), "a sandbox could not be opened");
+        Problem::unavailable("overloaded", "the journal did not take the sandbox's beginning; try again")
+    })?;
+    Ok(data.control.state().advance_of(tenant))
 }
 
 /// Whom a request speaks for, by the one credential in its header.

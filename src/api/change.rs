@@ -3,7 +3,9 @@
 use super::app::{App, Caller};
 use super::input::Query;
 use super::problem::Problem;
+use crate::domain::control::audit::target_of;
 use crate::domain::control::command::{Command, Idempotency};
+use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::{Outcome, Refused, Resource};
 use crate::domain::id::Position;
 use crate::runtime::clock;
@@ -84,6 +86,15 @@ pub(super) async fn submit(app: &App, caller: &Caller, sent: Sent<'_>, command: 
     if let Some(changed) = repeated(app, caller, sent)? {
         return Ok(changed);
     }
+    let target = target_of(&command);
+    let is_missing = |problem: &Problem| problem.code == "resource_not_found" && target.is_some();
+    let has = |state: &Control, tenant| target.as_ref().is_some_and(|target| state.holds(tenant, target));
+    submitted(app, caller, sent, command)
+        .await
+        .map_err(|problem| if is_missing(&problem) { caller.hinted(app, problem, has) } else { problem })
+}
+
+async fn submitted(app: &App, caller: &Caller, sent: Sent<'_>, command: Command) -> Result<Changed, Problem> {
     let mut asking = caller.asking()?;
     asking.idempotency = idempotency(app, caller, sent)?;
     let Some(record) = asking.idempotency.clone() else {
@@ -146,7 +157,7 @@ fn outcome(outcome: Outcome, replayed: Option<Option<String>>) -> Result<Changed
 /// judged by it.
 ///
 /// A partition that is far behind is not waited for: it learns of the change in its turn.
-async fn spread(app: &App, position: Position) {
+pub(super) async fn spread(app: &App, position: Position) {
     let known = || app.node.partitions.know_control(position);
     let waiting = async {
         while !known() {

@@ -157,6 +157,7 @@ pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Inc
         projects: given.projects,
         hint: credential::hint(text),
         expires_at: given.expires_at,
+        rate_limit: None,
         role: given.role,
         allowed_ips,
         metadata,

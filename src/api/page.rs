@@ -77,7 +77,8 @@ impl Paging {
         };
         let size = number("page_size", PAGE_SIZE_MAX)?;
         let page = number("page", usize::MAX)?;
-        let filters = format!("{}|{path}|{}", caller.principal.tenant.workspace, query.filters());
+        let tenant = caller.principal.tenant;
+        let filters = format!("{}|{}|{path}|{}", tenant.workspace, tenant.mode.name(), query.filters());
         let mut paging = Self {
             page: page.unwrap_or(1),
             size: size.unwrap_or(PAGE_SIZE_DEFAULT),

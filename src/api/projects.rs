@@ -16,11 +16,8 @@ use crate::domain::control::access::{ProjectChange, ProjectDraft};
 use crate::domain::control::command::Command;
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{Environment, Project, Scope};
-use crate::domain::id::{AccountId, MetricName, ProjectId};
-use crate::domain::quantity::Quantity;
-use crate::domain::time::{Millis, WINDOW};
-use crate::runtime::clock;
-use crate::store::WindowQuery;
+use crate::domain::id::ProjectId;
+use crate::runtime::{clock, requests};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::Uri;
 use axum::response::Response;
@@ -28,9 +25,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
-
-/// The metric that requests are counted by, for accounts that are named as their projects.
-const REQUESTS_METRIC: &str = "highwater.api_requests";
 
 /// A project.
 #[derive(Debug, Serialize, ToSchema)]
@@ -91,28 +85,6 @@ fn view(caller: &Caller, project: &Project) -> ProjectView {
         created_at: project.life.created_at.to_string(),
         updated_at: project.life.updated_at.to_string(),
     }
-}
-
-/// Counts the API requests of a project's credentials in the last 24 hours, by whole 5-minute windows.
-///
-/// # Errors
-/// 503 where the store is away.
-async fn requests_24h(app: &App, caller: &Caller, project: ProjectId) -> Result<Quantity, Problem> {
-    let names = (AccountId::new(&project.to_string()), MetricName::new(REQUESTS_METRIC));
-    let (Ok(account), Ok(metric)) = names else { return Ok(Quantity::ZERO) };
-    let (tenant, now) = (caller.principal.tenant, clock::now());
-    let query = WindowQuery {
-        tenant,
-        epoch: app.node.data.control.state().epoch_of(tenant, &account),
-        account,
-        metric: Some(metric),
-        from: now.minus(Millis::hours(24)).round_up(WINDOW),
-        to: now.plus(WINDOW),
-        width: WINDOW,
-        groups: false,
-    };
-    let total = app.node.data.store.total(query).await.map_err(store_away)?;
-    Ok(total.sum)
 }
 
 /// Lists projects, newest first.
@@ -181,7 +153,9 @@ pub(super) async fn get(
     caller.require(Scope::ReadProjects)?;
     Query::read(query.as_deref(), &[])?;
     let project = find(&app, &caller, &id)?;
-    let requests = number(requests_24h(&app, &caller, project.id).await?);
+    let mode = caller.principal.tenant.mode;
+    let requests = requests::requests_24h(&app.node.data.store, mode, project.id, clock::now()).await;
+    let requests = number(requests.map_err(store_away)?);
     // The count changes without a version.
     let etag = format!("\"{}-{}\"", project.life.version, requests.get());
     let shown = ProjectView { requests_24h: Some(requests), ..view(&caller, &project) };

@@ -2,7 +2,7 @@
 
 use super::app::{App, Caller};
 use super::docs::Problems;
-use super::events::not_appended;
+use super::events::{behind_reset, not_appended};
 use super::input::{Query, json};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
@@ -92,6 +92,7 @@ pub(super) async fn list(
             .read_as("status", "open, replayed or discarded", |text| all.into_iter().find(|s| s.name() == text))?,
         code: query.one("code")?.map(str::to_owned),
         account: query.account("account_id")?,
+        since: began(&app, &caller),
         after: paging.after_parts(|parts| match parts {
             [at, id] => Some((Timestamp::parse(at)?, id.parse().ok()?)),
             _ => None,
@@ -104,6 +105,11 @@ pub(super) async fn list(
     Ok(paging.answer(&app, items, |entry: &QuarantineView| format!("{} {}", entry.at, entry.id)))
 }
 
+/// When the caller's world began, where that was with a reset: what was set aside before is gone.
+fn began(app: &App, caller: &Caller) -> Option<Timestamp> {
+    app.node.data.control.state().sandbox(caller.principal.tenant)?.last_reset_at
+}
+
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<QuarantineEntry, Problem> {
     let id: QuarantineId = id.parse().map_err(|_| Problem::not_found("quarantined event"))?;
     let asked = QuarantineQuery {
@@ -112,6 +118,7 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<QuarantineEntry, P
         status: None,
         code: None,
         account: None,
+        since: began(app, caller),
         after: None,
         offset: 0,
         limit: 1,
@@ -167,6 +174,7 @@ pub(super) async fn replay(
             batch.push(0, bytes.as_bytes(), &event).map_err(|refusal| refused(&refusal))?;
             batch.finish()
         };
+        behind_reset(&app, &caller).await;
         Receipt(app.node.ingest.append(prepared).await.map_err(not_appended)?).to_string()
     };
     let row = settle(&app, entry, QuarantineStatus::Replayed).await?;

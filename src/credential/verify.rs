@@ -163,6 +163,7 @@ pub fn authenticate_token(
         scopes: token_scopes(&client.scopes, claims.scopes),
         projects: client.projects.clone(),
         expires_at: Some(claims.expires_at),
+        rate_limit: None,
     })
 }
 

@@ -93,6 +93,8 @@ prefixed_ids! {
     WebhookId = "whk_";
     /// A replay of deliveries.
     ReplayId = "rpl_";
+    /// An entry of the audit log; ordered as the entries are.
+    AuditId = "aud_";
 }
 
 /// The world a credential belongs to. Objects never cross from one to the other.

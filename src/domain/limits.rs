@@ -119,6 +119,12 @@ pub const MESSAGE_CHARS_MAX: usize = 2_000;
 pub const URL_BYTES_MAX: usize = 2_048;
 /// What the names of the system's own metrics begin with; nobody else sends any.
 pub const SYSTEM_METRIC_PREFIX: &str = "highwater.";
+/// Entries of the audit log that are kept of one tenant; the oldest go first.
+pub const AUDIT_ENTRIES_MAX: usize = 10_000;
+/// How far a sandbox's clock may be put forward between two resets.
+pub const SANDBOX_ADVANCE_MAX: Millis = Millis::days(31);
+/// Attempts to deliver one notification of a sandbox to one destination.
+pub const SANDBOX_DELIVERY_ATTEMPTS_MAX: u32 = 3;
 /// How long an idempotency record is kept where the workspace does not say.
 pub const IDEMPOTENCY_HORIZON: Millis = Millis::hours(24);
 /// How short and how long a workspace may have its idempotency records kept.

@@ -3,6 +3,7 @@
 use super::guard::{Guard, TargetError};
 use super::resolver::VettingResolver;
 use super::{payload, signature, slack};
+use crate::domain::control::resource::ChannelKind;
 use crate::domain::limits::{CONNECT_TIMEOUT, DELIVERY_TIMEOUT, RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX};
 use crate::domain::partition::notification::Notification;
 use crate::domain::time::{Millis, Timestamp};
@@ -247,6 +248,16 @@ impl Notifier {
         &self.guard
     }
 
+    /// Returns the body that one notification is sent with.
+    pub fn body(&self, kind: ChannelKind, notification: &Notification) -> String {
+        match kind {
+            ChannelKind::Slack => self.slack_message(Outgoing::One(notification, None)).to_string(),
+            ChannelKind::Webhook => {
+                String::from_utf8_lossy(&payload::webhook_body(notification, &self.base_url)).into_owned()
+            }
+        }
+    }
+
     /// Sends a message, once.
     pub async fn send(&self, destination: &Destination, message: Outgoing<'_>, now: Timestamp) -> Attempt {
         let result = match destination {
@@ -366,11 +377,6 @@ impl Notifier {
             }
             Err(_) => Err(Failure::Slack { error: "internal_error".to_owned(), retry_after }),
         }
-    }
-
-    /// Where links in messages lead.
-    pub fn base_url(&self) -> &str {
-        &self.base_url
     }
 
     fn slack_message(&self, message: Outgoing<'_>) -> serde_json::Value {

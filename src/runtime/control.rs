@@ -53,6 +53,8 @@ pub struct Asking {
     pub if_match: Option<u64>,
     /// Makes a repetition answer as the first time.
     pub idempotency: Option<Idempotency>,
+    /// Where the request came from.
+    pub ip: Option<std::net::IpAddr>,
 }
 
 /// Why a command has no outcome.
@@ -165,6 +167,7 @@ impl ControlPlane {
             request_id: asking.request_id,
             if_match: asking.if_match,
             idempotency: asking.idempotency,
+            ip: asking.ip,
             command,
         };
         let stamps = self.inner.journal.append(vec![(Log::Control, Bytes::from(entry.encode()))]).await?;

@@ -9,6 +9,7 @@ use super::ingest::Ingest;
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
 use super::requests::{self, Requests};
+use super::sandbox;
 use super::snapshotter;
 use super::timekeeper::{self, IntakeClock};
 use crate::domain::id::{Log, PartitionId, Position};
@@ -104,6 +105,8 @@ impl Node {
                 vault: Arc::clone(&data.vault),
             };
             tasks.push(tokio::spawn(courier::run(means, letters, stopped.clone(), Arc::clone(&posted))));
+            let (control, vault) = (data.control.clone(), Arc::clone(&data.vault));
+            tasks.push(tokio::spawn(sandbox::keep(control, partitions.clone(), vault, stopped.clone())));
             let (snapshots, store) = (data.snapshots.clone(), data.store.clone());
             tasks.push(tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped)));
         }

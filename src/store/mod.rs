@@ -24,8 +24,8 @@ mod contract;
 pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
-    AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, Progress,
-    QuarantineEntry, QuarantineQuery, ScannedRow, Summary, TransitionPlace, TransitionQuery, WebhookDeliveryQuery,
-    WindowPoint, WindowQuery,
+    AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, OutboxQuery,
+    Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary, TransitionPlace, TransitionQuery,
+    WebhookDeliveryQuery, WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

@@ -3,9 +3,9 @@
 #[cfg(feature = "clickhouse")]
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
-    AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, Progress,
-    QuarantineEntry, QuarantineQuery, ScannedRow, Span, Summary, TransitionQuery, WebhookDeliveryQuery, WindowPoint,
-    WindowQuery,
+    AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, OutboxQuery,
+    Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Span, Summary, TransitionQuery, WebhookDeliveryQuery,
+    WindowPoint, WindowQuery,
 };
 use super::sqlite::SqliteStore;
 use super::{sqlite_changes, sqlite_read as read, sqlite_scan};
@@ -151,6 +151,8 @@ impl Store {
         notifications(query: NotificationQuery) -> Vec<Notification>;
         /// Deliveries, newest first.
         deliveries(query: DeliveryQuery) -> Vec<DeliveryRow>;
+        /// Deliveries by outcome, each with its notification, newest first.
+        outbox(query: OutboxQuery) -> Vec<(DeliveryRow, Notification)>;
         /// Quarantined events, newest first.
         quarantine(query: QuarantineQuery) -> Vec<QuarantineEntry>;
         /// An event that some endpoint wanted.
@@ -192,16 +194,20 @@ impl Store {
         }
     }
 
-    /// Whether any account of a tenant has events of a metric.
+    /// Whether any account of a tenant has events of a metric, of this epoch or a later one.
     ///
     /// # Errors
     /// Where the storage fails.
-    pub async fn has_metric(&self, tenant: Tenant, metric: MetricName) -> Answer<bool> {
+    pub async fn has_metric(&self, tenant: Tenant, since: Epoch, metric: MetricName) -> Answer<bool> {
         match self {
-            Self::Sqlite(store) => store.read(move |connection| read::has_metric(connection, tenant, &metric)).await,
+            Self::Sqlite(store) => {
+                store.read(move |connection| read::has_metric(connection, tenant, since, &metric)).await
+            }
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(store) => {
-                store.read(move |client| async move { clickhouse::has_metric(&client, tenant, &metric).await }).await
+                store
+                    .read(move |client| async move { clickhouse::has_metric(&client, tenant, since, &metric).await })
+                    .await
             }
         }
     }

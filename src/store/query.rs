@@ -210,6 +210,31 @@ pub struct WebhookDeliveryQuery {
     pub limit: usize,
 }
 
+/// Asks for deliveries with one of these outcomes and what they are of, newest first.
+#[derive(Clone, Debug)]
+pub struct OutboxQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The oldest epoch of an account whose notifications are wanted.
+    pub epoch: Epoch,
+    /// What came of their last attempt: either of these.
+    pub outcomes: [String; 2],
+    /// The destination; all where absent.
+    pub channel: Option<ChannelId>,
+    /// The alert; all where absent.
+    pub alert: Option<AlertId>,
+    /// The earliest time, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest time, exclusive.
+    pub to: Option<Timestamp>,
+    /// The delivery behind which to begin.
+    pub after: Option<(Timestamp, NotificationId, ChannelId)>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
 /// Asks for what changed behind a position, in whatever partition: who asks knows which one an account is in.
 #[derive(Clone, Copy, Debug)]
 pub struct ChangeQuery {
@@ -255,6 +280,8 @@ pub struct QuarantineQuery {
     pub code: Option<String>,
     /// Whose they are; all where absent.
     pub account: Option<AccountId>,
+    /// What was recorded behind this instant; everything where absent.
+    pub since: Option<Timestamp>,
     /// The time and id of the entry behind which to begin.
     pub after: Option<(Timestamp, QuarantineId)>,
     /// How many to pass over.

@@ -4,7 +4,7 @@ pub(super) use super::sqlite_webhooks::{webhook_attempts, webhook_deliveries, we
 
 use super::points::{Part, Points};
 use super::query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, Summary,
+    DeliveryQuery, InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, Summary,
     TransitionQuery, WindowPoint, WindowQuery,
 };
 use super::value::{Amount, Id, mode, parsed, workspace};
@@ -88,10 +88,12 @@ pub(super) fn metrics_of(
 }
 
 /// Tells whether any account of a tenant has events of a metric.
-pub(super) fn has_metric(connection: &Connection, tenant: Tenant, metric: &MetricName) -> Answer<bool> {
-    let mut select = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM series WHERE workspace = ?1 AND mode = ?2 AND metric = ?3)")?;
-    select.query_row(params![workspace(tenant), mode(tenant), metric.as_str()], |row| row.get(0))
+pub(super) fn has_metric(connection: &Connection, tenant: Tenant, since: Epoch, metric: &MetricName) -> Answer<bool> {
+    let mut select = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM series WHERE workspace = ?1 AND mode = ?2 AND metric = ?3 AND epoch >= ?4)",
+    )?;
+    let values = params![workspace(tenant), mode(tenant), metric.as_str(), since.0.cast_signed()];
+    select.query_row(values, |row| row.get(0))
 }
 
 pub(super) fn accounts(
@@ -261,19 +263,55 @@ pub(super) fn deliveries(connection: &Connection, query: &DeliveryQuery) -> Answ
         query.limit as i64,
         query.offset as i64
     ];
-    let rows = select.query_map(values, |row| {
-        Ok(DeliveryRow {
-            tenant: query.tenant,
-            notification: NotificationId(row.get::<_, Id>(0)?.0),
-            channel: ChannelId(row.get::<_, Id>(1)?.0),
-            status: parse_name(row.get_ref(2)?.as_str()?)?,
-            attempts: row.get(3)?,
-            outcome: row.get(4)?,
-            next_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
-            at: Timestamp(row.get(6)?),
-            revision: position(row, 7)?,
-        })
-    })?;
+    let rows = select.query_map(values, |row| delivery(query.tenant, row))?;
+    rows.collect()
+}
+
+/// Reads a delivery off the first eight columns.
+fn delivery(tenant: Tenant, row: &Row<'_>) -> Answer<DeliveryRow> {
+    Ok(DeliveryRow {
+        tenant,
+        notification: NotificationId(row.get::<_, Id>(0)?.0),
+        channel: ChannelId(row.get::<_, Id>(1)?.0),
+        status: parse_name(row.get_ref(2)?.as_str()?)?,
+        attempts: row.get(3)?,
+        outcome: row.get(4)?,
+        next_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
+        at: Timestamp(row.get(6)?),
+        revision: position(row, 7)?,
+    })
+}
+
+pub(super) fn outbox(connection: &Connection, query: &OutboxQuery) -> Answer<Vec<(DeliveryRow, Notification)>> {
+    let mut select = connection.prepare_cached(
+        "SELECT d.notification, d.channel, d.status, d.attempts, d.outcome, d.next_at, d.at, d.revision, n.body
+         FROM deliveries d JOIN notifications n
+           ON n.workspace = d.workspace AND n.mode = d.mode AND n.id = d.notification
+         WHERE d.workspace = ?1 AND d.mode = ?2 AND d.outcome IN (?3, ?14)
+           AND json_extract(n.body, '$.epoch') >= ?4
+           AND (?5 IS NULL OR d.channel = ?5) AND (?6 IS NULL OR n.alert = ?6)
+           AND (?7 IS NULL OR d.at >= ?7) AND (?8 IS NULL OR d.at < ?8)
+           AND (?9 IS NULL OR (d.at, d.notification, d.channel) < (?9, ?10, ?11))
+         ORDER BY d.at DESC, d.notification DESC, d.channel DESC LIMIT ?12 OFFSET ?13",
+    )?;
+    let values = params![
+        workspace(query.tenant),
+        mode(query.tenant),
+        query.outcomes[0],
+        query.epoch.0.cast_signed(),
+        query.channel.map(|id| Id(id.0)),
+        query.alert.map(|id| Id(id.0)),
+        query.from.map(|at| at.0),
+        query.to.map(|at| at.0),
+        query.after.map(|(at, _, _)| at.0),
+        query.after.map(|(_, id, _)| Id(id.0)),
+        query.after.map(|(_, _, id)| Id(id.0)),
+        query.limit as i64,
+        query.offset as i64,
+        query.outcomes[1]
+    ];
+    let rows =
+        select.query_map(values, |row| Ok((delivery(query.tenant, row)?, parsed(row.get_ref(8)?.as_str()?)?)))?;
     rows.collect()
 }
 
@@ -282,7 +320,7 @@ pub(super) fn quarantine(connection: &Connection, query: &QuarantineQuery) -> An
         "SELECT partition, body FROM quarantine
          WHERE workspace = ?1 AND mode = ?2 AND (?3 IS NULL OR id = ?3) AND (?4 IS NULL OR status = ?4)
            AND (?5 IS NULL OR code = ?5) AND (?6 IS NULL OR account = ?6)
-           AND (?9 IS NULL OR (at, id) < (?9, ?10))
+           AND (?9 IS NULL OR (at, id) < (?9, ?10)) AND (?11 IS NULL OR at > ?11)
          ORDER BY at DESC, id DESC LIMIT ?7 OFFSET ?8",
     )?;
     let values = params![
@@ -295,7 +333,8 @@ pub(super) fn quarantine(connection: &Connection, query: &QuarantineQuery) -> An
         query.limit as i64,
         query.offset as i64,
         query.after.map(|(at, _)| at.0),
-        query.after.map(|(_, id)| Id(id.0))
+        query.after.map(|(_, id)| Id(id.0)),
+        query.since.map(|since| since.0)
     ];
     let rows = select.query_map(values, |row| {
         Ok(QuarantineEntry { partition: PartitionId(row.get(0)?), row: parsed(row.get_ref(1)?.as_str()?)? })

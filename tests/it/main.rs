@@ -30,6 +30,7 @@ mod lateness;
 mod model;
 mod properties;
 mod reference;
+mod worlds;
 
 // The API, over HTTP.
 mod api;
@@ -45,6 +46,8 @@ mod faults;
 mod hooks;
 mod import;
 mod repeats;
+mod sandbox;
+mod secrets;
 mod timing;
 
 // The tree.

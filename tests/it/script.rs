@@ -156,6 +156,13 @@ impl Stage {
             "unsilence" => Change::SilenceDeleted { tenant, silence: SilenceId(words.next().parse().unwrap()) },
             "forget" => Change::AccountDeleted { tenant, account: account(words.next()) },
             "reset" => Change::SandboxReset { tenant },
+            "seed" => {
+                let (account, metric) = (account(words.next()), metric(words.next()));
+                let from = NOON.plus(words::time(words.next()));
+                let every = Millis::parse(words.next()).unwrap();
+                let values = words.rest().split_whitespace().map(|value| value.parse().unwrap()).collect();
+                Change::UsageSeeded { tenant, account, metric, from, every, values }
+            }
             "advance" => Change::ClockAdvanced { tenant, by: Millis::parse(words.next()).unwrap() },
             other => panic!("no such action: {other}"),
         };

@@ -57,9 +57,9 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         Command::ResumeAlert { id } => (AlertResumed, Subject::Alert(*id), When::Changed),
         Command::DeleteAlert { id } => (AlertDeleted, Subject::Alert(*id), When::Gone),
         // Whether it is disabled or recovered shows in the outcome.
-        Command::ReportWebhookHealth { id, .. } => (WebhookDisabled, Subject::Webhook(*id), When::Changed),
+        Command::ReportWebhookHealth(report) => (WebhookDisabled, Subject::Webhook(report.id), When::Changed),
         // A test is told to its endpoint alone; deliveries and time are looked after behind everything else.
-        Command::TestWebhook { .. } | Command::RecordDelivery { .. } | Command::Tick => return None,
+        Command::TestWebhook { .. } | Command::RecordDelivery(_) | Command::Tick => return None,
         Command::PutQuota { account: crate::domain::id::AccountScope::All, .. }
         | Command::DeleteQuota { .. }
         | Command::PutMetric { .. }
@@ -74,8 +74,8 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::DeleteWebhook { .. }
         | Command::PauseWebhook { .. }
         | Command::ResumeWebhook { .. }
-        | Command::RotateWebhookSecret { .. }
-        | Command::Redeliver { .. }
+        | Command::RotateWebhookSecret(_)
+        | Command::Redeliver(_)
         | Command::UpdateKey(_)
         | Command::CreateClient(_)
         | Command::RotateClientSecret(_)
@@ -85,6 +85,10 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::UpdateProject(_)
         | Command::DeleteProject { .. }
         | Command::UpdateWorkspace(_)
+        | Command::OpenSandbox { .. }
+        | Command::AdvanceClock { .. }
+        // What a reset tells follows from its changes: one of a midnight that was there already changes nothing.
+        | Command::ResetSandbox { .. }
         | Command::Initialise { .. }
         | Command::ChangeSettings { .. }
         | Command::ShareSnapshots { .. }

@@ -1,5 +1,6 @@
 //! The state that the control log folds to. Equal logs give equal states; nothing but the log goes in.
 
+use super::audit::{AuditLog, AuditRecord, Target, deed};
 use super::command::{Command, Entry, Idempotency, Settings};
 use super::due;
 use super::events::telling;
@@ -11,13 +12,14 @@ use super::resource::{
     Account, Alert, ApiKey, Channel, ChannelKind, ClientRecord, KeyRecord, MetricRecord, Project, QuotaRecord, Webhook,
     Workspace,
 };
+use super::sandbox::Sandbox;
 use super::verdict::{Accepted, Context};
 use crate::domain::definition::Quota;
 use crate::domain::id::{
     AccountId, AccountScope, AlertId, ChannelId, ClientId, Epoch, KeyId, Log, MetricName, Position, ProjectId, Stamp,
     Tenant, WebhookId, WorkspaceId,
 };
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::event::Source;
 use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::outbox::Outbox;
@@ -39,6 +41,8 @@ pub struct Control {
     /// Up to where it was told what time alone brings about.
     #[serde(default)]
     ticked: Timestamp,
+    #[serde(default)]
+    audit: AuditLog,
 }
 
 impl Control {
@@ -51,7 +55,13 @@ impl Control {
         self.position = self.position.max(at.position);
         self.clock = self.clock.max(at.recorded_at);
         self.ledger.forget(self.clock);
+        let deed = deed(&entry.command).map(|deed| deed.within(entry.tenant.workspace));
+        let digest = |registry: &Registry| deed.as_ref().and_then(|deed| registry.digest(entry.tenant, &deed.target));
+        let before = digest(&self.registry);
         if let Some(repeated) = entry.idempotency.as_ref().and_then(|sent| self.answer_again(sent)) {
+            if let (Some(deed), Outcome::Refused(_)) = (deed, &repeated.outcome) {
+                self.audit.note(entry, (at.position, self.clock), deed, (before, before), &repeated.outcome);
+            }
             return repeated;
         }
         let context = Context {
@@ -63,14 +73,21 @@ impl Control {
         };
         let about = telling(&entry.command);
         let version = |registry: &Registry| about.as_ref().and_then(|a| registry.version_of(entry.tenant, a.subject));
-        let before = version(&self.registry);
+        let version_before = version(&self.registry);
         let Accepted { outcome, changes } = match self.registry.apply(context, &entry.command) {
             Ok(accepted) => accepted,
             Err(refused) => Accepted { outcome: Outcome::Refused(refused), changes: Vec::new() },
         };
-        let after = version(&self.registry);
-        let told = about.and_then(|about| about.came_to((before, after), entry.tenant, &outcome));
+        let versions = (version_before, version(&self.registry));
+        let told = about.as_ref().and_then(|about| about.came_to(versions, entry.tenant, &outcome));
         let rows = self.tell(at, entry, &changes, told, &outcome);
+        let after = digest(&self.registry);
+        if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
+            self.ledger.forget_of(entry.tenant);
+        }
+        if let Some(deed) = deed {
+            self.audit.note(entry, (at.position, self.clock), deed, (before, after), &outcome);
+        }
         if let Some(idempotency) = &entry.idempotency
             && is_kept(&outcome)
         {
@@ -80,6 +97,7 @@ impl Control {
                 outcome: outcome.clone(),
                 beside: idempotency.beside.clone(),
                 stands_until: self.clock.plus(self.registry.idempotency_horizon(entry.tenant.workspace)),
+                tenant: Some(entry.tenant),
             };
             self.ledger.keep(idempotency, original);
         }
@@ -101,12 +119,17 @@ impl Control {
         for change in changes {
             self.outbox.learn(change, Log::Control, stamp, &mut rows);
         }
+        if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
+            let data = serde_json::json!({"object": "sandbox", "epoch": stamp.position.0});
+            let event = source.event(entry.tenant, EventType::SandboxReset, self.clock, &data);
+            self.outbox.publish(event, None, stamp, &mut rows);
+        }
         if let Some((kind, data)) = told {
             let event = source.event(entry.tenant, kind, self.clock, &data);
             self.outbox.publish(event, None, stamp, &mut rows);
         }
         match (&entry.command, outcome) {
-            (Command::RecordDelivery { posted }, _) => self.outbox.attempted(posted, &mut source, &mut rows),
+            (Command::RecordDelivery(posted), _) => self.outbox.attempted(posted, &mut source, &mut rows),
             (Command::TestWebhook { id }, Outcome::Done(_)) => {
                 let data = serde_json::json!({"webhook_id": id.to_string(), "message": "it works"});
                 let event = source.event(entry.tenant, EventType::WebhookTest, self.clock, &data);
@@ -262,9 +285,50 @@ impl Control {
         worlds.flat_map(move |world| world.accounts.records.range((start.clone(), Bound::Unbounded))).map(|(_, a)| a)
     }
 
-    /// Returns the control position of the last deletion that covers an account; 0 when there was none.
+    /// Returns the control position of the last deletion or reset that covers an account; 0 when there was none.
     pub fn epoch_of(&self, tenant: Tenant, account: &AccountId) -> Epoch {
-        self.world(tenant).and_then(|world| world.accounts.epochs.get(account)).copied().unwrap_or_default()
+        let Some(world) = self.world(tenant) else { return Epoch::default() };
+        let reset = world.sandbox.map(|sandbox| sandbox.epoch).unwrap_or_default();
+        world.accounts.epochs.get(account).copied().unwrap_or_default().max(reset)
+    }
+
+    /// Returns a workspace's sandbox, where it was opened.
+    pub fn sandbox(&self, tenant: Tenant) -> Option<&Sandbox> {
+        self.world(tenant)?.sandbox.as_ref()
+    }
+
+    /// Returns every sandbox that is open, in the order of their workspaces.
+    pub fn sandboxes(&self) -> impl Iterator<Item = (Tenant, &Sandbox)> {
+        let worlds = self.registry.worlds.iter();
+        worlds.filter_map(|(tenant, world)| Some((*tenant, world.sandbox.as_ref()?)))
+    }
+
+    /// Returns by how much a tenant's clock is ahead: that of live data never is.
+    pub fn advance_of(&self, tenant: Tenant) -> Millis {
+        self.sandbox(tenant).map(|sandbox| sandbox.advance).unwrap_or_default()
+    }
+
+    /// Tells whether a tenant has what a command may be about.
+    pub fn holds(&self, tenant: Tenant, target: &Target) -> bool {
+        let in_mode = match target {
+            Target::ApiKey(id) => self.key(*id).is_some_and(|record| record.key.mode == tenant.mode),
+            Target::OauthClient(id) => self.client(*id).is_some_and(|record| record.client.tenant == tenant),
+            Target::Workspace(_)
+            | Target::Account(_)
+            | Target::Quota(..)
+            | Target::Metric(_)
+            | Target::Import(_)
+            | Target::Channel(_)
+            | Target::Alert(_)
+            | Target::Project(_)
+            | Target::Sandbox(_) => true,
+        };
+        in_mode && self.registry.digest(tenant, target).is_some()
+    }
+
+    /// Returns what people did in a tenant, the newest last; see [`AuditLog`] for how far back it reaches.
+    pub fn audit(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &AuditRecord> {
+        self.audit.of(tenant)
     }
 
     /// Returns the quota that was set on a scope itself.

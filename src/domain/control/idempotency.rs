@@ -3,6 +3,7 @@
 
 use super::command::Idempotency;
 use super::outcome::{Outcome, Refused};
+use crate::domain::id::Tenant;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,9 @@ pub struct Original {
     pub beside: Option<String>,
     /// When a repetition is a request of its own again.
     pub stands_until: Timestamp,
+    /// Whose answer it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
 }
 
 impl Original {
@@ -52,6 +56,12 @@ impl Ledger {
                 self.by_record.remove(&record);
             }
         }
+    }
+
+    /// Drops every answer that a tenant got.
+    pub(super) fn forget_of(&mut self, tenant: Tenant) {
+        self.by_record.retain(|_, original| original.tenant != Some(tenant));
+        self.by_end.retain(|(_, record)| self.by_record.contains_key(record));
     }
 
     /// Remembers an answer, at the `now` of the last [`Self::forget`]. The record is not in the ledger.

@@ -8,12 +8,14 @@ pub mod command;
 pub mod entry;
 pub mod outcome;
 pub mod resource;
+pub mod sandbox;
 pub mod scope;
 
 pub mod fold;
 
 mod accounts;
 mod alerts;
+pub mod audit;
 mod channels;
 mod clients;
 mod due;

@@ -3,11 +3,12 @@
 use super::resource::{
     Account, Alert, Channel, ClientRecord, KeyRecord, MetricRecord, Project, QuotaRecord, Webhook, Workspace,
 };
+use super::sandbox::Sandbox;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{
     AccountId, AccountScope, AlertId, MetricName, PartitionId, Position, ReplayId, SilenceId, Tenant, WebhookId,
 };
-use crate::domain::time::Millis;
+use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::outbox::Subscription;
 use crate::domain::webhook::rows::{Again, DeliveryId, Rows};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,8 @@ pub enum Resource {
         /// How many deliveries it makes again.
         queued: u64,
     },
+    /// A sandbox.
+    Sandbox(Sandbox),
 }
 
 /// Why a command changed nothing. Shape was checked before the log; these depend on the state.
@@ -202,6 +205,21 @@ pub enum Change {
         /// By how much.
         by: Millis,
     },
+    /// A sandbox begins with usage that nobody sent.
+    UsageSeeded {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// Whose usage it is.
+        account: AccountId,
+        /// What is counted.
+        metric: MetricName,
+        /// When the first value was used.
+        from: Timestamp,
+        /// How far the values are apart.
+        every: Millis,
+        /// Whole amounts, one after another.
+        values: Vec<i64>,
+    },
     /// A silence is made or changed.
     Silence {
         /// Workspace and mode.
@@ -255,7 +273,8 @@ impl Change {
             | Self::ClockAdvanced { .. }
             | Self::Silence { .. }
             | Self::SilenceDeleted { .. }
-            | Self::Webhook { .. } => Some(self),
+            | Self::Webhook { .. }
+            | Self::UsageSeeded { .. } => Some(self),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::patch::set;
 use super::projects::{Projects, in_use};
 use super::quotas::Quotas;
 use super::resource::{ApiKey, Life, Workspace};
+use super::sandbox::Sandbox;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found};
 use super::webhook::Webhooks;
 use crate::domain::definition::Pause;
@@ -46,6 +47,8 @@ pub(super) struct World {
     pub(super) webhooks: Webhooks,
     #[serde(default)]
     pub(super) projects: Projects,
+    #[serde(default)]
+    pub(super) sandbox: Option<Sandbox>,
 }
 
 /// What everyone has.
@@ -115,14 +118,17 @@ impl Registry {
             | Command::DeleteWebhook { .. }
             | Command::PauseWebhook { .. }
             | Command::ResumeWebhook { .. }
-            | Command::RotateWebhookSecret { .. }
+            | Command::RotateWebhookSecret(_)
             | Command::TestWebhook { .. }
-            | Command::Redeliver { .. }
-            | Command::ReportWebhookHealth { .. }
+            | Command::Redeliver(_)
+            | Command::ReportWebhookHealth(_)
             | Command::CreateProject(_)
-            | Command::UpdateProject(_) => self.apply_in_world(context, command),
+            | Command::UpdateProject(_)
+            | Command::OpenSandbox { .. }
+            | Command::ResetSandbox { .. }
+            | Command::AdvanceClock { .. } => self.apply_in_world(context, command),
             // What these do is done to the outbox, behind everything else.
-            Command::RecordDelivery { .. } | Command::Tick => Ok(Accepted::done(Resource::None)),
+            Command::RecordDelivery(_) | Command::Tick => Ok(Accepted::done(Resource::None)),
         }
     }
 
@@ -228,7 +234,7 @@ impl Registry {
 
 impl World {
     fn apply(&mut self, context: Context, command: &Command) -> Verdict {
-        let Self { accounts, quotas, metrics, channels, alerts, imports, webhooks, projects } = self;
+        let Self { accounts, quotas, metrics, channels, alerts, imports, webhooks, projects, sandbox: _ } = self;
         match command {
             Command::CreateAccount { account, name, metadata } => accounts.create(context, account, name, metadata),
             Command::UpdateAccount { account, patch } => accounts.update(context, account, patch),
@@ -254,22 +260,23 @@ impl World {
             Command::DeleteWebhook { id } => webhooks.delete(context, *id),
             Command::PauseWebhook { id } => webhooks.pause(context, *id),
             Command::ResumeWebhook { id } => webhooks.resume(context, *id),
-            Command::RotateWebhookSecret { id, sealed, until } => webhooks.rotate(context, *id, sealed, *until),
+            Command::RotateWebhookSecret(rotation) => webhooks.rotate(context, rotation),
             Command::TestWebhook { id } => webhooks.test(context, *id),
-            Command::Redeliver { webhook, replay, deliveries } => {
-                webhooks.redeliver(context, *webhook, *replay, deliveries)
-            }
-            Command::ReportWebhookHealth { id, health } => webhooks.report(context, *id, health),
+            Command::Redeliver(redelivery) => webhooks.redeliver(context, redelivery),
+            Command::ReportWebhookHealth(report) => webhooks.report(context, report),
             Command::CreateProject(draft) => projects.create(context, draft),
             Command::UpdateProject(change) => projects.update(context, change),
             Command::DeleteProject { id } => projects.delete(context, alerts, *id),
+            Command::OpenSandbox { seed } => self.open_sandbox(context, seed),
+            Command::ResetSandbox { midnight, seed } => self.reset_sandbox(context, *midnight, seed),
+            Command::AdvanceClock { by } => self.advance_clock(context, *by),
             Command::Initialise { .. }
             | Command::ChangeSettings { .. }
             | Command::ShareSnapshots { .. }
             | Command::CreateWorkspace { .. }
             | Command::CreateKey { .. }
             | Command::RevokeKey { .. }
-            | Command::RecordDelivery { .. }
+            | Command::RecordDelivery(_)
             | Command::Tick
             | Command::UpdateWorkspace(_)
             | Command::UpdateKey(_)
@@ -286,15 +293,21 @@ impl World {
 }
 
 /// A map whose keys are no texts, as a list of pairs: JSON has no other way.
-mod pairs {
-    use super::{BTreeMap, Tenant, World};
-    use serde::{Deserialize, Deserializer, Serializer};
+pub(super) mod pairs {
+    use super::{BTreeMap, Tenant};
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Tenant, World>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::domain::control) fn serialize<T: Serialize, S: Serializer>(
+        map: &BTreeMap<Tenant, T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(map)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Tenant, World>, D::Error> {
+    pub(in crate::domain::control) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Tenant, T>, D::Error> {
         Ok(Vec::deserialize(deserializer)?.into_iter().collect())
     }
 }

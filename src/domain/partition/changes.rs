@@ -7,6 +7,7 @@ use super::state::{Account, Compiled, Due, Horizons, Hush, Partition, TenantStat
 use super::tell::{Site, World};
 use crate::domain::control::outcome::{Change, PositionedChange};
 use crate::domain::definition::{AlertDefinition, Quota};
+use crate::domain::event::{Frame, FrameAccount};
 use crate::domain::id::{AccountId, AccountScope, AlertId, Epoch, Log, MetricName, Position, Stamp, Tenant};
 use crate::domain::routing::partition_of;
 use crate::domain::time::Timestamp;
@@ -64,6 +65,12 @@ impl Partition {
                 state.advance = state.advance.plus(*by);
                 self.rebuild_timers();
                 self.run_deadlines(turn, self.clock.now().minus(*by), true);
+            }
+            Change::UsageSeeded { tenant, account, metric, from, every, values } => {
+                let accepted_at = self.tenant_clock(*tenant);
+                let account = FrameAccount { tenant: *tenant, epoch: Epoch::default(), account: account.clone() };
+                let frame = Frame::regular(account, metric.clone(), (*from, *every), values, accepted_at);
+                self.seed_usage(&frame, epoch, turn);
             }
             Change::Silence { tenant, silence } => {
                 let key = silence.id;
@@ -163,6 +170,23 @@ impl Partition {
             dirty: &mut self.dirty,
         };
         Some(act(&mut world, state, account))
+    }
+
+    /// Counts usage that nobody sent; nothing where the account was deleted since.
+    fn seed_usage(&mut self, frame: &Frame, epoch: Epoch, turn: &mut Turn<'_>) {
+        let Some(named) = frame.accounts.first() else { return };
+        if !self.routes_here(named.tenant, &named.account) {
+            return;
+        }
+        let slot = self.account_slot(named.tenant, &named.account);
+        if self.accounts.get(slot).is_some_and(|account| account.epoch <= epoch) {
+            let before = turn.effects.counts.events;
+            self.count_frame(frame, &[], turn);
+            // Nobody sent these, so they are none of the events that are counted as taken in.
+            let counts = &mut turn.effects.counts;
+            counts.sown = counts.sown.saturating_add(counts.events.saturating_sub(before));
+            counts.events = before;
+        }
     }
 
     fn change_quota(

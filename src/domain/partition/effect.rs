@@ -64,6 +64,9 @@ pub struct Counts {
     pub late_uncorrected: u64,
     /// Events of groups past the cap, counted in the total alone.
     pub ungrouped: u64,
+    /// Amounts that nobody sent, which a sandbox begins with.
+    #[serde(default)]
+    pub sown: u64,
 }
 
 /// A series: what windows are kept for.

@@ -11,7 +11,7 @@ use super::values::View;
 use super::window::Arrival;
 use crate::domain::event::{Frame, FrameEvent};
 use crate::domain::id::{ChannelId, Epoch, Log, NotificationId, PartitionId, Position, QuarantineId, Stamp};
-use crate::domain::time::{Timestamp, WINDOW};
+use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::domain::webhook::event::Source;
 use crate::domain::webhook::outbox::Outbox;
 use sha2::{Digest, Sha256};
@@ -110,18 +110,21 @@ impl Partition {
         epochs
     }
 
-    /// The dedup bases of a frame's events, in their order: max(event time, clock), rounded up to 5 minutes. `None` for
+    /// The dedup bases of a frame's events, in their order: max(event time, clock), rounded up to 5 minutes, a sandbox's
+    /// advance left out of both. `None` for
     /// an event that is older than what the index remembers.
     pub fn bases(&self, frame: &Frame, recorded_at: Timestamp) -> Vec<Option<Timestamp>> {
         let now = self.clock_with(recorded_at);
         let advance = |named: &crate::domain::event::FrameAccount| {
             self.tenants.get(&named.tenant).map(|state| state.advance).unwrap_or_default()
         };
-        let clocks: Vec<Timestamp> = frame.accounts.iter().map(|named| now.plus(advance(named))).collect();
+        let advances: Vec<Millis> = frame.accounts.iter().map(advance).collect();
         let base = |event: &FrameEvent| {
-            let clock = usize::try_from(event.account).ok().and_then(|at| clocks.get(at)).copied().unwrap_or(now);
-            let too_old = !frame.backfill && event.timestamp <= clock.minus(self.horizons.dedup);
-            (!too_old).then(|| event.timestamp.max(clock).round_up(WINDOW))
+            let advance = usize::try_from(event.account).ok().and_then(|at| advances.get(at)).copied();
+            let advance = advance.unwrap_or_default();
+            let too_old = !frame.backfill && event.timestamp <= now.plus(advance).minus(self.horizons.dedup);
+            // On the fold's own clock, so that a clock that is put forward keeps no identity for longer.
+            (!too_old).then(|| event.timestamp.minus(advance).max(now).round_up(WINDOW))
         };
         frame.events.iter().map(base).collect()
     }
@@ -168,7 +171,7 @@ impl Partition {
         }
     }
 
-    fn count_frame(&mut self, frame: &Frame, seen: &[Seen], turn: &mut Turn<'_>) {
+    pub(super) fn count_frame(&mut self, frame: &Frame, seen: &[Seen], turn: &mut Turn<'_>) {
         let epochs = self.epochs(frame);
         let mut places = Places::new(frame);
         for (number, event) in frame.events.iter().enumerate() {

@@ -120,7 +120,8 @@ impl Outbox {
             | Change::SandboxReset { .. }
             | Change::ClockAdvanced { .. }
             | Change::Silence { .. }
-            | Change::SilenceDeleted { .. } => {}
+            | Change::SilenceDeleted { .. }
+            | Change::UsageSeeded { .. } => {}
         }
     }
 

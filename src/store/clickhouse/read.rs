@@ -10,8 +10,8 @@ use crate::domain::quantity::Quantity;
 use crate::domain::time::Timestamp;
 use crate::store::points::{Part, Points};
 use crate::store::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, StoreError, Summary,
-    TransitionQuery, WindowPoint, WindowQuery,
+    DeliveryQuery, InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery,
+    StoreError, Summary, TransitionQuery, WindowPoint, WindowQuery,
 };
 use clickhouse::query::Query;
 use clickhouse::{Client, Row};
@@ -70,8 +70,14 @@ pub(in crate::store) async fn metrics_of(
     names.iter().map(|name| MetricName::new(name).map_err(unreadable)).collect()
 }
 
-pub(in crate::store) async fn has_metric(client: &Client, tenant: Tenant, metric: &MetricName) -> Answer<bool> {
+pub(in crate::store) async fn has_metric(
+    client: &Client,
+    tenant: Tenant,
+    since: Epoch,
+    metric: &MetricName,
+) -> Answer<bool> {
     let mut filter = Filter::of(tenant);
+    filter.and("epoch >= ?", Value::Number(since.0));
     filter.and("metric = ?", Value::Text(metric.as_str().to_owned()));
     let sql = format!("SELECT metric FROM usage_windows WHERE {} LIMIT 1", filter.sql);
     Ok(filter.bind(client.query(&sql)).fetch_optional::<String>().await?.is_some())
@@ -253,6 +259,52 @@ pub(in crate::store) async fn deliveries(client: &Client, query: &DeliveryQuery)
     Ok(records.into_iter().map(DeliveryRow::from).collect())
 }
 
+pub(in crate::store) async fn outbox(client: &Client, query: &OutboxQuery) -> Answer<Vec<(DeliveryRow, Notification)>> {
+    let mut filter = Filter::of(query.tenant);
+    if let Some(id) = query.channel {
+        filter.and("channel = ?", Value::Text(id.to_string()));
+    }
+    let newest = std::mem::take(&mut filter.sql);
+    filter.and("outcome IN ?", Value::Texts(query.outcomes.to_vec()));
+    filter.between("at", query.from, query.to);
+    if let Some((at, notification, channel)) = &query.after {
+        let condition = format!("(at, notification, channel) < ({}, ?", instant(*at));
+        filter.and(&condition, Value::Text(notification.to_string()));
+        filter.tuple_end(Value::Text(channel.to_string()));
+    }
+    let chosen = std::mem::take(&mut filter.sql);
+    filter.tenant(query.tenant);
+    filter.and("JSONExtractUInt(body, 'epoch') >= ?", Value::Number(query.epoch.0));
+    if let Some(alert) = query.alert {
+        filter.and("alert = ?", Value::Text(alert.to_string()));
+    }
+    let sql = format!(
+        "SELECT ?fields FROM (
+           SELECT * FROM deliveries WHERE {newest}
+           ORDER BY notification, channel, revision DESC LIMIT 1 BY notification, channel
+         ) WHERE {chosen} AND notification IN (SELECT id FROM notifications WHERE {})
+         ORDER BY at DESC, notification DESC, channel DESC LIMIT {} OFFSET {}",
+        filter.sql,
+        bounded(query.limit),
+        bounded(query.offset)
+    );
+    let records = filter.bind(client.query(&sql)).fetch_all::<DeliveryRecord>().await?;
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut filter = Filter::of(query.tenant);
+    filter.and("id IN ?", Value::Texts(records.iter().map(|record| record.notification.to_string()).collect()));
+    let sql =
+        format!("SELECT ?fields FROM notifications WHERE {} ORDER BY id, position DESC LIMIT 1 BY id", filter.sql);
+    let bodies = filter.bind(client.query(&sql)).fetch_all::<NotificationRecord>().await?;
+    let bodies: BTreeMap<_, _> = bodies.into_iter().map(|record| (record.id, record.body)).collect();
+    let with_body = |record: DeliveryRecord| {
+        let body = bodies.get(&record.notification)?;
+        Some(json(body).map(|notification| (DeliveryRow::from(record), notification)))
+    };
+    records.into_iter().filter_map(with_body).collect()
+}
+
 /// A quarantined event's place and content.
 #[derive(Debug, Row, Deserialize)]
 struct QuarantineBody {
@@ -275,6 +327,9 @@ pub(in crate::store) async fn quarantine(client: &Client, query: &QuarantineQuer
     }
     if let Some(account) = &query.account {
         filter.and("account = ?", Value::Text(account.as_str().to_owned()));
+    }
+    if let Some(since) = query.since {
+        filter.sql.push_str(&format!(" AND at > {}", instant(since)));
     }
     if let Some((at, id)) = &query.after {
         filter.and(&format!("(at, id) < ({}, ?)", instant(*at)), Value::Text(id.to_string()));

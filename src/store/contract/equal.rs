@@ -9,8 +9,8 @@ use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::DeliveryId;
 use crate::store::{
-    AttemptQuery, ChangeQuery, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, QuarantineQuery,
-    ScannedRow, Store, Summary, TransitionPlace, TransitionQuery, WebhookDeliveryQuery, WindowQuery,
+    AttemptQuery, ChangeQuery, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, OutboxQuery,
+    QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery, WebhookDeliveryQuery, WindowQuery,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -169,6 +169,32 @@ impl Answers {
                 self.note("deliveries", &query, store.deliveries(query.clone()).await.unwrap());
             }
         }
+        let outcomes = [1, 2].map(|revision| format!("{revision}; \u{0}'?"));
+        let kept = OutboxQuery {
+            tenant,
+            epoch: Epoch(0),
+            outcomes,
+            channel: None,
+            alert: None,
+            from: None,
+            to: None,
+            after: None,
+            offset: 0,
+            limit: usize::MAX,
+        };
+        let first = store.outbox(kept.clone()).await.unwrap().into_iter().next();
+        let after = first.as_ref().map(|(row, _)| (row.at, row.notification, row.channel));
+        let (alert, at) = (first.as_ref().map(|(_, n)| n.key.alert), first.as_ref().map(|(row, _)| row.at));
+        for query in [
+            kept.clone(),
+            OutboxQuery { limit: 2, offset: 1, ..kept.clone() },
+            OutboxQuery { after, ..kept.clone() },
+            OutboxQuery { channel: Some(ChannelId(1)), from: at, ..kept.clone() },
+            OutboxQuery { alert, to: at, ..kept.clone() },
+            OutboxQuery { epoch: Epoch(1), ..kept },
+        ] {
+            self.note("outbox", &query, store.outbox(query.clone()).await.unwrap());
+        }
         let id = NotificationId((1 << 120) + 1);
         self.note("deliveries of", &id, store.deliveries_of(tenant, id).await.unwrap());
     }
@@ -224,6 +250,7 @@ impl Answers {
             status: None,
             code: None,
             account: None,
+            since: None,
             after: None,
             offset,
             limit,
@@ -232,13 +259,17 @@ impl Answers {
         let after = first.first().map(|entry| (entry.row.at, entry.row.id));
         let behind = QuarantineQuery { after, ..all(PAGES[0]) };
         let never = crate::domain::id::MetricName::new("never").unwrap();
-        self.note("metric", &"known", store.has_metric(tenant, metric(0)).await.unwrap());
-        self.note("metric", &"unknown", store.has_metric(tenant, never).await.unwrap());
+        for epoch in [0, 1, 1 << 40].map(Epoch) {
+            self.note("metric", &epoch, store.has_metric(tenant, epoch, metric(0)).await.unwrap());
+        }
+        self.note("metric", &"unknown", store.has_metric(tenant, Epoch(0), never).await.unwrap());
+        let since = first.last().map(|entry| entry.row.at);
+        let newer = QuarantineQuery { since, ..all(PAGES[0]) };
         let open = QuarantineQuery { status: Some(QuarantineStatus::Open), ..all(PAGES[1]) };
         let coded = QuarantineQuery { code: Some("invalid_event".to_owned()), ..all(PAGES[0]) };
         let one = QuarantineQuery { id: Some(QuarantineId(1 << 64)), ..all(PAGES[0]) };
         let owned = QuarantineQuery { account: Some(account(1)), ..all(PAGES[0]) };
-        for query in PAGES.into_iter().map(all).chain([open, coded, one, owned, behind]) {
+        for query in PAGES.into_iter().map(all).chain([open, coded, one, owned, behind, newer]) {
             self.note("quarantine", &query, store.quarantine(query.clone()).await.unwrap());
         }
     }

@@ -39,6 +39,9 @@ async fn key(server: &Server, change: impl FnOnce(&mut ApiKey)) -> String {
         hint: highwater::credential::hint(&text),
         expires_at: None,
         rate_limit: None,
+        role: Some(Role::Owner),
+        allowed_ips: Vec::new(),
+        metadata: std::collections::BTreeMap::new(),
     };
     change(&mut key);
     server.submit(Tenant { workspace: server.workspace, mode: Mode::Live }, Command::CreateKey { key }).await;
@@ -253,7 +256,7 @@ async fn requests_are_counted_for_their_project_and_survive_a_restart() {
     }
     // A key without a project counts for none, and naming one that is not there makes none.
     let made_up = ProjectId(clock::ulid());
-    server.get(&format!("/v1/projects/{made_up}")).await.problem(404, "route_not_found");
+    server.get(&format!("/v1/projects/{made_up}")).await.problem(404, "resource_not_found");
     let counted = async |server: &Server, project| {
         let store = &server.node().data.store;
         requests::requests_24h(store, Mode::Live, project, clock::now()).await.unwrap()

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod alerts;
+mod audit;
 mod auth;
 mod browsers;
 mod channels;
@@ -14,6 +15,7 @@ mod idempotency;
 mod keys;
 mod limits;
 mod lists;
+mod modes;
 mod oauth;
 mod operations;
 mod problems;
@@ -22,6 +24,7 @@ mod quarantine;
 mod replays;
 mod robustness;
 mod rules;
+mod sandbox;
 mod slack;
 mod stream;
 mod targets;

@@ -123,8 +123,13 @@ pub(crate) fn all() -> Vec<Operation> {
         of(post.clone(), "/v1/oauth/clients/{id}/rotate-secret", Scope::WriteKeys, None),
         of(get.clone(), "/v1/workspace", Scope::AdminWorkspace, None),
         of(patch.clone(), "/v1/workspace", Scope::AdminWorkspace, Some(name.clone())),
-        of(get, "/v1/quarantine", Scope::ReadEvents, None),
+        of(get.clone(), "/v1/quarantine", Scope::ReadEvents, None),
         of(post.clone(), "/v1/quarantine/{id}/replay", Scope::WriteEvents, None),
-        of(post, "/v1/quarantine/{id}/discard", Scope::WriteEvents, None),
+        of(post.clone(), "/v1/quarantine/{id}/discard", Scope::WriteEvents, None),
+        of(get.clone(), "/v1/audit-log", Scope::ReadAudit, None),
+        of(get.clone(), "/v1/sandbox", Scope::WriteSandbox, None),
+        of(get, "/v1/sandbox/outbox", Scope::WriteSandbox, None),
+        of(post.clone(), "/v1/sandbox/reset", Scope::WriteSandbox, None),
+        of(post, "/v1/sandbox/clock/advance", Scope::WriteSandbox, Some(json!({"by": "1h"}))),
     ]
 }
