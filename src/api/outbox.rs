@@ -97,7 +97,7 @@ fn view(app: &App, caller: &Caller, row: &DeliveryRow, notification: &Notificati
         id: row.notification.to_string(),
         object: "outbox_message",
         mode: caller.principal.tenant.mode.name(),
-        event_type: notification.kind.event_type(),
+        event_type: notification.kind.event_type().name(),
         channel_id: row.channel.to_string(),
         channel_type: kind.name(),
         alert_id: notification.key.alert.to_string(),

@@ -3,6 +3,7 @@
 use super::access::{
     KeyChange, KeyRotation, ProjectChange, ProjectDraft, SecretRotation, TokenRevocation, WorkspaceChange,
 };
+pub(super) use super::patch::clearable;
 use super::resource::{ApiKey, ChannelKind, OAuthClient};
 use super::sandbox::Seed;
 use crate::domain::definition::{MetricDefinition, NoDataPolicy, Quota, Severity};
@@ -15,17 +16,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub use super::webhook::{Redelivery, WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation};
-
-/// Keeps `Some(None)`, "clear it", apart from `None`, "leave it", which JSON's `null` alone would merge.
-pub(super) mod clearable {
-    use serde::{Deserialize, Deserializer};
-
-    pub(in super::super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Option<T>>, D::Error> {
-        Option::deserialize(deserializer).map(Some)
-    }
-}
 
 /// One record of the control log: a command with who sent it and how it may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -321,7 +321,8 @@ impl Control {
             | Target::Channel(_)
             | Target::Alert(_)
             | Target::Project(_)
-            | Target::Sandbox(_) => true,
+            | Target::Sandbox(_)
+            | Target::Webhook(_) => true,
         };
         in_mode && self.registry.digest(tenant, target).is_some()
     }
