@@ -11,7 +11,7 @@ use super::receipt::store_away;
 use super::webhook_actions::{DeliveryAsked, accepted, asked};
 use super::webhook_input::require;
 use super::webhooks::find;
-use crate::domain::control::command::Command;
+use crate::domain::control::command::{Command, Redelivery};
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::Scope;
 use crate::domain::id::ReplayId;
@@ -243,7 +243,8 @@ pub(super) async fn redeliver(
         return Ok(asked(&changed));
     }
     let row = delivery(&app, &caller, &id).await?;
-    let command = Command::Redeliver { webhook: row.id.webhook, replay: None, deliveries: vec![again(&row)] };
+    let command =
+        Command::Redeliver(Redelivery { webhook: row.id.webhook, replay: None, deliveries: vec![again(&row)] });
     Ok(asked(&submit(&app, &caller, sent, command).await?))
 }
 
@@ -302,6 +303,6 @@ pub(super) async fn replay(
     }
     rows.reverse();
     let replay = Some(ReplayId(clock::ulid()));
-    let command = Command::Redeliver { webhook, replay, deliveries: rows.iter().map(again).collect() };
+    let command = Command::Redeliver(Redelivery { webhook, replay, deliveries: rows.iter().map(again).collect() });
     Ok(answered(&submit(&app, &caller, sent, command).await?))
 }

@@ -184,10 +184,10 @@ fn data(kind: EventType) -> Vec<Field> {
         EventType::WebhookTest => {
             vec![text("webhook_id", "whk_01J9Z000000000000000000000"), text("message", "it works")]
         }
-        EventType::AlertAcknowledged
-        | EventType::SilenceCreated
-        | EventType::SilenceExpired
-        | EventType::SandboxReset => vec![text("object", "event")],
+        EventType::AlertAcknowledged | EventType::SilenceCreated | EventType::SilenceExpired => {
+            vec![text("object", "event")]
+        }
+        EventType::SandboxReset => vec![text("object", "sandbox"), number("epoch", 4_711)],
     }
 }
 

@@ -9,7 +9,7 @@ use super::input::{Nothing, Query, empty};
 use super::problem::Problem;
 use super::webhook_input::{require, seal};
 use super::webhooks::{WebhookView, changed_view, find, newest_secret};
-use crate::domain::control::command::Command;
+use crate::domain::control::command::{Command, WebhookRotation};
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{Scope, Webhook};
 use crate::domain::limits::{SECRET_GRACE_DEFAULT, SECRET_GRACE_MAX};
@@ -103,7 +103,8 @@ pub(super) async fn rotate_secret(
     let id = find(&app, &caller, &id)?.id;
     let sealed = seal(&app, Sealed::Secret, id, new_secret(clock::random()).as_bytes())?;
     let until = clock::now().plus(grace);
-    let changed = submit(&app, &caller, sent, Command::RotateWebhookSecret { id, sealed, until }).await?;
+    let changed =
+        submit(&app, &caller, sent, Command::RotateWebhookSecret(WebhookRotation { id, sealed, until })).await?;
     rotated(&app, &changed)
 }
 

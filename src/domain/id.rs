@@ -89,12 +89,12 @@ prefixed_ids! {
     NotificationId = "msg_";
     /// A quarantined event.
     QuarantineId = "evt_";
-    /// An entry of the audit log; ordered as the entries are.
-    AuditId = "aud_";
     /// An endpoint that is told of state changes.
     WebhookId = "whk_";
     /// A replay of deliveries.
     ReplayId = "rpl_";
+    /// An entry of the audit log; ordered as the entries are.
+    AuditId = "aud_";
 }
 
 /// The world a credential belongs to. Objects never cross from one to the other.

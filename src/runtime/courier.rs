@@ -345,7 +345,7 @@ async fn record(means: &Means, debt: &Debt, posted: Posted) -> Result<(), Box<dy
         }
         Log::Control => {
             let asking = Asking::by_command_line(debt.owed.tenant);
-            means.control.submit(asking, Command::RecordDelivery { posted }).await?;
+            means.control.submit(asking, Command::RecordDelivery(posted)).await?;
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! How endpoints do at this node, summed up for the control fold, which judges them.
 
 use super::control::{Asking, ControlPlane};
-use crate::domain::control::command::{Command, WebhookHealth};
+use crate::domain::control::command::{Command, WebhookHealth, WebhookReport};
 use crate::domain::id::{Tenant, WebhookId};
 use crate::domain::limits::HEALTH_EVERY;
 use crate::domain::time::Timestamp;
@@ -59,7 +59,7 @@ impl Health {
         let Some(health) = self.sums.remove(&(tenant, webhook)) else { return };
         let control = self.control.clone();
         tokio::spawn(async move {
-            let command = Command::ReportWebhookHealth { id: webhook, health };
+            let command = Command::ReportWebhookHealth(WebhookReport { id: webhook, health });
             if let Err(error) = control.submit(Asking::by_command_line(tenant), command).await {
                 let cause = crate::telemetry::chain(&error);
                 tracing::warn!(webhook = %webhook, error = %cause, "how an endpoint does could not be recorded");

@@ -97,8 +97,6 @@ impl Node {
                 vault: Arc::clone(&data.vault),
             };
             tasks.push(tokio::spawn(dispatcher::run(means, inbox, stopped.clone(), Arc::clone(&tally))));
-            let (control, vault) = (data.control.clone(), Arc::clone(&data.vault));
-            tasks.push(tokio::spawn(sandbox::keep(control, partitions.clone(), vault, stopped.clone())));
             let means = courier::Means {
                 journal: data.journal.clone(),
                 control: data.control.clone(),
@@ -107,6 +105,8 @@ impl Node {
                 vault: Arc::clone(&data.vault),
             };
             tasks.push(tokio::spawn(courier::run(means, letters, stopped.clone(), Arc::clone(&posted))));
+            let (control, vault) = (data.control.clone(), Arc::clone(&data.vault));
+            tasks.push(tokio::spawn(sandbox::keep(control, partitions.clone(), vault, stopped.clone())));
             let (snapshots, store) = (data.snapshots.clone(), data.store.clone());
             tasks.push(tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped)));
         }

@@ -165,31 +165,6 @@ pub struct DeliveryQuery {
     pub limit: usize,
 }
 
-/// Asks for deliveries with one of these outcomes and what they are of, newest first.
-#[derive(Clone, Debug)]
-pub struct OutboxQuery {
-    /// Workspace and mode.
-    pub tenant: Tenant,
-    /// The oldest epoch of an account whose notifications are wanted.
-    pub epoch: Epoch,
-    /// What came of their last attempt: either of these.
-    pub outcomes: [String; 2],
-    /// The destination; all where absent.
-    pub channel: Option<ChannelId>,
-    /// The alert; all where absent.
-    pub alert: Option<AlertId>,
-    /// The earliest time, inclusive.
-    pub from: Option<Timestamp>,
-    /// The latest time, exclusive.
-    pub to: Option<Timestamp>,
-    /// The delivery behind which to begin.
-    pub after: Option<(Timestamp, NotificationId, ChannelId)>,
-    /// How many to pass over.
-    pub offset: usize,
-    /// How many at most.
-    pub limit: usize,
-}
-
 /// Asks for an event that some endpoint wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct EventQuery {
@@ -229,6 +204,31 @@ pub struct WebhookDeliveryQuery {
     pub to: Option<Timestamp>,
     /// The time and event of the delivery behind which to begin.
     pub after: Option<(Timestamp, NotificationId)>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for deliveries with one of these outcomes and what they are of, newest first.
+#[derive(Clone, Debug)]
+pub struct OutboxQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The oldest epoch of an account whose notifications are wanted.
+    pub epoch: Epoch,
+    /// What came of their last attempt: either of these.
+    pub outcomes: [String; 2],
+    /// The destination; all where absent.
+    pub channel: Option<ChannelId>,
+    /// The alert; all where absent.
+    pub alert: Option<AlertId>,
+    /// The earliest time, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest time, exclusive.
+    pub to: Option<Timestamp>,
+    /// The delivery behind which to begin.
+    pub after: Option<(Timestamp, NotificationId, ChannelId)>,
     /// How many to pass over.
     pub offset: usize,
     /// How many at most.

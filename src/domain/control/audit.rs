@@ -71,10 +71,10 @@ pub enum Target {
     Project(ProjectId),
     /// An OAuth client.
     OauthClient(ClientId),
-    /// An endpoint that is told of state changes.
-    Webhook(WebhookId),
     /// The workspace's sandbox.
     Sandbox(WorkspaceId),
+    /// An endpoint.
+    Webhook(WebhookId),
 }
 
 impl Target {
@@ -91,8 +91,8 @@ impl Target {
             Self::Alert(_) => "alert",
             Self::Project(_) => "project",
             Self::OauthClient(_) => "oauth_client",
-            Self::Webhook(_) => "webhook",
             Self::Sandbox(_) => "sandbox",
+            Self::Webhook(_) => "webhook",
         }
     }
 
@@ -172,11 +172,11 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         Command::DeleteWebhook { id } => ("webhook.delete", Target::Webhook(*id)),
         Command::PauseWebhook { id } => ("webhook.pause", Target::Webhook(*id)),
         Command::ResumeWebhook { id } => ("webhook.resume", Target::Webhook(*id)),
-        Command::RotateWebhookSecret { id, .. } => ("webhook.rotate_secret", Target::Webhook(*id)),
+        Command::RotateWebhookSecret(rotation) => ("webhook.rotate_secret", Target::Webhook(rotation.id)),
         Command::TestWebhook { id } => ("webhook.test", Target::Webhook(*id)),
-        Command::Redeliver { webhook, replay: Some(_), .. } => ("webhook.replay", Target::Webhook(*webhook)),
-        Command::Redeliver { webhook, replay: None, .. } => ("webhook.redeliver", Target::Webhook(*webhook)),
-        Command::RecordDelivery { .. } | Command::ReportWebhookHealth { .. } | Command::Tick => return None,
+        Command::Redeliver(redelivery) => ("webhook.redeliver", Target::Webhook(redelivery.webhook)),
+        // These are the nodes' own.
+        Command::RecordDelivery(_) | Command::ReportWebhookHealth(_) | Command::Tick => return None,
         Command::OpenSandbox { .. } | Command::ResetSandbox { midnight: Some(_), .. } => return None,
         Command::ResetSandbox { midnight: None, .. } => ("sandbox.reset", Target::Sandbox(WorkspaceId(0))),
         Command::AdvanceClock { .. } => ("sandbox.advance_clock", Target::Sandbox(WorkspaceId(0))),
@@ -247,8 +247,8 @@ const fn code(refused: &Refused) -> &'static str {
         Refused::Conflict { .. } => "resource_conflict",
         Refused::VersionMismatch { .. } => "version_mismatch",
         Refused::LimitReached { .. } => "limit_reached",
-        Refused::InvalidState { .. } => "invalid_state",
         Refused::KeyNotActive { .. } => "key_not_active",
+        Refused::InvalidState { .. } => "invalid_state",
         Refused::ChannelNotConfigured { .. } => "channel_not_configured",
         Refused::IdempotencyKeyReused { .. } => "idempotency_key_reused",
     }
@@ -267,13 +267,13 @@ impl Registry {
             Target::Import(file) => digest(world?.imports.records.get(file)),
             Target::Channel(id) => digest(world?.channels.records.get(id)),
             Target::Alert(id) => digest(world?.alerts.records.get(id)),
-            Target::Webhook(id) => digest(world?.webhooks.records.get(id)),
             Target::Project(id) => digest(world?.projects.records.get(id)),
             Target::OauthClient(id) => {
                 let known = self.clients.records.get(id);
                 digest(known.filter(|known| known.client.tenant.workspace == tenant.workspace))
             }
             Target::Sandbox(_) => digest(world?.sandbox.as_ref()),
+            Target::Webhook(id) => digest(world?.webhooks.records.get(id)),
         }
     }
 }

@@ -3,30 +3,19 @@
 use super::access::{
     KeyChange, KeyRotation, ProjectChange, ProjectDraft, SecretRotation, TokenRevocation, WorkspaceChange,
 };
+pub(super) use super::patch::clearable;
 use super::resource::{ApiKey, ChannelKind, OAuthClient};
 use super::sandbox::Seed;
 use crate::domain::definition::{MetricDefinition, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, ChannelId, ClientId, KeyId, MetricName, ProjectId, ReplayId, Tenant, WebhookId,
-    WorkspaceId,
+    AccountId, AccountScope, AlertId, ChannelId, ClientId, KeyId, MetricName, ProjectId, Tenant, WebhookId, WorkspaceId,
 };
 use crate::domain::time::{Millis, Timestamp};
-use crate::domain::webhook::rows::{Again, Posted};
+use crate::domain::webhook::rows::Posted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub use super::webhook::{WebhookDraft, WebhookHealth, WebhookPatch};
-
-/// Keeps `Some(None)`, "clear it", apart from `None`, "leave it", which JSON's `null` alone would merge.
-pub(super) mod clearable {
-    use serde::{Deserialize, Deserializer};
-
-    pub(in super::super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Option<T>>, D::Error> {
-        Option::deserialize(deserializer).map(Some)
-    }
-}
+pub use super::webhook::{Redelivery, WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation};
 
 /// One record of the control log: a command with who sent it and how it may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,23 +232,6 @@ pub enum Command {
         /// Which one.
         id: AlertId,
     },
-    /// Opens a workspace's sandbox; one that is open stays as it is.
-    OpenSandbox {
-        /// What it begins with.
-        seed: Box<Seed>,
-    },
-    /// Starts a sandbox anew: a new epoch.
-    ResetSandbox {
-        /// The midnight whose daily reset this is; one is enough for each, whoever asks. Absent where people ask.
-        midnight: Option<Timestamp>,
-        /// What it begins with.
-        seed: Box<Seed>,
-    },
-    /// Puts a sandbox's clock forward.
-    AdvanceClock {
-        /// By how much.
-        by: Millis,
-    },
     /// Creates an endpoint that is told of state changes.
     CreateWebhook {
         /// Its id.
@@ -290,42 +262,37 @@ pub enum Command {
         id: WebhookId,
     },
     /// Gives an endpoint another secret; the ones before sign along for a while.
-    RotateWebhookSecret {
-        /// Which one.
-        id: WebhookId,
-        /// The secret, sealed with the master key.
-        sealed: String,
-        /// When the ones before end.
-        until: Timestamp,
-    },
+    RotateWebhookSecret(WebhookRotation),
     /// Sends an endpoint an event that says nothing.
     TestWebhook {
         /// Which one.
         id: WebhookId,
     },
     /// Makes deliveries again, under the ids that they had.
-    Redeliver {
-        /// To whom.
-        webhook: WebhookId,
-        /// Names a replay; absent for a single delivery.
-        replay: Option<ReplayId>,
-        /// Which ones.
-        deliveries: Vec<Again>,
-    },
+    Redeliver(Redelivery),
     /// Notes what came of an attempt to deliver an event that the control log owes.
-    RecordDelivery {
-        /// The attempt.
-        posted: Posted,
-    },
+    RecordDelivery(Posted),
     /// Sums up how an endpoint did at one node.
-    ReportWebhookHealth {
-        /// Which one.
-        id: WebhookId,
-        /// How it did.
-        health: WebhookHealth,
-    },
+    ReportWebhookHealth(WebhookReport),
     /// Notes that time passed.
     Tick,
+    /// Opens a workspace's sandbox; one that is open stays as it is.
+    OpenSandbox {
+        /// What it begins with.
+        seed: Box<Seed>,
+    },
+    /// Starts a sandbox anew: a new epoch.
+    ResetSandbox {
+        /// The midnight whose daily reset this is; one is enough for each, whoever asks. Absent where people ask.
+        midnight: Option<Timestamp>,
+        /// What it begins with.
+        seed: Box<Seed>,
+    },
+    /// Puts a sandbox's clock forward.
+    AdvanceClock {
+        /// By how much.
+        by: Millis,
+    },
 }
 
 /// What the folds go by. Every change is a fact, so a refold sees the same values.

@@ -3,7 +3,7 @@
 use super::command::Command;
 use super::outcome::{Outcome, Resource};
 use super::resource::{Account, Alert, ApiKey, Webhook, WebhookStatus};
-use crate::domain::id::{AccountId, AlertId, KeyId, WebhookId};
+use crate::domain::id::{AccountId, AlertId, KeyId, Tenant, WebhookId};
 use crate::domain::limits::EVENT_DATA_BYTES_MAX;
 use crate::domain::webhook::kind::EventType;
 use serde_json::{Value, json};
@@ -22,7 +22,6 @@ pub(super) enum Subject<'a> {
     Key(KeyId),
     Alert(AlertId),
     Webhook(WebhookId),
-    Sandbox,
 }
 
 /// What must have come of a command for it to be told.
@@ -40,7 +39,7 @@ enum When {
 pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
     use EventType::{
         AccountCreated, AccountDeleted, AlertCreated, AlertDeleted, AlertPaused, AlertResumed, AlertUpdated,
-        ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated, SandboxReset, WebhookDisabled,
+        ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated, WebhookDisabled,
     };
     let (kind, subject, when) = match command {
         Command::CreateAccount { account, .. }
@@ -57,11 +56,10 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         Command::PauseAlert { id, .. } => (AlertPaused, Subject::Alert(*id), When::Changed),
         Command::ResumeAlert { id } => (AlertResumed, Subject::Alert(*id), When::Changed),
         Command::DeleteAlert { id } => (AlertDeleted, Subject::Alert(*id), When::Gone),
-        Command::ResetSandbox { .. } => (SandboxReset, Subject::Sandbox, When::Changed),
         // Whether it is disabled or recovered shows in the outcome.
-        Command::ReportWebhookHealth { id, .. } => (WebhookDisabled, Subject::Webhook(*id), When::Changed),
+        Command::ReportWebhookHealth(report) => (WebhookDisabled, Subject::Webhook(report.id), When::Changed),
         // A test is told to its endpoint alone; deliveries and time are looked after behind everything else.
-        Command::TestWebhook { .. } | Command::RecordDelivery { .. } | Command::Tick => return None,
+        Command::TestWebhook { .. } | Command::RecordDelivery(_) | Command::Tick => return None,
         Command::PutQuota { account: crate::domain::id::AccountScope::All, .. }
         | Command::DeleteQuota { .. }
         | Command::PutMetric { .. }
@@ -76,8 +74,8 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::DeleteWebhook { .. }
         | Command::PauseWebhook { .. }
         | Command::ResumeWebhook { .. }
-        | Command::RotateWebhookSecret { .. }
-        | Command::Redeliver { .. }
+        | Command::RotateWebhookSecret(_)
+        | Command::Redeliver(_)
         | Command::UpdateKey(_)
         | Command::CreateClient(_)
         | Command::RotateClientSecret(_)
@@ -86,9 +84,11 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::CreateProject(_)
         | Command::UpdateProject(_)
         | Command::DeleteProject { .. }
+        | Command::UpdateWorkspace(_)
         | Command::OpenSandbox { .. }
         | Command::AdvanceClock { .. }
-        | Command::UpdateWorkspace(_)
+        // What a reset tells follows from its changes: one of a midnight that was there already changes nothing.
+        | Command::ResetSandbox { .. }
         | Command::Initialise { .. }
         | Command::ChangeSettings { .. }
         | Command::ShareSnapshots { .. }
@@ -103,6 +103,7 @@ impl Telling<'_> {
     pub(super) fn came_to(
         &self,
         (before, after): (Option<u64>, Option<u64>),
+        tenant: Tenant,
         outcome: &Outcome,
     ) -> Option<(EventType, Value)> {
         let resource = match outcome {
@@ -129,7 +130,6 @@ impl Telling<'_> {
             (_, Some(Resource::Webhook(webhook))) => {
                 return webhook_kind(webhook).map(|kind| (kind, webhook_data(webhook)));
             }
-            (Subject::Sandbox, _) => json!({"object": "sandbox"}),
             // A quota made the account's record.
             (Subject::Account(id), Some(_)) => json!({"id": id, "object": "account"}),
             (Subject::Alert(_) | Subject::Key(_) | Subject::Webhook(_), Some(_)) => json!({}),

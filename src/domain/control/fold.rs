@@ -37,11 +37,12 @@ pub struct Control {
     ledger: Ledger,
     registry: Registry,
     #[serde(default)]
-    audit: AuditLog,
     outbox: Outbox,
     /// Up to where it was told what time alone brings about.
     #[serde(default)]
     ticked: Timestamp,
+    #[serde(default)]
+    audit: AuditLog,
 }
 
 impl Control {
@@ -56,16 +57,10 @@ impl Control {
         self.ledger.forget(self.clock);
         let deed = deed(&entry.command).map(|deed| deed.within(entry.tenant.workspace));
         let digest = |registry: &Registry| deed.as_ref().and_then(|deed| registry.digest(entry.tenant, &deed.target));
-        let digest_before = digest(&self.registry);
+        let before = digest(&self.registry);
         if let Some(repeated) = entry.idempotency.as_ref().and_then(|sent| self.answer_again(sent)) {
             if let (Some(deed), Outcome::Refused(_)) = (deed, &repeated.outcome) {
-                self.audit.note(
-                    entry,
-                    (at.position, self.clock),
-                    deed,
-                    (digest_before, digest_before),
-                    &repeated.outcome,
-                );
+                self.audit.note(entry, (at.position, self.clock), deed, (before, before), &repeated.outcome);
             }
             return repeated;
         }
@@ -83,16 +78,16 @@ impl Control {
             Ok(accepted) => accepted,
             Err(refused) => Accepted { outcome: Outcome::Refused(refused), changes: Vec::new() },
         };
-        let version_after = version(&self.registry);
-        let told = about.and_then(|about| about.came_to((version_before, version_after), &outcome));
-        let digest_after = digest(&self.registry);
+        let versions = (version_before, version(&self.registry));
+        let told = about.as_ref().and_then(|about| about.came_to(versions, entry.tenant, &outcome));
+        let rows = self.tell(at, entry, &changes, told, &outcome);
+        let after = digest(&self.registry);
         if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
             self.ledger.forget_of(entry.tenant);
         }
         if let Some(deed) = deed {
-            self.audit.note(entry, (at.position, self.clock), deed, (digest_before, digest_after), &outcome);
+            self.audit.note(entry, (at.position, self.clock), deed, (before, after), &outcome);
         }
-        let rows = self.tell(at, entry, &changes, told, &outcome);
         if let Some(idempotency) = &entry.idempotency
             && is_kept(&outcome)
         {
@@ -124,12 +119,17 @@ impl Control {
         for change in changes {
             self.outbox.learn(change, Log::Control, stamp, &mut rows);
         }
+        if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
+            let data = serde_json::json!({"object": "sandbox", "epoch": stamp.position.0});
+            let event = source.event(entry.tenant, EventType::SandboxReset, self.clock, &data);
+            self.outbox.publish(event, None, stamp, &mut rows);
+        }
         if let Some((kind, data)) = told {
             let event = source.event(entry.tenant, kind, self.clock, &data);
             self.outbox.publish(event, None, stamp, &mut rows);
         }
         match (&entry.command, outcome) {
-            (Command::RecordDelivery { posted }, _) => self.outbox.attempted(posted, &mut source, &mut rows),
+            (Command::RecordDelivery(posted), _) => self.outbox.attempted(posted, &mut source, &mut rows),
             (Command::TestWebhook { id }, Outcome::Done(_)) => {
                 let data = serde_json::json!({"webhook_id": id.to_string(), "message": "it works"});
                 let event = source.event(entry.tenant, EventType::WebhookTest, self.clock, &data);
@@ -321,8 +321,8 @@ impl Control {
             | Target::Channel(_)
             | Target::Alert(_)
             | Target::Project(_)
-            | Target::Webhook(_)
-            | Target::Sandbox(_) => true,
+            | Target::Sandbox(_)
+            | Target::Webhook(_) => true,
         };
         in_mode && self.registry.digest(tenant, target).is_some()
     }

@@ -62,8 +62,6 @@ pub enum Resource {
     Channel(Box<Channel>),
     /// An alert.
     Alert(Box<Alert>),
-    /// A sandbox.
-    Sandbox(Sandbox),
     /// An endpoint.
     Webhook(Box<Webhook>),
     /// A delivery that was asked for.
@@ -75,6 +73,8 @@ pub enum Resource {
         /// How many deliveries it makes again.
         queued: u64,
     },
+    /// A sandbox.
+    Sandbox(Sandbox),
 }
 
 /// Why a command changed nothing. Shape was checked before the log; these depend on the state.
@@ -271,10 +271,10 @@ impl Change {
             | Self::AccountDeleted { .. }
             | Self::SandboxReset { .. }
             | Self::ClockAdvanced { .. }
-            | Self::UsageSeeded { .. }
             | Self::Silence { .. }
             | Self::SilenceDeleted { .. }
-            | Self::Webhook { .. } => Some(self),
+            | Self::Webhook { .. }
+            | Self::UsageSeeded { .. } => Some(self),
         }
     }
 }

@@ -118,17 +118,17 @@ impl Registry {
             | Command::DeleteWebhook { .. }
             | Command::PauseWebhook { .. }
             | Command::ResumeWebhook { .. }
-            | Command::RotateWebhookSecret { .. }
+            | Command::RotateWebhookSecret(_)
             | Command::TestWebhook { .. }
-            | Command::Redeliver { .. }
-            | Command::ReportWebhookHealth { .. }
+            | Command::Redeliver(_)
+            | Command::ReportWebhookHealth(_)
             | Command::CreateProject(_)
             | Command::UpdateProject(_)
             | Command::OpenSandbox { .. }
             | Command::ResetSandbox { .. }
             | Command::AdvanceClock { .. } => self.apply_in_world(context, command),
             // What these do is done to the outbox, behind everything else.
-            Command::RecordDelivery { .. } | Command::Tick => Ok(Accepted::done(Resource::None)),
+            Command::RecordDelivery(_) | Command::Tick => Ok(Accepted::done(Resource::None)),
         }
     }
 
@@ -139,7 +139,6 @@ impl Registry {
             Subject::Account(id) => self.worlds.get(&tenant)?.accounts.records.get(id).map(|account| account.life),
             Subject::Alert(id) => self.worlds.get(&tenant)?.alerts.records.get(&id).map(|alert| alert.life),
             Subject::Webhook(id) => self.worlds.get(&tenant)?.webhooks.records.get(&id).map(|webhook| webhook.life),
-            Subject::Sandbox => return self.worlds.get(&tenant)?.sandbox.map(|sandbox| sandbox.epoch.0),
         };
         life.map(|life| life.version)
     }
@@ -261,12 +260,10 @@ impl World {
             Command::DeleteWebhook { id } => webhooks.delete(context, *id),
             Command::PauseWebhook { id } => webhooks.pause(context, *id),
             Command::ResumeWebhook { id } => webhooks.resume(context, *id),
-            Command::RotateWebhookSecret { id, sealed, until } => webhooks.rotate(context, *id, sealed, *until),
+            Command::RotateWebhookSecret(rotation) => webhooks.rotate(context, rotation),
             Command::TestWebhook { id } => webhooks.test(context, *id),
-            Command::Redeliver { webhook, replay, deliveries } => {
-                webhooks.redeliver(context, *webhook, *replay, deliveries)
-            }
-            Command::ReportWebhookHealth { id, health } => webhooks.report(context, *id, health),
+            Command::Redeliver(redelivery) => webhooks.redeliver(context, redelivery),
+            Command::ReportWebhookHealth(report) => webhooks.report(context, report),
             Command::CreateProject(draft) => projects.create(context, draft),
             Command::UpdateProject(change) => projects.update(context, change),
             Command::DeleteProject { id } => projects.delete(context, alerts, *id),
@@ -279,7 +276,7 @@ impl World {
             | Command::CreateWorkspace { .. }
             | Command::CreateKey { .. }
             | Command::RevokeKey { .. }
-            | Command::RecordDelivery { .. }
+            | Command::RecordDelivery(_)
             | Command::Tick
             | Command::UpdateWorkspace(_)
             | Command::UpdateKey(_)

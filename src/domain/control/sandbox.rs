@@ -108,7 +108,7 @@ impl World {
         Ok(Accepted { changes, ..Accepted::created(Resource::Sandbox(sandbox)) })
     }
 
-    /// Forgets everything but what is set up once: credentials, which are not kept here, and channels.
+    /// Forgets everything but what is set up once: credentials, which are not kept here, channels and endpoints.
     pub(super) fn reset_sandbox(&mut self, context: Context, midnight: Option<Timestamp>, seed: &Seed) -> Verdict {
         let open = self.opened(context)?;
         if let Some(midnight) = midnight {

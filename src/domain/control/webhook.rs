@@ -119,6 +119,37 @@ pub struct WebhookHealth {
     pub gone: bool,
 }
 
+/// How an endpoint did at one node, and which one it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookReport {
+    /// Which one.
+    pub id: WebhookId,
+    /// How it did.
+    pub health: WebhookHealth,
+}
+
+/// A secret that takes the place of an endpoint's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookRotation {
+    /// Which one.
+    pub id: WebhookId,
+    /// The secret, sealed with the master key.
+    pub sealed: String,
+    /// When the ones before end.
+    pub until: Timestamp,
+}
+
+/// Deliveries that are to be made again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redelivery {
+    /// To whom.
+    pub webhook: WebhookId,
+    /// Names a replay; absent for a single delivery.
+    pub replay: Option<ReplayId>,
+    /// Which ones.
+    pub deliveries: Vec<Again>,
+}
+
 /// An endpoint to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookDraft {
@@ -241,14 +272,15 @@ impl Webhooks {
         Ok(self.change(context, webhook))
     }
 
-    pub(super) fn rotate(&mut self, context: Context, id: WebhookId, sealed: &str, until: Timestamp) -> Verdict {
+    pub(super) fn rotate(&mut self, context: Context, rotation: &WebhookRotation) -> Verdict {
+        let WebhookRotation { id, sealed, until } = rotation.clone();
         let mut webhook = self.expected(context, id)?.clone();
         let before = std::mem::take(&mut webhook.secrets).into_iter();
         let signs_along = before.map(|secret| SealedSecret {
             until: Some(secret.until.map_or(until, |earlier| earlier.min(until))),
             ..secret
         });
-        let fresh = SealedSecret { sealed: sealed.to_owned(), until: None };
+        let fresh = SealedSecret { sealed, until: None };
         let all = std::iter::once(fresh).chain(signs_along.filter(|secret| secret.signs_at(context.now)));
         webhook.secrets = all.take(WEBHOOK_SECRETS_MAX).collect();
         webhook.life.touch(context.now);
@@ -263,25 +295,21 @@ impl Webhooks {
         Ok(Accepted::done(Resource::Delivery(DeliveryId { event, webhook: id })))
     }
 
-    pub(super) fn redeliver(
-        &self,
-        context: Context,
-        id: WebhookId,
-        replay: Option<ReplayId>,
-        deliveries: &[Again],
-    ) -> Verdict {
+    pub(super) fn redeliver(&self, context: Context, redelivery: &Redelivery) -> Verdict {
+        let Redelivery { webhook: id, replay, deliveries } = redelivery.clone();
         self.sent_to(id)?;
-        let resource = match (replay, deliveries) {
+        let resource = match (replay, deliveries.as_slice()) {
             (Some(id), _) => Resource::Replay { id, queued: u64::try_from(deliveries.len()).unwrap_or(u64::MAX) },
             (None, [one, ..]) => Resource::Delivery(DeliveryId { event: one.event, webhook: id }),
             (None, []) => Resource::None,
         };
-        let (tenant, deliveries) = (context.tenant, deliveries.to_vec());
+        let tenant = context.tenant;
         Ok(Accepted::done(resource).telling(Change::Redeliver { tenant, webhook: id, deliveries }))
     }
 
     /// Judges how an endpoint does. It is disabled at once when it is gone, and after five days of nothing but failures.
-    pub(super) fn report(&mut self, context: Context, id: WebhookId, health: &WebhookHealth) -> Verdict {
+    pub(super) fn report(&mut self, context: Context, report: &WebhookReport) -> Verdict {
+        let WebhookReport { id, health } = *report;
         let mut webhook = self.records.get(&id).ok_or_else(|| not_found("webhook", id))?.clone();
         if webhook.status == WebhookStatus::Disabled {
             return Ok(Accepted::done(Resource::Webhook(Box::new(webhook))));

@@ -119,9 +119,9 @@ impl Outbox {
             | Change::AccountDeleted { .. }
             | Change::SandboxReset { .. }
             | Change::ClockAdvanced { .. }
-            | Change::UsageSeeded { .. }
             | Change::Silence { .. }
-            | Change::SilenceDeleted { .. } => {}
+            | Change::SilenceDeleted { .. }
+            | Change::UsageSeeded { .. } => {}
         }
     }
 

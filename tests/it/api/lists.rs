@@ -48,6 +48,10 @@ async fn make(server: &Server, names: &[&str]) {
         server.post("/v1/accounts", json!({"id": name, "metadata": {}})).await.ok(201);
         server.put(&format!("/v1/metrics/{name}"), json!({})).await.ok(201);
         server.put(&format!("/v1/accounts/*/quotas/{name}"), json!({"limit": 1, "period": "day"})).await.ok(201);
+        server
+            .post("/v1/webhooks", json!({"url": "https://example.com/", "event_types": ["webhook.test"]}))
+            .await
+            .ok(201);
         let channel = json!({"type": "webhook", "name": name, "url": "https://example.com/"});
         let channel = server.post("/v1/channels", channel).await.ok(201)["id"].clone();
         let alert =

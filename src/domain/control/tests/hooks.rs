@@ -1,6 +1,6 @@
 //! Endpoints in the fold: what is told of which command, and how their health is judged.
 
-use super::super::command::{WebhookDraft, WebhookHealth, WebhookPatch};
+use super::super::command::{WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation};
 use super::super::resource::{DisabledReason, WebhookStatus};
 use super::*;
 use crate::domain::id::WebhookId;
@@ -28,7 +28,7 @@ fn kinds(applied: &Applied) -> Vec<EventType> {
 }
 
 fn report(log: &mut Log, health: WebhookHealth) -> Applied {
-    log.submit(Command::ReportWebhookHealth { id: ONE, health })
+    log.submit(Command::ReportWebhookHealth(WebhookReport { id: ONE, health }))
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn secrets_sign_along_until_their_grace_ends() {
     log.done(create(ONE, "*"));
     let rotate = |log: &mut Log, grace: i64| {
         let until = log.now.plus(Millis::seconds(grace));
-        log.done(Command::RotateWebhookSecret { id: ONE, sealed: format!("v1.{grace}"), until });
+        log.done(Command::RotateWebhookSecret(WebhookRotation { id: ONE, sealed: format!("v1.{grace}"), until }));
         let webhook = log.control.webhook(TENANT, ONE).unwrap();
         webhook.secrets.iter().filter(|secret| secret.signs_at(log.now)).count()
     };
