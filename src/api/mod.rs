@@ -6,6 +6,7 @@
 mod answer;
 mod app;
 mod change;
+mod created;
 mod description;
 mod docs;
 mod incoming;
@@ -28,10 +29,13 @@ mod alerts;
 mod channels;
 mod event_schema;
 mod events;
+mod incidents;
 mod metrics;
 mod operations;
 mod quarantine;
 mod quotas;
+mod silences;
+mod trials;
 mod usage;
 
 pub use router::openapi;

@@ -5,7 +5,8 @@ use super::problem::{Problem, ProblemBody};
 use super::second_look::second_look;
 use super::server::ListenerLimits;
 use super::{
-    accounts, alert_rows, alerts, channels, description, events, linger, metrics, operations, quarantine, quotas, usage,
+    accounts, alert_rows, alerts, channels, description, events, incidents, linger, metrics, operations, quarantine,
+    quotas, silences, trials, usage,
 };
 use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
 use crate::runtime::clock::{self, Stopwatch};
@@ -61,6 +62,14 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(alerts::resume))
         .routes(routes!(alert_rows::instances))
         .routes(routes!(alert_rows::history))
+        .routes(routes!(trials::test_alert))
+        .routes(routes!(trials::test_channel))
+        .routes(routes!(incidents::list))
+        .routes(routes!(incidents::get))
+        .routes(routes!(incidents::acknowledge))
+        .routes(routes!(silences::list, silences::create))
+        .routes(routes!(silences::get, silences::update))
+        .routes(routes!(silences::expire))
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::replay))
         .routes(routes!(quarantine::discard))

@@ -87,6 +87,8 @@ prefixed_ids! {
     NotificationId = "msg_";
     /// A quarantined event.
     QuarantineId = "evt_";
+    /// An incident: one firing of an alert instance, from its beginning to its end.
+    IncidentId = "inc_";
 }
 
 /// The world a credential belongs to. Objects never cross from one to the other.

@@ -67,6 +67,20 @@ pub const REPEAT_INTERVAL: Millis = Millis::hours(4);
 pub const CHANNELS_PER_ALERT_MAX: usize = 10;
 /// Alerts of one tenant.
 pub const ALERTS_MAX: usize = 10_000;
+/// Silences of one tenant; of more, the one that ended first is forgotten.
+pub const SILENCES_MAX: usize = 2_000;
+/// Matchers of one silence.
+pub const MATCHERS_MAX: usize = 20;
+/// Characters of a matcher's value.
+pub const MATCHER_CHARS_MAX: usize = 256;
+/// Bytes of a matcher's compiled regular expression.
+pub const MATCHER_BYTES_MAX: usize = 64 * 1024;
+/// Acknowledgements of one tenant that are remembered; of more, the oldest is forgotten.
+pub const ACKNOWLEDGEMENTS_MAX: usize = 20_000;
+/// Test messages of one tenant within [`TESTS_SPAN`], counted by destination.
+pub const TESTS_MAX: usize = 100;
+/// The span in which test messages are counted.
+pub const TESTS_SPAN: Millis = Millis::hours(1);
 /// Channels of one tenant.
 pub const CHANNELS_MAX: usize = 500;
 /// Keys that are active in one workspace.

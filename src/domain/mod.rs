@@ -32,3 +32,5 @@ pub mod event;
 pub mod control;
 
 pub mod partition;
+
+pub mod incident;

@@ -10,6 +10,7 @@ mod points;
 mod port;
 mod query;
 mod sqlite;
+mod sqlite_incidents;
 mod sqlite_read;
 mod sqlite_scan;
 mod sqlite_write;
@@ -22,7 +23,7 @@ mod contract;
 pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
-    TransitionPlace, TransitionQuery, WindowPoint, WindowQuery,
+    Age, DeliveryQuery, IncidentEntry, IncidentQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry,
+    QuarantineQuery, ScannedRow, Summary, TransitionPlace, TransitionQuery, WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

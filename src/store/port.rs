@@ -3,8 +3,8 @@
 #[cfg(feature = "clickhouse")]
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
-    TransitionQuery, WindowPoint, WindowQuery,
+    DeliveryQuery, IncidentEntry, IncidentQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry,
+    QuarantineQuery, ScannedRow, Summary, TransitionQuery, WindowPoint, WindowQuery,
 };
 use super::sqlite::SqliteStore;
 use super::{sqlite_read as read, sqlite_scan};
@@ -142,13 +142,15 @@ impl Store {
         windows(query: WindowQuery) -> Vec<WindowPoint>;
         /// Alert instances, by account and metric.
         instances(query: InstanceQuery) -> Vec<InstanceRow>;
-        /// What happened to an alert's instances, newest first.
+        /// What happened to an alert's instances.
         transitions(query: TransitionQuery) -> Vec<TransitionRow>;
+        /// Incidents, by when they began.
+        incidents(query: IncidentQuery) -> Vec<IncidentEntry>;
         /// Notifications, newest first.
         notifications(query: NotificationQuery) -> Vec<Notification>;
         /// Deliveries, newest first.
         deliveries(query: DeliveryQuery) -> Vec<DeliveryRow>;
-        /// Quarantined events, newest first.
+        /// Quarantined events.
         quarantine(query: QuarantineQuery) -> Vec<QuarantineEntry>;
     }
 

@@ -30,6 +30,7 @@ mod lateness;
 mod model;
 mod properties;
 mod reference;
+mod silences;
 
 // The API, over HTTP.
 mod api;

@@ -1,19 +1,22 @@
 //! What people and tools may ask for, normalised and validated for shape before it is logged.
 
 use super::resource::{ApiKey, ChannelKind};
+pub use super::silences::{SilenceDraft, SilencePatch};
+pub use super::trials::TestSubject;
 use crate::domain::definition::{MetricDefinition, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, ChannelId, KeyId, MetricName, ProjectId, Tenant, WorkspaceId,
+    AccountId, AccountScope, AlertId, ChannelId, IncidentId, KeyId, MetricName, NotificationId, ProjectId, SilenceId,
+    Tenant, WorkspaceId,
 };
 use crate::domain::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Keeps `Some(None)`, "clear it", apart from `None`, "leave it", which JSON's `null` alone would merge.
-mod clearable {
+pub(super) mod clearable {
     use serde::{Deserialize, Deserializer};
 
-    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    pub(in super::super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Option<T>>, D::Error> {
         Option::deserialize(deserializer).map(Some)
@@ -205,6 +208,39 @@ pub enum Command {
     ResumeAlert {
         /// Which one.
         id: AlertId,
+    },
+    /// Creates a silence.
+    CreateSilence {
+        /// Its id.
+        id: SilenceId,
+        /// What it is.
+        draft: SilenceDraft,
+    },
+    /// Changes a silence that has not ended.
+    UpdateSilence {
+        /// Which one.
+        id: SilenceId,
+        /// What changes.
+        patch: SilencePatch,
+    },
+    /// Ends a silence at once.
+    ExpireSilence {
+        /// Which one.
+        id: SilenceId,
+    },
+    /// Notes that somebody takes care of an incident.
+    AcknowledgeIncident {
+        /// Which one.
+        id: IncidentId,
+        /// The alert that fired.
+        alert: AlertId,
+    },
+    /// Sends a test message to an alert's channels, or to one channel.
+    SendTest {
+        /// The message's id.
+        id: NotificationId,
+        /// What is tried.
+        subject: TestSubject,
     },
 }
 

@@ -5,11 +5,15 @@ use super::idempotency::{Ledger, is_kept};
 use super::imports::ImportRecord;
 use super::outcome::{Applied, Outcome, Refused};
 use super::registry::{Registry, World};
-use super::resource::{Account, Alert, ApiKey, Channel, ChannelKind, KeyRecord, MetricRecord, QuotaRecord, Workspace};
+use super::resource::{
+    Account, Acknowledgement, Alert, ApiKey, Channel, ChannelKind, KeyRecord, MetricRecord, QuotaRecord, SilenceRecord,
+    Workspace,
+};
 use super::verdict::{Accepted, Context};
 use crate::domain::definition::Quota;
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, ChannelId, Epoch, KeyId, MetricName, Position, Stamp, Tenant, WorkspaceId,
+    AccountId, AccountScope, AlertId, ChannelId, Epoch, IncidentId, KeyId, MetricName, Position, SilenceId, Stamp,
+    Tenant, WorkspaceId,
 };
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -223,6 +227,26 @@ impl Control {
     /// Returns the alerts in the order of their ids.
     pub fn alerts(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &Alert> {
         self.world(tenant).into_iter().flat_map(|world| world.alerts.records.values())
+    }
+
+    /// Returns a silence.
+    pub fn silence(&self, tenant: Tenant, id: SilenceId) -> Option<&SilenceRecord> {
+        self.world(tenant)?.silences.records.get(&id)
+    }
+
+    /// Returns the silences in the order of their ids.
+    pub fn silences(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &SilenceRecord> {
+        self.world(tenant).into_iter().flat_map(|world| world.silences.records.values())
+    }
+
+    /// Returns who takes care of an incident.
+    pub fn acknowledgement(&self, tenant: Tenant, id: IncidentId) -> Option<&Acknowledgement> {
+        self.world(tenant)?.acknowledgements.get(id)
+    }
+
+    /// Returns the incidents that somebody takes care of, in the order of their ids.
+    pub fn acknowledgements(&self, tenant: Tenant) -> impl Iterator<Item = &Acknowledgement> {
+        self.world(tenant).into_iter().flat_map(|world| world.acknowledgements.all())
     }
 
     /// Returns what is known of a file that was imported as a whole, by its digest.

@@ -12,6 +12,7 @@ pub mod scope;
 pub mod fold;
 
 mod accounts;
+mod acknowledgements;
 mod alerts;
 mod channels;
 pub mod idempotency;
@@ -21,6 +22,8 @@ mod metrics;
 mod patch;
 mod quotas;
 mod registry;
+pub mod silences;
+pub mod trials;
 mod verdict;
 
 #[cfg(test)]

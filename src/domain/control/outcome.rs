@@ -1,9 +1,12 @@
 //! What the control fold answers to a command.
 
-use super::resource::{Account, Alert, ApiKey, Channel, MetricRecord, QuotaRecord, Workspace};
+use super::resource::{
+    Account, Acknowledgement, Alert, ApiKey, Channel, MetricRecord, QuotaRecord, SilenceRecord, Workspace,
+};
+use super::trials::TestMessage;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AccountScope, AlertId, MetricName, Position, SilenceId, Tenant};
-use crate::domain::time::Millis;
+use crate::domain::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What one entry of the control log did.
@@ -49,6 +52,12 @@ pub enum Resource {
     Channel(Box<Channel>),
     /// An alert.
     Alert(Box<Alert>),
+    /// A silence.
+    Silence(Box<SilenceRecord>),
+    /// That somebody takes care of an incident.
+    Acknowledgement(Acknowledgement),
+    /// A test message that is on its way.
+    Test(TestMessage),
 }
 
 /// Why a command changed nothing. Shape was checked before the log; these depend on the state.
@@ -86,6 +95,24 @@ pub enum Refused {
         what: String,
         /// The bound.
         limit: usize,
+    },
+    /// The state of the thing does not allow it.
+    #[error("{detail}")]
+    InvalidState {
+        /// What stands in the way.
+        detail: String,
+    },
+    /// A bound on how often would be passed.
+    #[error("at most {limit} {what}")]
+    TooOften {
+        /// What is bounded.
+        what: String,
+        /// The bound.
+        limit: usize,
+        /// When the next one may be.
+        again_at: Timestamp,
+        /// When this one was, on the log's clock.
+        at: Timestamp,
     },
     /// A named channel vanished meanwhile.
     #[error("channel {channel} does not exist")]
@@ -173,6 +200,13 @@ pub enum Change {
         tenant: Tenant,
         /// How it stands.
         silence: Silence,
+    },
+    /// A test message is to be sent by the partition that its account has.
+    Test {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// The message.
+        test: TestMessage,
     },
     /// A silence is gone.
     SilenceDeleted {

@@ -1,6 +1,7 @@
 //! Everything that an accepted command can change, and nothing that a refused one does.
 
 use super::accounts::Accounts;
+use super::acknowledgements::Acknowledgements;
 use super::alerts::Alerts;
 use super::channels::Channels;
 use super::command::{Command, Settings};
@@ -10,6 +11,8 @@ use super::metrics::Metrics;
 use super::outcome::{Change, Refused, Resource};
 use super::quotas::Quotas;
 use super::resource::{ApiKey, Life, Workspace};
+use super::silences::Silences;
+use super::trials::Trials;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found};
 use crate::domain::definition::Pause;
 use crate::domain::id::{Tenant, WorkspaceId};
@@ -34,6 +37,12 @@ pub(super) struct World {
     pub(super) alerts: Alerts,
     #[serde(default)]
     pub(super) imports: Imports,
+    #[serde(default)]
+    pub(super) silences: Silences,
+    #[serde(default)]
+    pub(super) acknowledgements: Acknowledgements,
+    #[serde(default)]
+    pub(super) trials: Trials,
 }
 
 /// What everyone has.
@@ -81,7 +90,12 @@ impl Registry {
             | Command::UpdateAlert { .. }
             | Command::DeleteAlert { .. }
             | Command::PauseAlert { .. }
-            | Command::ResumeAlert { .. } => self.apply_in_world(context, command),
+            | Command::ResumeAlert { .. }
+            | Command::CreateSilence { .. }
+            | Command::UpdateSilence { .. }
+            | Command::ExpireSilence { .. }
+            | Command::AcknowledgeIncident { .. }
+            | Command::SendTest { .. } => self.apply_in_world(context, command),
         }
     }
 
@@ -141,7 +155,7 @@ impl Registry {
 
 impl World {
     fn apply(&mut self, context: Context, command: &Command) -> Verdict {
-        let Self { accounts, quotas, metrics, channels, alerts, imports } = self;
+        let Self { accounts, quotas, metrics, channels, alerts, imports, silences, acknowledgements, trials } = self;
         match command {
             Command::CreateAccount { account, name, metadata } => accounts.create(context, account, name, metadata),
             Command::UpdateAccount { account, patch } => accounts.update(context, account, patch),
@@ -162,6 +176,11 @@ impl World {
             Command::DeleteAlert { id } => alerts.delete(context, *id),
             Command::PauseAlert { id, until } => alerts.set_pause(context, *id, Some(Pause { until: *until })),
             Command::ResumeAlert { id } => alerts.set_pause(context, *id, None),
+            Command::CreateSilence { id, draft } => silences.create(context, *id, draft),
+            Command::UpdateSilence { id, patch } => silences.update(context, *id, patch),
+            Command::ExpireSilence { id } => silences.expire(context, *id),
+            Command::AcknowledgeIncident { id, alert } => Ok(acknowledgements.note(context, *id, *alert)),
+            Command::SendTest { id, subject } => trials.send(context, (channels, alerts), *id, *subject),
             Command::Initialise { .. }
             | Command::ChangeSettings { .. }
             | Command::ShareSnapshots { .. }

@@ -3,8 +3,10 @@
 pub use super::scope::{Role, Scope};
 
 use super::command::{AlertWarning, ChannelChoice};
-use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota};
-use crate::domain::id::{AccountId, AccountScope, ChannelId, KeyId, MetricName, Mode, ProjectId, WorkspaceId};
+use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
+use crate::domain::id::{
+    AccountId, AccountScope, AlertId, ChannelId, IncidentId, KeyId, MetricName, Mode, ProjectId, WorkspaceId,
+};
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -165,6 +167,34 @@ pub struct Channel {
     pub hint: String,
     /// Its life.
     pub life: Life,
+}
+
+/// A silence with what the API shows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilenceRecord {
+    /// What the engine goes by.
+    pub silence: Silence,
+    /// Why it is there.
+    pub comment: Option<String>,
+    /// The key that made it.
+    pub created_by: Option<KeyId>,
+    /// When somebody ended it before its time.
+    pub expired_at: Option<Timestamp>,
+    /// Its life.
+    pub life: Life,
+}
+
+/// That somebody takes care of an incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// The incident.
+    pub incident: IncidentId,
+    /// The alert that fired.
+    pub alert: AlertId,
+    /// When, on the log's clock.
+    pub at: Timestamp,
+    /// The key that said so.
+    pub by: Option<KeyId>,
 }
 
 /// An alert with what the API shows of it.

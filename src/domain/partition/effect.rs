@@ -195,6 +195,8 @@ pub enum Reason {
     Retraction,
     /// A late event makes an older window one that would have fired.
     LateFire,
+    /// Somebody tries whether messages arrive.
+    Test,
 }
 
 impl Reason {
@@ -216,6 +218,7 @@ impl Reason {
             Self::CaughtUp => "caught_up",
             Self::Retraction => "retraction",
             Self::LateFire => "late_fire",
+            Self::Test => "test",
         }
     }
 }

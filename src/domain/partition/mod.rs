@@ -27,6 +27,7 @@ mod deadlines;
 mod debts;
 mod fit;
 mod snapshot;
+mod test_message;
 
 pub use debts::Owed;
 pub use engine::Seen;

@@ -20,6 +20,8 @@ pub enum NotificationKind {
     NoData,
     /// A late event overturned an earlier decision.
     Corrected,
+    /// Somebody tries whether messages arrive.
+    Test,
 }
 
 impl NotificationKind {
@@ -30,6 +32,7 @@ impl NotificationKind {
             Self::Resolved => "alert.resolved",
             Self::NoData => "alert.no_data",
             Self::Corrected => "alert.corrected",
+            Self::Test => "alert.test",
         }
     }
 }
@@ -79,6 +82,13 @@ pub struct Notification {
     pub index: u32,
     /// Where it goes.
     pub channels: Vec<ChannelId>,
+}
+
+impl Notification {
+    /// Tells whether there is an alert behind it: a test of a channel has none.
+    pub const fn is_about_alert(&self) -> bool {
+        self.key.alert.0 != 0
+    }
 }
 
 /// A (notification, destination) pair that is still owed.

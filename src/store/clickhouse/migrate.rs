@@ -5,9 +5,10 @@ use crate::store::StoreError;
 use clickhouse::Client;
 
 /// Applied in order; an entry is never changed once it was released.
-const MIGRATIONS: [(u32, &str, &str); 2] = [
+const MIGRATIONS: [(u32, &str, &str); 3] = [
     (1, "tables", include_str!("../../../schemas/clickhouse/0001_tables.sql")),
     (2, "usage_5m", include_str!("../../../schemas/clickhouse/0002_usage_5m.sql")),
+    (3, "incidents", include_str!("../../../schemas/clickhouse/0003_incidents.sql")),
 ];
 
 /// Makes the database, and applies what it lacks.

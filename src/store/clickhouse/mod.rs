@@ -4,6 +4,8 @@
 //! an answer never depends on what was merged in the background. Any number of nodes may write and read.
 
 mod address;
+mod filter;
+mod incidents;
 mod migrate;
 mod read;
 mod record;
@@ -11,5 +13,6 @@ mod scan;
 mod store;
 mod write;
 
+pub(super) use incidents::incidents;
 pub(super) use read::*;
 pub use store::{ClickHouseSettings, ClickHouseStore, Retention};

@@ -2,13 +2,14 @@
 
 use super::place::{P, Place};
 use super::sample::{EPOCH, STATES, Seed, account, effects, in_order, metric, seeds, tenant};
-use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, Position, QuarantineId, Tenant};
+use crate::domain::id::{AlertId, ChannelId, Epoch, IncidentId, NotificationId, Position, QuarantineId, Tenant};
+use crate::domain::incident;
 use crate::domain::partition::effect::{DeliveryStatus, Effects, InstanceKey, InstanceRow, QuarantineStatus, State};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::store::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace,
-    TransitionQuery, WindowQuery,
+    Age, DeliveryQuery, IncidentQuery, InstanceQuery, NotificationQuery, QuarantineQuery, ScannedRow, Store, Summary,
+    TransitionPlace, TransitionQuery, WindowQuery,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -123,7 +124,7 @@ impl Answers {
                     tenant,
                     alert: ALERTS[0],
                     states: states.clone(),
-                    account: None,
+                    accounts: vec![],
                     offset,
                     limit,
                 };
@@ -133,8 +134,9 @@ impl Answers {
                 let behind = InstanceQuery { after: last, ..query };
                 self.note("instances behind", &behind, store.instances(behind.clone()).await.unwrap());
             }
-            let account = Some(account(1));
-            let query = InstanceQuery { after: None, tenant, alert: ALERTS[1], states: vec![], account, offset, limit };
+            let accounts = vec![account(1), account(2)];
+            let query =
+                InstanceQuery { after: None, tenant, alert: ALERTS[1], states: vec![], accounts, offset, limit };
             self.note("instances", &query, store.instances(query.clone()).await.unwrap());
         }
         self.note("summaries", &(), store.summaries(tenant, ALERTS.to_vec()).await.unwrap());
@@ -144,8 +146,11 @@ impl Answers {
     async fn history(&mut self, store: &Store, tenant: Tenant) {
         let spans = [(None, None), (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)))];
         for (offset, limit) in PAGES {
-            for ((from, to), account) in spans.into_iter().zip([None, Some(account(2))]) {
-                let query = TransitionQuery { after: None, tenant, alert: ALERTS[0], account, from, to, offset, limit };
+            let narrow = [(vec![], None, Age::Falling), (vec![account(2), account(0)], Some(None), Age::Rising)];
+            for ((from, to), (accounts, metric, age)) in spans.into_iter().zip(narrow) {
+                let alert = ALERTS[0];
+                let query =
+                    TransitionQuery { after: None, tenant, alert, accounts, metric, from, to, age, offset, limit };
                 let rows = store.transitions(query.clone()).await.unwrap();
                 let last = rows.first().map(|row| TransitionPlace {
                     at: row.at,
@@ -157,6 +162,7 @@ impl Answers {
                 let behind = TransitionQuery { after: last, ..query };
                 self.note("transitions behind", &behind, store.transitions(behind.clone()).await.unwrap());
             }
+            self.incidents(store, (tenant, offset, limit)).await;
             for alert in [None, Some(ALERTS[1])] {
                 let query = NotificationQuery { tenant, alert, offset, limit };
                 self.note("notifications", &query, store.notifications(query.clone()).await.unwrap());
@@ -170,13 +176,49 @@ impl Answers {
         self.note("deliveries of", &id, store.deliveries_of(tenant, id).await.unwrap());
     }
 
+    async fn incidents(&mut self, store: &Store, (tenant, offset, limit): (Tenant, usize, usize)) {
+        let all = IncidentQuery {
+            tenant,
+            id: None,
+            alerts: vec![],
+            accounts: vec![],
+            lasts: None,
+            from: None,
+            to: None,
+            age: Age::Falling,
+            after: None,
+            offset,
+            limit,
+        };
+        let first = store.incidents(all.clone()).await.unwrap().first().map(|entry| entry.begin.clone());
+        let after = first.as_ref().map(|begin| (begin.at, incident::id(begin)));
+        let id = first.as_ref().map(incident::id);
+        let end = Some(Timestamp(EPOCH + 1_000));
+        let (alerts, accounts) = (ALERTS[1..].to_vec(), vec![account(0), account(1)]);
+        for query in [
+            all.clone(),
+            IncidentQuery { age: Age::Rising, after, ..all.clone() },
+            IncidentQuery { after, ..all.clone() },
+            IncidentQuery { id, offset: 0, ..all.clone() },
+            IncidentQuery { id: Some(IncidentId(1)), ..all.clone() },
+            IncidentQuery { lasts: Some(true), from: Some(Timestamp(EPOCH)), ..all.clone() },
+            IncidentQuery { lasts: Some(false), to: end, ..all.clone() },
+            IncidentQuery { alerts, accounts, ..all },
+        ] {
+            self.note("incidents", &query, store.incidents(query.clone()).await.unwrap());
+        }
+    }
+
     async fn set_aside(&mut self, store: &Store, tenant: Tenant) {
         let all = |(offset, limit)| QuarantineQuery {
             tenant,
             id: None,
-            status: None,
-            code: None,
-            account: None,
+            statuses: vec![],
+            codes: vec![],
+            accounts: vec![],
+            from: None,
+            to: None,
+            age: Age::Falling,
             after: None,
             offset,
             limit,
@@ -187,11 +229,14 @@ impl Answers {
         let never = crate::domain::id::MetricName::new("never").unwrap();
         self.note("metric", &"known", store.has_metric(tenant, metric(0)).await.unwrap());
         self.note("metric", &"unknown", store.has_metric(tenant, never).await.unwrap());
-        let open = QuarantineQuery { status: Some(QuarantineStatus::Open), ..all(PAGES[1]) };
-        let coded = QuarantineQuery { code: Some("invalid_event".to_owned()), ..all(PAGES[0]) };
+        let statuses = vec![QuarantineStatus::Open, QuarantineStatus::Discarded];
+        let open = QuarantineQuery { statuses, age: Age::Rising, ..all(PAGES[1]) };
+        let coded = QuarantineQuery { codes: vec!["invalid_event".to_owned()], ..all(PAGES[0]) };
+        let (from, to) = (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)));
+        let dated = QuarantineQuery { from, to, age: Age::Rising, after, ..all(PAGES[0]) };
         let one = QuarantineQuery { id: Some(QuarantineId(1 << 64)), ..all(PAGES[0]) };
-        let owned = QuarantineQuery { account: Some(account(1)), ..all(PAGES[0]) };
-        for query in PAGES.into_iter().map(all).chain([open, coded, one, owned, behind]) {
+        let owned = QuarantineQuery { accounts: vec![account(1), account(2)], ..all(PAGES[0]) };
+        for query in PAGES.into_iter().map(all).chain([open, coded, dated, one, owned, behind]) {
             self.note("quarantine", &query, store.quarantine(query.clone()).await.unwrap());
         }
     }

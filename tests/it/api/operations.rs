@@ -18,6 +18,8 @@ impl Operation {
     pub(crate) fn call(&self) -> String {
         let id = match self.path.split('/').nth(2) {
             Some("alerts") => "alr_01J9Z0000000000000000000AA",
+            Some("silences") => "sil_01J9Z0000000000000000000AA",
+            Some("incidents") => "inc_01J9Z0000000000000000000AA",
             Some("channels") => "chn_01J9Z0000000000000000000AA",
             _ => "evt_01J9Z0000000000000000000AA",
         };
@@ -32,6 +34,8 @@ pub(crate) fn all() -> Vec<Operation> {
     let channel = json!({"type": "webhook", "name": "hook", "url": "https://example.com/hook"});
     let alert = json!({"account_id": "acme", "rule": "used > 1", "channel": "webhook"});
     let name = json!({"name": "x"});
+    let silence = json!({"matchers": [{"name": "severity", "value": "info"}], "starts_at": "2026-01-01T00:00:00Z",
+                         "ends_at": "2126-01-01T00:00:00Z"});
     let of = |method, path, scope, body| Operation { method, path, scope, body };
     let (get, post, put, patch, delete) = (Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE);
     vec![
@@ -59,12 +63,22 @@ pub(crate) fn all() -> Vec<Operation> {
         of(get.clone(), "/v1/alerts", Scope::ReadAlerts, None),
         of(post.clone(), "/v1/alerts", Scope::WriteAlerts, Some(alert)),
         of(get.clone(), "/v1/alerts/{id}", Scope::ReadAlerts, None),
-        of(patch, "/v1/alerts/{id}", Scope::WriteAlerts, Some(name)),
+        of(patch.clone(), "/v1/alerts/{id}", Scope::WriteAlerts, Some(name)),
         of(delete, "/v1/alerts/{id}", Scope::WriteAlerts, None),
         of(post.clone(), "/v1/alerts/{id}/pause", Scope::WriteAlerts, None),
         of(post.clone(), "/v1/alerts/{id}/resume", Scope::WriteAlerts, None),
         of(get.clone(), "/v1/alerts/{id}/instances", Scope::ReadAlerts, None),
         of(get.clone(), "/v1/alerts/{id}/history", Scope::ReadAlerts, None),
+        of(post.clone(), "/v1/alerts/{id}/test", Scope::WriteAlerts, None),
+        of(post.clone(), "/v1/channels/{id}/test", Scope::WriteChannels, None),
+        of(get.clone(), "/v1/incidents", Scope::ReadAlerts, None),
+        of(get.clone(), "/v1/incidents/{id}", Scope::ReadAlerts, None),
+        of(post.clone(), "/v1/incidents/{id}/ack", Scope::WriteAlerts, None),
+        of(get.clone(), "/v1/silences", Scope::ReadSilences, None),
+        of(post.clone(), "/v1/silences", Scope::WriteSilences, Some(silence)),
+        of(get.clone(), "/v1/silences/{id}", Scope::ReadSilences, None),
+        of(patch.clone(), "/v1/silences/{id}", Scope::WriteSilences, Some(json!({"comment": null}))),
+        of(post.clone(), "/v1/silences/{id}/expire", Scope::WriteSilences, None),
         of(get, "/v1/quarantine", Scope::ReadEvents, None),
         of(post.clone(), "/v1/quarantine/{id}/replay", Scope::WriteEvents, None),
         of(post, "/v1/quarantine/{id}/discard", Scope::WriteEvents, None),
