@@ -1,5 +1,8 @@
 //! What a node is told from outside, read once: flags over environment over file over defaults.
 
+mod front;
+
+use crate::api::{Front, TlsFiles};
 use crate::domain::control::command::Settings;
 use crate::domain::limits::AHEAD_MAX;
 use crate::domain::time::Millis;
@@ -45,6 +48,41 @@ pub struct Given {
     /// Networks (CIDR), addresses or host names that webhooks may reach though they are not public
     #[arg(long, env = "HIGHWATER_ALLOW_TARGET", value_name = "TARGET", value_delimiter = ',', num_args = 1..)]
     pub allow_target: Option<Vec<String>>,
+    /// Networks (CIDR) or addresses of proxies whose X-Forwarded-For is believed
+    #[arg(long, env = "HIGHWATER_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',', num_args = 1..)]
+    pub trusted_proxies: Option<Vec<String>>,
+    /// Requests of one live key in any minute; 0 is no limit [default: 120]
+    #[arg(long, env = "HIGHWATER_RATE_LIMIT", value_name = "REQUESTS")]
+    pub rate_limit: Option<u32>,
+    /// Requests of one sandbox key in any minute; 0 is no limit [default: 30]
+    #[arg(long, env = "HIGHWATER_SANDBOX_RATE_LIMIT", value_name = "REQUESTS")]
+    pub sandbox_rate_limit: Option<u32>,
+    /// Requests to /v1/events of one live key in any minute; 0 is no limit [default: 6000]
+    #[arg(long, env = "HIGHWATER_INGEST_RATE_LIMIT", value_name = "REQUESTS")]
+    pub ingest_rate_limit: Option<u32>,
+    /// Requests to /v1/events of one sandbox key in any minute; 0 is no limit [default: 600]
+    #[arg(long, env = "HIGHWATER_SANDBOX_INGEST_RATE_LIMIT", value_name = "REQUESTS")]
+    pub sandbox_ingest_rate_limit: Option<u32>,
+    /// Wrong credentials of one address (IPv6: /64) in any minute; 0 is no limit [default: 60]
+    #[arg(long, env = "HIGHWATER_AUTH_FAILURE_LIMIT", value_name = "REQUESTS")]
+    pub auth_failure_limit: Option<u32>,
+    /// The window of these limits [default: 1m]
+    #[arg(long, env = "HIGHWATER_RATE_LIMIT_WINDOW", value_name = "DURATION", value_parser = duration)]
+    #[serde(deserialize_with = "read_duration")]
+    pub rate_limit_window: Option<Millis>,
+    /// Origins whose pages may call the API from a browser, such as https://console.example.com, or * [default: none]
+    #[arg(long, env = "HIGHWATER_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', num_args = 1..)]
+    pub cors_origins: Option<Vec<String>>,
+    /// The certificate's chain (PEM) for HTTPS; read again on SIGHUP [default: plain HTTP]
+    #[arg(long, env = "HIGHWATER_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, env = "HIGHWATER_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Tells browsers for how long to come back by HTTPS only (Strict-Transport-Security) [default: not said]
+    #[arg(long, env = "HIGHWATER_HSTS", value_name = "DURATION", value_parser = duration)]
+    #[serde(deserialize_with = "read_duration")]
+    pub hsts: Option<Millis>,
     /// Where links in messages lead [default: http://LISTEN]
     #[arg(long, env = "HIGHWATER_BASE_URL", value_name = "URL")]
     pub base_url: Option<String>,
@@ -80,6 +118,10 @@ pub struct Config {
     pub admin: SocketAddr,
     /// What webhooks may reach.
     pub guard: Guard,
+    /// Whom to believe, and what to allow.
+    pub front: Front,
+    /// What encrypts the API; plain HTTP where absent.
+    pub tls: Option<TlsFiles>,
     /// Where links in messages lead; absent: where the API listens.
     pub base_url: Option<String>,
     /// What the folds go by from here on; what is absent stays as it is.
@@ -182,6 +224,8 @@ pub fn read_file(path: &Path) -> Result<Given, ConfigError> {
 /// Where a value is wrong.
 pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
     let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let front = front::resolve(&given, &file)?;
+    let tls = front::tls(&given, &file)?;
     let targets = given.allow_target.or(file.allow_target).unwrap_or_default();
     let base_url = given.base_url.or(file.base_url);
     if let Some(url) = &base_url {
@@ -198,6 +242,8 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
         listen: given.listen.or(file.listen).unwrap_or_else(|| local(8080)),
         admin: given.admin.or(file.admin).unwrap_or_else(|| local(8081)),
         guard: guard(&targets)?,
+        front,
+        tls,
         base_url,
         settings: SettingsGiven {
             strict_accounts: given.strict_accounts.or(file.strict_accounts),
@@ -372,6 +418,7 @@ mod tests {
         let short = SettingsGiven { dedup_horizon: Some(Millis::hours(48)), ..SettingsGiven::default() };
         assert!(short.over(Settings::default()).is_err());
         assert!(guard(&["10.0.0.0/33".to_owned()]).is_err());
+
         assert!(resolve(Given { base_url: Some("ftp://x".to_owned()), ..Given::default() }, Given::default()).is_err());
         let same = Some("127.0.0.1:1".parse().unwrap());
         assert!(resolve(Given { listen: same, admin: same, ..Given::default() }, Given::default()).is_err());

@@ -143,7 +143,7 @@ pub(super) async fn draft(app: &App, caller: &Caller, wanted: AlertCreate) -> Re
         message: wanted.message.map(|message| text::bounded("/message", message, MESSAGE_CHARS_MAX)).transpose()?,
         labels: text::map("/labels", wanted.labels)?,
         metadata: text::map("/metadata", wanted.metadata)?,
-        project: wanted.project_id.map(project).transpose()?,
+        project: project(app, caller, wanted.project_id)?,
         channel: wanted.channel,
         channels,
         account,
@@ -199,7 +199,7 @@ pub(super) async fn patch(
         message: wanted.message.map(|message| message.map(bounded).transpose()).transpose()?,
         labels: text::map_patch("/labels", wanted.labels)?,
         metadata: text::map_patch("/metadata", wanted.metadata)?,
-        project: wanted.project_id.map(|id| id.map(project).transpose()).transpose()?,
+        project: wanted.project_id.map(|id| project(app, caller, id)).transpose()?,
         channel,
     })
 }
@@ -217,8 +217,24 @@ fn metric(text: String) -> Result<MetricName, Problem> {
     MetricName::new(&text).map_err(|_| Problem::invalid("/metric", format!("expected {}", MetricName::EXPECTED)))
 }
 
-fn project(text: String) -> Result<ProjectId, Problem> {
-    text.parse().map_err(|error| Problem::invalid("/project_id", format!("{error}")))
+/// The project of an alert. Who is narrowed to projects labels alerts with one of these, the only one by default.
+fn project(app: &App, caller: &Caller, text: Option<String>) -> Result<Option<ProjectId>, Problem> {
+    let Some(text) = text else {
+        return match caller.principal.projects.as_slice() {
+            [] => Ok(None),
+            [only] => Ok(Some(*only)),
+            [_, _, ..] => {
+                Err(Problem::invalid("/project_id", "this credential is narrowed to projects; name one of them"))
+            }
+        };
+    };
+    let id: ProjectId = text.parse().map_err(|error| Problem::invalid("/project_id", format!("{error}")))?;
+    let is_known = app.node.data.control.state().project(caller.principal.tenant, id).is_some();
+    if is_known && caller.principal.reaches(Some(id)) {
+        Ok(Some(id))
+    } else {
+        Err(Problem::invalid("/project_id", "there is no such project"))
+    }
 }
 
 fn duration(pointer: &str, text: Option<String>) -> Result<Option<Millis>, Problem> {

@@ -13,6 +13,7 @@ use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::store_away;
 use crate::domain::control::command::Command;
+use crate::domain::control::fold::Control;
 use crate::domain::control::resource::{Alert, Scope};
 use crate::domain::definition::Severity;
 use crate::domain::id::AlertId;
@@ -31,8 +32,10 @@ use utoipa::ToSchema;
 /// 404 where there is none.
 pub(super) fn find(app: &App, caller: &Caller, id: &str) -> Result<Alert, Problem> {
     let id: AlertId = id.parse().map_err(|_| Problem::not_found("alert"))?;
-    let found = app.node.data.control.state().alert(caller.principal.tenant, id).cloned();
-    found.ok_or_else(|| caller.missing(app, "alert", |state, tenant| state.alert(tenant, id).is_some()))
+    let reached = |alert: &&Alert| caller.principal.reaches(alert.definition.project);
+    let found = app.node.data.control.state().alert(caller.principal.tenant, id).filter(reached).cloned();
+    let has = |state: &Control, tenant| state.alert(tenant, id).filter(reached).is_some();
+    found.ok_or_else(|| caller.missing(app, "alert", has))
 }
 
 async fn standing(app: &App, caller: &Caller, id: AlertId) -> Result<Standing, Problem> {
@@ -93,7 +96,8 @@ pub(super) async fn list(
         let fits = |alert: &&Alert| {
             let definition = &alert.definition;
             let project = || definition.project.map(|project| project.to_string());
-            among(&accounts, |account| definition.account.as_str() == account)
+            caller.principal.reaches(definition.project)
+                && among(&accounts, |account| definition.account.as_str() == account)
                 && among(&statuses, |paused| pause_at(definition, now).is_some() == *paused)
                 && among(&severities, |severity| definition.severity == *severity)
                 && among(&projects, |wanted| project().as_ref() == Some(wanted))

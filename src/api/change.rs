@@ -50,6 +50,11 @@ impl<'a> Sent<'a> {
     pub(super) const fn new(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap, body: &'a [u8]) -> Self {
         Self { method, uri, headers, body, beside: None }
     }
+
+    /// The same request, whose answer shows something beside the resource.
+    pub(super) const fn showing(self, beside: &'a str) -> Self {
+        Self { beside: Some(beside), ..self }
+    }
 }
 
 /// Finds what was answered to the same request before.
@@ -61,7 +66,7 @@ impl<'a> Sent<'a> {
 /// 422 where the key was used for another request, or what the first one was refused for; 400 where the key is none.
 pub(super) fn repeated(app: &App, caller: &Caller, sent: Sent<'_>) -> Result<Option<Changed>, Problem> {
     Query::read(sent.uri.query(), &[])?;
-    let Some(record) = idempotency(caller, sent)? else { return Ok(None) };
+    let Some(record) = idempotency(app, caller, sent)? else { return Ok(None) };
     let original = app.node.data.control.state().original(&record, clock::now()).cloned();
     let Some(original) = original else { return Ok(None) };
     crate::telemetry::counter("highwater_idempotency_total", &[("outcome", "replayed")], 1);
@@ -80,7 +85,7 @@ pub(super) async fn submit(app: &App, caller: &Caller, sent: Sent<'_>, command: 
         return Ok(changed);
     }
     let mut asking = caller.asking()?;
-    asking.idempotency = idempotency(caller, sent)?;
+    asking.idempotency = idempotency(app, caller, sent)?;
     let Some(record) = asking.idempotency.clone() else {
         return run(app.clone(), asking, command).await;
     };
@@ -162,6 +167,7 @@ fn refused(why: Refused) -> Problem {
         Refused::VersionMismatch { current, .. } => {
             Problem::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail).with("current_version", current)
         }
+        Refused::KeyNotActive { .. } => Problem::new(StatusCode::CONFLICT, "key_not_active", detail),
         Refused::LimitReached { .. } => Problem::new(StatusCode::CONFLICT, "limit_reached", detail),
         Refused::ChannelNotConfigured { .. } => Problem::unprocessable("channel_not_configured", detail),
         Refused::IdempotencyKeyReused { original_request_id } => {
@@ -196,12 +202,17 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     Ok(Some(key.to_owned()))
 }
 
-fn idempotency(caller: &Caller, sent: Sent<'_>) -> Result<Option<Idempotency>, Problem> {
+fn idempotency(app: &App, caller: &Caller, sent: Sent<'_>) -> Result<Option<Idempotency>, Problem> {
     if sent.method == Method::DELETE {
         return Ok(None);
     }
-    let Some(key) = idempotency_key(sent.headers)? else { return Ok(None) };
     let tenant = caller.principal.tenant;
+    let Some(key) = idempotency_key(sent.headers)? else {
+        let state = app.node.data.control.state();
+        let is_required = state.workspace(tenant.workspace).is_some_and(|workspace| workspace.require_idempotency_key);
+        let detail = "this workspace asks for an Idempotency-Key with every change";
+        return if is_required { Err(Problem::bad_request("idempotency_key_required", detail)) } else { Ok(None) };
+    };
     let scope = [
         tenant.workspace.to_string(),
         tenant.mode.name().to_owned(),

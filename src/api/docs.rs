@@ -43,7 +43,7 @@ pub(super) enum Problems {
     /// A field is unknown or wrong.
     #[response(status = 422, content_type = "application/problem+json")]
     Unprocessable(ProblemBody),
-    /// Too many, too soon; see Retry-After.
+    /// Too many requests; `Retry-After` says when to try again.
     #[response(status = 429, content_type = "application/problem+json")]
     TooManyRequests(ProblemBody),
     /// Something failed on our side.

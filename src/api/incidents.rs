@@ -137,10 +137,11 @@ pub(super) async fn list(
         STATUSES.into_iter().find(|status| *status == text)
     })?;
     let asks = |status: &str| wanted.is_empty() || wanted.contains(&status);
+    let alerts = query.read_all("alert_id", "alr_ and 26 base32 characters", |text| text.parse::<AlertId>().ok())?;
     let asked = IncidentQuery {
         tenant: caller.principal.tenant,
         id: None,
-        alerts: query.read_all("alert_id", "alr_ and 26 base32 characters", |text| text.parse::<AlertId>().ok())?,
+        alerts: reached(&app, &caller, alerts),
         accounts: query.accounts("account_id")?,
         lasts: match (asks("open") || asks("acknowledged"), asks("resolved")) {
             (true, true) => None,
@@ -153,7 +154,9 @@ pub(super) async fn list(
         offset: paging.offset(),
         limit: paging.size + 1,
     };
-    let rows = if asks("open") == asks("acknowledged") {
+    let rows = if asked.alerts.is_empty() && !caller.principal.projects.is_empty() {
+        Vec::new()
+    } else if asks("open") == asks("acknowledged") {
         app.node.data.store.incidents(asked).await.map_err(store_away)?
     } else {
         filtered(&app, asked, |entry, acknowledged| asks(status(entry, acknowledged))).await?
@@ -161,6 +164,17 @@ pub(super) async fn list(
     let state = app.node.data.control.state();
     let key = |entry: &IncidentEntry| format!("{} {}", entry.begin.at, incident::id(&entry.begin));
     Ok(paging.answer_as(&app, rows, key, |entry| view(&state, caller.principal.tenant, entry)))
+}
+
+/// The alerts that are asked for, as far as the caller reaches them; who reaches all may ask for all.
+fn reached(app: &App, caller: &Caller, wanted: Vec<AlertId>) -> Vec<AlertId> {
+    if caller.principal.projects.is_empty() {
+        return wanted;
+    }
+    let state = app.node.data.control.state();
+    let alerts = state.alerts(caller.principal.tenant).map(|alert| &alert.definition);
+    let reached = alerts.filter(|definition| caller.principal.reaches(definition.project));
+    reached.map(|definition| definition.id).filter(|id| wanted.is_empty() || wanted.contains(id)).collect()
 }
 
 fn place(parts: &[&str]) -> Option<(Timestamp, IncidentId)> {
@@ -224,6 +238,11 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<(IncidentId, Incid
         limit: 1,
     };
     let found = app.node.data.store.incidents(asked).await.map_err(store_away)?.into_iter().next();
+    let found = found.filter(|entry| {
+        let state = app.node.data.control.state();
+        let alert = state.alert(caller.principal.tenant, entry.begin.key.alert);
+        caller.principal.reaches(alert.and_then(|alert| alert.definition.project))
+    });
     found.map(|entry| (id, entry)).ok_or_else(|| Problem::not_found("incident"))
 }
 

@@ -3,14 +3,20 @@
 //! [`problem`] is the one renderer of errors, [`change`] the one way to change the control plane, [`page`] the one way
 //! to list.
 
+mod address;
 mod answer;
 mod app;
 mod change;
 mod created;
+mod crowd;
 mod description;
 mod docs;
+mod front;
+mod gate;
+mod grant;
 mod incoming;
 mod input;
+mod last_use;
 mod linger;
 mod page;
 mod problem;
@@ -19,7 +25,9 @@ mod router;
 mod running;
 mod second_look;
 mod server;
+mod shown_once;
 mod text;
+mod tls;
 
 mod accounts;
 mod alert_input;
@@ -30,14 +38,25 @@ mod channels;
 mod event_schema;
 mod events;
 mod incidents;
+mod key_view;
+mod keys;
 mod metrics;
+mod oauth;
+mod oauth_clients;
 mod operations;
+mod projects;
 mod quarantine;
 mod quotas;
 mod silences;
 mod trials;
 mod usage;
+mod usage_query;
+mod whoami;
+mod workspace;
 
+pub use front::Front;
+pub use gate::Rates;
 pub use router::openapi;
 pub use running::{Listeners, Running};
 pub use server::{ListenerLimits, ServeError};
+pub use tls::{Tls, TlsError, TlsFiles};

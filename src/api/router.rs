@@ -1,12 +1,13 @@
 //! Every path, and what every request passes through.
 
 use super::app::{App, Caller, RequestId, SeenMode};
+use super::gate::SeenRate;
 use super::problem::{Problem, ProblemBody};
 use super::second_look::second_look;
 use super::server::ListenerLimits;
 use super::{
-    accounts, alert_rows, alerts, channels, description, events, incidents, linger, metrics, operations, quarantine,
-    quotas, silences, trials, usage,
+    accounts, alert_rows, alerts, channels, description, events, incidents, keys, linger, metrics, oauth,
+    oauth_clients, operations, projects, quarantine, quotas, silences, trials, usage, usage_query, whoami, workspace,
 };
 use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
 use crate::runtime::clock::{self, Stopwatch};
@@ -62,6 +63,7 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(alerts::resume))
         .routes(routes!(alert_rows::instances))
         .routes(routes!(alert_rows::history))
+        .routes(routes!(usage_query::query))
         .routes(routes!(trials::test_alert))
         .routes(routes!(trials::test_channel))
         .routes(routes!(incidents::list))
@@ -73,6 +75,20 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::replay))
         .routes(routes!(quarantine::discard))
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::get, projects::update, projects::delete))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::get, keys::update))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(oauth_clients::list, oauth_clients::create))
+        .routes(routes!(oauth_clients::get, oauth_clients::delete))
+        .routes(routes!(oauth_clients::rotate_secret))
+        .routes(routes!(oauth::token))
+        .routes(routes!(oauth::revoke))
+        .routes(routes!(oauth::metadata))
+        .routes(routes!(workspace::get, workspace::update))
+        .routes(routes!(whoami::get))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
 }
@@ -96,7 +112,8 @@ pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(app.clone(), second_look));
-    dressed(bounded(router).merge(swagger), limits).with_state(app)
+    let router = app.front.around(dressed(bounded(router).merge(swagger), limits));
+    router.with_state(app)
 }
 
 /// What the admin listener serves.
@@ -169,6 +186,8 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     let seen = SeenMode::default();
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(seen.clone());
+    let rate = SeenRate::default();
+    request.extensions_mut().insert(rate.clone());
     let answered = tokio::time::timeout(limit, next.run(request)).await;
     let mut response = answered.unwrap_or_else(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT).into_response());
     if let Some(problem) = problem_of(&mut response) {
@@ -178,6 +197,7 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
             response.headers_mut().insert("allow", allow);
         }
     }
+    let status = response.status();
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert("x-request-id", value);
@@ -192,7 +212,8 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     if let Some(mode) = seen.get() {
         headers.insert("x-mode", HeaderValue::from_static(mode.name()));
     }
-    let status = response.status().as_u16();
+    rate.answer(&path, status, headers);
+    let status = status.as_u16();
     let labels = vec![
         ("http_request_method", method.clone()),
         ("http_route", route),

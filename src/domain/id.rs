@@ -77,6 +77,8 @@ prefixed_ids! {
     ProjectId = "prj_";
     /// An API key (its public half).
     KeyId = "key_";
+    /// An OAuth client.
+    ClientId = "cli_";
     /// An alert definition.
     AlertId = "alr_";
     /// A notification channel.

@@ -196,6 +196,11 @@ impl Notifier {
         Self::with_timeout(guard, base_url, DELIVERY_TIMEOUT)
     }
 
+    /// Where links in messages lead, without a slash at the end.
+    pub fn base_url(&self) -> &str {
+        self.base_url.trim_end_matches('/')
+    }
+
     fn with_timeout(guard: Guard, base_url: &str, timeout: Millis) -> Result<Self, NotifierError> {
         // Another part of the process may have set the provider up already.
         drop(rustls::crypto::ring::default_provider().install_default());

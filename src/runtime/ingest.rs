@@ -2,6 +2,7 @@
 
 use super::clock;
 use super::control::ControlPlane;
+use super::requests::SYSTEM_WORKSPACE;
 use crate::domain::event::{Acceptance, FrameBuilder, Refusal, RefusalCode, UsageEvent, decide, derived_id};
 use crate::domain::id::{AccountId, Epoch, Log, PartitionId, Position, Stamp, Tenant};
 use crate::domain::limits::{AHEAD_MAX, FRAME_BYTES_MAX, FRAME_EVENTS_MAX};
@@ -95,7 +96,7 @@ impl Ingest {
             sender,
             control: &self.control,
             acceptance,
-            strict: settings.strict_accounts,
+            strict: settings.strict_accounts && sender.tenant.workspace != SYSTEM_WORKSPACE,
             partition_count: self.journal.partitions(),
             accounts: HashMap::new(),
             open: BTreeMap::new(),

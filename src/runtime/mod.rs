@@ -19,6 +19,7 @@ pub mod dispatcher;
 pub mod ownership;
 pub mod partitions;
 pub mod processor;
+pub mod requests;
 pub mod snapshotter;
 pub mod timekeeper;
 pub mod writer;

@@ -6,6 +6,7 @@ use super::dispatcher::{self, Dispatch, Means, Tally};
 use super::ingest::Ingest;
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
+use super::requests::{self, Requests};
 use super::snapshotter;
 use super::timekeeper::{self, IntakeClock};
 use crate::domain::id::{Log, PartitionId, Position};
@@ -29,6 +30,8 @@ pub struct Node {
     pub partitions: Partitions,
     /// What the dispatcher counted.
     pub tally: Arc<Tally>,
+    /// What was asked for each project.
+    pub requests: Requests,
     ownership: Ownership,
     #[cfg(feature = "kafka")]
     intake: Option<super::intake::Intake>,
@@ -85,6 +88,10 @@ impl Node {
             tasks.push(tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped)));
         }
         let ingest = Ingest::new(data.journal.clone(), data.control.clone());
+        let requests = Requests::default();
+        if duty == Duty::Serve {
+            tasks.push(tokio::spawn(requests::run(requests.clone(), ingest.clone(), stop.subscribe())));
+        }
         #[cfg(feature = "kafka")]
         let intake = match &data.journal {
             Journal::Kafka(kafka) if duty == Duty::Serve => {
@@ -99,6 +106,7 @@ impl Node {
             notifier,
             partitions,
             tally,
+            requests,
             ownership,
             #[cfg(feature = "kafka")]
             intake,

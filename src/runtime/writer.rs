@@ -87,9 +87,19 @@ impl Writer {
         }
         backlog.bytes += bytes;
         backlog.progress = Some(progress);
-        append(&mut backlog.effects, effects);
+        backlog.effects.append(effects);
         drop(backlog);
         self.shared.changed.notify_all();
+    }
+
+    /// Tells whether nothing waits: what is handed over now is written next.
+    pub fn has_room(&self) -> bool {
+        self.shared.lock().progress.is_none()
+    }
+
+    /// Tells whether effects are too many to be held back any longer.
+    pub fn is_heavy(&self, effects: &Effects) -> bool {
+        weight(effects) > self.shared.backlog_bytes_max / 2
     }
 
     /// Tells whether the writer ended without being told to. The partition must be taken anew.
@@ -160,16 +170,6 @@ impl Shared {
             backlog = self.changed.wait(backlog).unwrap_or_else(PoisonError::into_inner);
         }
     }
-}
-
-fn append(all: &mut Effects, mut later: Effects) {
-    all.windows.append(&mut later.windows);
-    all.accounts.append(&mut later.accounts);
-    all.instances.append(&mut later.instances);
-    all.transitions.append(&mut later.transitions);
-    all.notifications.append(&mut later.notifications);
-    all.deliveries.append(&mut later.deliveries);
-    all.quarantine.append(&mut later.quarantine);
 }
 
 /// Keeps the last row of each key: the ones before it would be overwritten.

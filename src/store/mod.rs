@@ -13,6 +13,7 @@ mod sqlite;
 mod sqlite_incidents;
 mod sqlite_read;
 mod sqlite_scan;
+mod sqlite_usage;
 mod sqlite_write;
 mod value;
 
@@ -23,7 +24,8 @@ mod contract;
 pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
-    Age, DeliveryQuery, IncidentEntry, IncidentQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry,
-    QuarantineQuery, ScannedRow, Summary, TransitionPlace, TransitionQuery, WindowPoint, WindowQuery,
+    AccountQuery, Age, DeliveryQuery, IncidentEntry, IncidentQuery, InstanceQuery, NotificationQuery, Progress,
+    QuarantineEntry, QuarantineQuery, ScannedRow, Summary, TransitionPlace, TransitionQuery, UsagePart, UsageQuery,
+    WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

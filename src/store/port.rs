@@ -3,8 +3,9 @@
 #[cfg(feature = "clickhouse")]
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
-    DeliveryQuery, IncidentEntry, IncidentQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry,
-    QuarantineQuery, ScannedRow, Summary, TransitionQuery, WindowPoint, WindowQuery,
+    AccountQuery, DeliveryQuery, IncidentEntry, IncidentQuery, InstanceQuery, NotificationQuery, Progress,
+    QuarantineEntry, QuarantineQuery, ScannedRow, Summary, TransitionQuery, UsagePart, UsageQuery, WindowPoint,
+    WindowQuery,
 };
 use super::sqlite::SqliteStore;
 use super::{sqlite_read as read, sqlite_scan};
@@ -144,6 +145,8 @@ impl Store {
         instances(query: InstanceQuery) -> Vec<InstanceRow>;
         /// What happened to an alert's instances.
         transitions(query: TransitionQuery) -> Vec<TransitionRow>;
+        /// Accounts that have events, by when they were first seen.
+        accounts_by_age(query: AccountQuery) -> Vec<AccountRow>;
         /// Incidents, by when they began.
         incidents(query: IncidentQuery) -> Vec<IncidentEntry>;
         /// Notifications, newest first.
@@ -165,6 +168,24 @@ impl Store {
             total.merge(&point.aggregate);
         }
         Ok(total)
+    }
+
+    /// Hands parts of windows across accounts to `take`, in no order, until it breaks.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn usage<T: FnMut(UsagePart) -> ControlFlow<()> + Send + 'static>(
+        &self,
+        query: UsageQuery,
+        mut take: T,
+    ) -> Answer<()> {
+        match self {
+            Self::Sqlite(store) => store.read(move |connection| read::usage(connection, &query, &mut take)).await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => {
+                store.read(|client| async move { clickhouse::usage(&client, &query, &mut take).await }).await
+            }
+        }
     }
 
     /// The metrics that an account has events of.

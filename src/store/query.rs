@@ -40,6 +40,59 @@ pub struct WindowQuery {
     pub groups: bool,
 }
 
+/// Asks for usage across accounts. The rest of the question is how what is found is added up.
+#[derive(Clone, Debug)]
+pub struct UsageQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The accounts; all where empty.
+    pub accounts: Vec<AccountId>,
+    /// The metrics; all where empty.
+    pub metrics: Vec<MetricName>,
+    /// The first start, inclusive.
+    pub from: Timestamp,
+    /// The last start, exclusive.
+    pub to: Timestamp,
+    /// Whether the groups are wanted, instead of the totals.
+    pub groups: bool,
+}
+
+/// One part of one window of some account.
+#[derive(Clone, Debug)]
+pub struct UsagePart {
+    /// The account.
+    pub account: AccountId,
+    /// The epoch that it was counted in, which may be a past one.
+    pub epoch: Epoch,
+    /// The metric.
+    pub metric: MetricName,
+    /// The group; empty for the total.
+    pub group: String,
+    /// The start of the 5-minute window.
+    pub start: Timestamp,
+    /// The events.
+    pub aggregate: Aggregate,
+    /// How many of them were late.
+    pub late_events: u64,
+}
+
+/// Asks for accounts that have events by when they were first seen.
+#[derive(Clone, Debug)]
+pub struct AccountQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The earliest time, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest time, exclusive.
+    pub to: Option<Timestamp>,
+    /// The order.
+    pub age: Age,
+    /// The time and account behind which to begin.
+    pub after: Option<(Timestamp, AccountId)>,
+    /// How many at most.
+    pub limit: usize,
+}
+
 /// A window with all of its parts merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowPoint {

@@ -6,6 +6,7 @@ use super::query::{
     TransitionQuery, WindowPoint, WindowQuery,
 };
 pub(super) use super::sqlite_incidents::incidents;
+pub(super) use super::sqlite_usage::{accounts_by_age, usage};
 use super::value::{Amount, Id, json, mode, parsed, workspace};
 use crate::domain::id::{
     AccountId, AlertId, ChannelId, Epoch, MetricName, NotificationId, PartitionId, Position, Tenant,
@@ -123,7 +124,7 @@ pub(super) fn account(
     select.query_row(values, |row| account_row(tenant, row)).optional()
 }
 
-fn account_row(tenant: Tenant, row: &Row<'_>) -> Answer<AccountRow> {
+pub(super) fn account_row(tenant: Tenant, row: &Row<'_>) -> Answer<AccountRow> {
     Ok(AccountRow {
         tenant,
         account: account_id(row.get_ref(0)?.as_str()?)?,
@@ -314,11 +315,11 @@ fn position(row: &Row<'_>, at: usize) -> Answer<Position> {
     Ok(Position(row.get::<_, i64>(at)?.cast_unsigned()))
 }
 
-fn account_id(text: &str) -> Answer<AccountId> {
+pub(super) fn account_id(text: &str) -> Answer<AccountId> {
     AccountId::new(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
-fn metric_name(text: &str) -> Answer<MetricName> {
+pub(super) fn metric_name(text: &str) -> Answer<MetricName> {
     MetricName::new(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 

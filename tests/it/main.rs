@@ -44,6 +44,8 @@ mod cluster;
 mod crash;
 mod faults;
 mod import;
+mod repeats;
+mod timing;
 
 // The tree.
 mod tidy;

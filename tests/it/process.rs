@@ -44,7 +44,7 @@ impl Server {
     pub(crate) fn start_with(data: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_highwater"))
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow-target", "127.0.0.0/8"])
-            .args(["--base-url", "http://highwater.example"])
+            .args(["--base-url", "http://highwater.example", "--rate-limit", "0", "--ingest-rate-limit", "0"])
             .args(["--log-format", "json", "--data", data.to_str().unwrap()])
             .args(more)
             .stderr(Stdio::piped())
@@ -54,8 +54,8 @@ impl Server {
         let mut log = Vec::new();
         let base = loop {
             let Some(Ok(line)) = lines.next() else { panic!("the server did not start:\n{}", log.join("\n")) };
-            if let Some((_, rest)) = line.split_once("serving http://") {
-                break format!("http://{}", rest.split_whitespace().next().unwrap());
+            if let Some((_, rest)) = line.split_once("serving http") {
+                break format!("http{}", rest.split_whitespace().next().unwrap());
             }
             log.push(line);
         };
@@ -74,6 +74,12 @@ impl Server {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
     }
 
     /// Asks the process to stop, and waits until it has.

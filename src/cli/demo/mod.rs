@@ -36,7 +36,7 @@ async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
     let key = {
         let data = Data::open(&places).await?;
         let id = workspace::find_or_create(&data, None).await?;
-        workspace::create_owner_key(&data, workspace::live(id), "demo").await?
+        workspace::create_owner_key(&data, workspace::live(id), "demo", Some(0)).await?
     };
     let receiver = Receiver::start().await?;
     let loopback = Guard { allow_cidrs: vec!["127.0.0.0/8".parse()?], ..Guard::default() };
@@ -45,10 +45,12 @@ async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
         listen: arguments.listen,
         admin: SocketAddr::from(([127, 0, 0, 1], 0)),
         guard: loopback,
+        front: Default::default(),
+        tls: None,
         base_url: None,
         settings: Default::default(),
     };
-    let running = serve::start(&config).await?;
+    let running = serve::start(&config, None).await?;
     let client = Client::new(running.address, key.expose_secret())?;
     say(&format!(
         "highwater {} · a server on http://{} with its data in {}",

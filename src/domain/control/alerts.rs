@@ -7,7 +7,7 @@ use super::patch::{merge, set};
 use super::resource::{Alert, Life};
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
 use crate::domain::definition::{AlertDefinition, Pause};
-use crate::domain::id::{AlertId, ChannelId};
+use crate::domain::id::{AlertId, ChannelId, ProjectId};
 use crate::domain::limits::ALERTS_MAX;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +23,12 @@ impl Alerts {
     /// Returns the alerts that notify a channel, in the order of their ids.
     pub(super) fn naming(&self, channel: ChannelId) -> impl Iterator<Item = AlertId> {
         self.records.iter().filter(move |(_, alert)| alert.definition.channels.contains(&channel)).map(|(id, _)| *id)
+    }
+
+    /// Returns the first alert of a project.
+    pub(super) fn of_project(&self, project: ProjectId) -> Option<AlertId> {
+        let mut labelled = self.records.iter().filter(|(_, alert)| alert.definition.project == Some(project));
+        labelled.next().map(|(id, _)| *id)
     }
 
     pub(super) fn create(&mut self, context: Context, channels: &Channels, id: AlertId, draft: &AlertDraft) -> Verdict {

@@ -1,12 +1,15 @@
 //! What people and tools may ask for, normalised and validated for shape before it is logged.
 
-use super::resource::{ApiKey, ChannelKind};
+use super::access::{
+    KeyChange, KeyRotation, ProjectChange, ProjectDraft, SecretRotation, TokenRevocation, WorkspaceChange,
+};
+use super::resource::{ApiKey, ChannelKind, OAuthClient};
 pub use super::silences::{SilenceDraft, SilencePatch};
 pub use super::trials::TestSubject;
 use crate::domain::definition::{MetricDefinition, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, ChannelId, IncidentId, KeyId, MetricName, NotificationId, ProjectId, SilenceId,
-    Tenant, WorkspaceId,
+    AccountId, AccountScope, AlertId, ChannelId, ClientId, IncidentId, KeyId, MetricName, NotificationId, ProjectId,
+    SilenceId, Tenant, WorkspaceId,
 };
 use crate::domain::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -84,6 +87,8 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// Changes the workspace that the entry is of.
+    UpdateWorkspace(WorkspaceChange),
     /// Creates an API key.
     CreateKey {
         /// The key, as a hash.
@@ -93,6 +98,30 @@ pub enum Command {
     RevokeKey {
         /// Which one.
         id: KeyId,
+    },
+    /// Changes what an API key is called and where it may be used.
+    UpdateKey(KeyChange),
+    /// Replaces an API key.
+    RotateKey(Box<KeyRotation>),
+    /// Creates an OAuth client.
+    CreateClient(Box<OAuthClient>),
+    /// Replaces the secret of an OAuth client.
+    RotateClientSecret(SecretRotation),
+    /// Deletes an OAuth client; its tokens end with it.
+    DeleteClient {
+        /// Which one.
+        id: ClientId,
+    },
+    /// Revokes an access token.
+    RevokeToken(TokenRevocation),
+    /// Creates a project.
+    CreateProject(ProjectDraft),
+    /// Changes a project.
+    UpdateProject(ProjectChange),
+    /// Deletes a project; refused while an alert, a key or a client names it.
+    DeleteProject {
+        /// Which one.
+        id: ProjectId,
     },
     /// Creates an account with settings of its own.
     CreateAccount {

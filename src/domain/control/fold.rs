@@ -6,14 +6,14 @@ use super::imports::ImportRecord;
 use super::outcome::{Applied, Outcome, Refused};
 use super::registry::{Registry, World};
 use super::resource::{
-    Account, Acknowledgement, Alert, ApiKey, Channel, ChannelKind, KeyRecord, MetricRecord, QuotaRecord, SilenceRecord,
-    Workspace,
+    Account, Acknowledgement, Alert, ApiKey, Channel, ChannelKind, ClientRecord, KeyRecord, MetricRecord, Project,
+    QuotaRecord, SilenceRecord, Workspace,
 };
 use super::verdict::{Accepted, Context};
 use crate::domain::definition::Quota;
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, ChannelId, Epoch, IncidentId, KeyId, MetricName, Position, SilenceId, Stamp,
-    Tenant, WorkspaceId,
+    AccountId, AccountScope, AlertId, ChannelId, ClientId, Epoch, IncidentId, KeyId, MetricName, Position, ProjectId,
+    SilenceId, Stamp, Tenant, WorkspaceId,
 };
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,7 @@ impl Control {
                 request_id: entry.request_id.clone(),
                 outcome: outcome.clone(),
                 beside: idempotency.beside.clone(),
-                recorded_at: self.clock,
+                stands_until: self.clock.plus(self.registry.idempotency_horizon(entry.tenant.workspace)),
             };
             self.ledger.keep(idempotency, original);
         }
@@ -148,6 +148,26 @@ impl Control {
     /// Returns the keys of a workspace, of both modes, in the order of their ids.
     pub fn keys(&self, workspace: WorkspaceId) -> impl DoubleEndedIterator<Item = &KeyRecord> {
         self.registry.keys.of(workspace)
+    }
+
+    /// Returns an OAuth client and what happened to it.
+    pub fn client(&self, id: ClientId) -> Option<&ClientRecord> {
+        self.registry.clients.records.get(&id)
+    }
+
+    /// Returns the OAuth clients of a tenant, in the order of their ids.
+    pub fn clients(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &ClientRecord> {
+        self.registry.clients.of(tenant.workspace).filter(move |record| record.client.tenant == tenant)
+    }
+
+    /// Returns a project.
+    pub fn project(&self, tenant: Tenant, id: ProjectId) -> Option<&Project> {
+        self.world(tenant)?.projects.records.get(&id)
+    }
+
+    /// Returns the projects in the order of their ids.
+    pub fn projects(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &Project> {
+        self.world(tenant).into_iter().flat_map(|world| world.projects.records.values())
     }
 
     /// Returns an account that people set something on.

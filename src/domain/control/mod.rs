@@ -3,6 +3,7 @@
 //! [`fold::Control`] is the state. It refuses for what the state is, never for what a command looks like: that was
 //! checked before the command was logged.
 
+pub mod access;
 pub mod command;
 pub mod entry;
 pub mod outcome;
@@ -15,11 +16,13 @@ mod accounts;
 mod acknowledgements;
 mod alerts;
 mod channels;
+mod clients;
 pub mod idempotency;
 pub mod imports;
 mod keys;
 mod metrics;
 mod patch;
+mod projects;
 mod quotas;
 mod registry;
 pub mod silences;

@@ -1,7 +1,8 @@
 //! What the control fold answers to a command.
 
 use super::resource::{
-    Account, Acknowledgement, Alert, ApiKey, Channel, MetricRecord, QuotaRecord, SilenceRecord, Workspace,
+    Account, Acknowledgement, Alert, Channel, ClientRecord, KeyRecord, MetricRecord, Project, QuotaRecord,
+    SilenceRecord, Workspace,
 };
 use super::trials::TestMessage;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
@@ -41,7 +42,11 @@ pub enum Resource {
     /// A workspace.
     Workspace(Workspace),
     /// An API key.
-    Key(Box<ApiKey>),
+    Key(Box<KeyRecord>),
+    /// An OAuth client.
+    Client(Box<ClientRecord>),
+    /// A project.
+    Project(Project),
     /// An account.
     Account(Account),
     /// A quota.
@@ -113,6 +118,12 @@ pub enum Refused {
         again_at: Timestamp,
         /// When this one was, on the log's clock.
         at: Timestamp,
+    },
+    /// The key was revoked, expired or replaced before.
+    #[error("{detail}")]
+    KeyNotActive {
+        /// What it is instead.
+        detail: String,
     },
     /// A named channel vanished meanwhile.
     #[error("channel {channel} does not exist")]

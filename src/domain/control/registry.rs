@@ -1,21 +1,27 @@
 //! Everything that an accepted command can change, and nothing that a refused one does.
 
+use super::access::WorkspaceChange;
 use super::accounts::Accounts;
 use super::acknowledgements::Acknowledgements;
 use super::alerts::Alerts;
 use super::channels::Channels;
+use super::clients::Clients;
 use super::command::{Command, Settings};
 use super::imports::Imports;
 use super::keys::Keys;
 use super::metrics::Metrics;
 use super::outcome::{Change, Refused, Resource};
+use super::patch::set;
+use super::projects::{Projects, in_use};
 use super::quotas::Quotas;
 use super::resource::{ApiKey, Life, Workspace};
 use super::silences::Silences;
 use super::trials::Trials;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found};
 use crate::domain::definition::Pause;
-use crate::domain::id::{Tenant, WorkspaceId};
+use crate::domain::id::{ProjectId, Tenant, WorkspaceId};
+use crate::domain::limits::IDEMPOTENCY_HORIZON;
+use crate::domain::time::Millis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -43,6 +49,8 @@ pub(super) struct World {
     pub(super) acknowledgements: Acknowledgements,
     #[serde(default)]
     pub(super) trials: Trials,
+    #[serde(default)]
+    pub(super) projects: Projects,
 }
 
 /// What everyone has.
@@ -54,6 +62,8 @@ pub(super) struct Registry {
     pub(super) snapshot_mark: Option<String>,
     pub(super) workspaces: BTreeMap<WorkspaceId, Workspace>,
     pub(super) keys: Keys,
+    #[serde(default)]
+    pub(super) clients: Clients,
     #[serde(with = "pairs")]
     pub(super) worlds: BTreeMap<Tenant, World>,
 }
@@ -74,6 +84,20 @@ impl Registry {
             Command::CreateWorkspace { id, name } => self.create_workspace(context, *id, name),
             Command::CreateKey { key } => self.create_key(context, key),
             Command::RevokeKey { id } => self.keys.revoke(context, *id),
+            Command::UpdateWorkspace(change) => self.update_workspace(context, change),
+            Command::UpdateKey(change) => self.keys.update(context, change),
+            Command::RotateKey(rotation) => self.keys.rotate(context, rotation),
+            Command::CreateClient(client) => {
+                self.expect_workspace(client.tenant.workspace)?;
+                self.clients.create(context, client)
+            }
+            Command::RotateClientSecret(rotation) => self.clients.rotate(context, rotation),
+            Command::DeleteClient { id } => self.clients.delete(context, *id),
+            Command::RevokeToken(revocation) => self.clients.revoke_token(context, revocation),
+            Command::DeleteProject { id } => {
+                self.expect_unused(context, *id)?;
+                self.apply_in_world(context, command)
+            }
             Command::CreateAccount { .. }
             | Command::UpdateAccount { .. }
             | Command::DeleteAccount { .. }
@@ -95,7 +119,9 @@ impl Registry {
             | Command::UpdateSilence { .. }
             | Command::ExpireSilence { .. }
             | Command::AcknowledgeIncident { .. }
-            | Command::SendTest { .. } => self.apply_in_world(context, command),
+            | Command::SendTest { .. }
+            | Command::CreateProject(_)
+            | Command::UpdateProject(_) => self.apply_in_world(context, command),
         }
     }
 
@@ -129,16 +155,51 @@ impl Registry {
         if self.workspaces.contains_key(&id) {
             return Err(exists_already("workspace", id));
         }
-        let workspace = Workspace { id, name: name.to_owned(), life: Life::begun(context.now) };
+        let workspace = Workspace {
+            id,
+            name: name.to_owned(),
+            require_idempotency_key: false,
+            idempotency_horizon: IDEMPOTENCY_HORIZON,
+            life: Life::begun(context.now),
+        };
         self.workspaces.insert(id, workspace.clone());
         Ok(Accepted::created(Resource::Workspace(workspace)))
     }
 
     fn create_key(&mut self, context: Context, key: &ApiKey) -> Verdict {
-        if !self.workspaces.contains_key(&key.workspace) {
-            return Err(not_found("workspace", key.workspace));
-        }
+        self.expect_workspace(key.workspace)?;
         self.keys.create(context, key)
+    }
+
+    fn expect_workspace(&self, id: WorkspaceId) -> Result<(), Refused> {
+        if self.workspaces.contains_key(&id) { Ok(()) } else { Err(not_found("workspace", id)) }
+    }
+
+    fn update_workspace(&mut self, context: Context, change: &WorkspaceChange) -> Verdict {
+        let id = context.tenant.workspace;
+        let workspace = self.workspaces.get_mut(&id).ok_or_else(|| not_found("workspace", id))?;
+        context.expect_version(workspace.life.version)?;
+        set(&mut workspace.name, &change.name);
+        set(&mut workspace.require_idempotency_key, &change.require_idempotency_key);
+        set(&mut workspace.idempotency_horizon, &change.idempotency_horizon);
+        workspace.life.touch(context.now);
+        Ok(Accepted::done(Resource::Workspace(workspace.clone())))
+    }
+
+    /// Refuses to delete a project that a credential is narrowed to.
+    fn expect_unused(&self, context: Context, project: ProjectId) -> Result<(), Refused> {
+        if let Some(key) = self.keys.naming(context.tenant, project, context.now) {
+            return Err(in_use(project, key));
+        }
+        match self.clients.naming(context.tenant, project, context.now) {
+            Some(client) => Err(in_use(project, client)),
+            None => Ok(()),
+        }
+    }
+
+    /// How long answers of a workspace are kept for repetitions.
+    pub(super) fn idempotency_horizon(&self, workspace: WorkspaceId) -> Millis {
+        self.workspaces.get(&workspace).map_or(IDEMPOTENCY_HORIZON, |workspace| workspace.idempotency_horizon)
     }
 
     /// A tenant's world begins with the first command that is accepted in it.
@@ -155,7 +216,8 @@ impl Registry {
 
 impl World {
     fn apply(&mut self, context: Context, command: &Command) -> Verdict {
-        let Self { accounts, quotas, metrics, channels, alerts, imports, silences, acknowledgements, trials } = self;
+        let Self { accounts, quotas, metrics, channels, alerts, imports, silences, acknowledgements, trials, projects } =
+            self;
         match command {
             Command::CreateAccount { account, name, metadata } => accounts.create(context, account, name, metadata),
             Command::UpdateAccount { account, patch } => accounts.update(context, account, patch),
@@ -181,12 +243,22 @@ impl World {
             Command::ExpireSilence { id } => silences.expire(context, *id),
             Command::AcknowledgeIncident { id, alert } => Ok(acknowledgements.note(context, *id, *alert)),
             Command::SendTest { id, subject } => trials.send(context, (channels, alerts), *id, *subject),
+            Command::CreateProject(draft) => projects.create(context, draft),
+            Command::UpdateProject(change) => projects.update(context, change),
+            Command::DeleteProject { id } => projects.delete(context, alerts, *id),
             Command::Initialise { .. }
             | Command::ChangeSettings { .. }
             | Command::ShareSnapshots { .. }
             | Command::CreateWorkspace { .. }
             | Command::CreateKey { .. }
-            | Command::RevokeKey { .. } => {
+            | Command::RevokeKey { .. }
+            | Command::UpdateWorkspace(_)
+            | Command::UpdateKey(_)
+            | Command::RotateKey(_)
+            | Command::CreateClient(_)
+            | Command::RotateClientSecret(_)
+            | Command::DeleteClient { .. }
+            | Command::RevokeToken(_) => {
                 crate::check!(false, "control.world_sees_its_own_commands");
                 Ok(Accepted::done(Resource::None))
             }

@@ -31,6 +31,19 @@ pub struct Effects {
     pub counts: Counts,
 }
 
+impl Effects {
+    /// Adds what came later. The counts stay as they are.
+    pub fn append(&mut self, mut later: Self) {
+        self.windows.append(&mut later.windows);
+        self.accounts.append(&mut later.accounts);
+        self.instances.append(&mut later.instances);
+        self.transitions.append(&mut later.transitions);
+        self.notifications.append(&mut later.notifications);
+        self.deliveries.append(&mut later.deliveries);
+        self.quarantine.append(&mut later.quarantine);
+    }
+}
+
 /// Counts for the metrics; they are no part of the state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {

@@ -26,6 +26,7 @@ mod changes;
 mod deadlines;
 mod debts;
 mod fit;
+pub mod rehearsal;
 mod snapshot;
 mod test_message;
 

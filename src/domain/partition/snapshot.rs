@@ -4,7 +4,7 @@
 //! wherever they were restarted.
 
 use super::debts::Debts;
-use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Partition, TenantState};
+use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Partition, TenantState};
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{Epoch, MetricName, PartitionId, Position, Tenant};
 use crate::domain::time::{Millis, Timestamp};
@@ -157,7 +157,7 @@ fn saved_tenant(tenant: Tenant, state: &TenantState) -> SavedTenant {
         alerts: state.alerts.values().map(|compiled| (compiled.definition.clone(), compiled.paused)).collect(),
         silences: state.silences.values().map(|hush| hush.silence.clone()).collect(),
         closed: state.closed,
-        turned: state.turned,
+        turned: state.turned.instant,
         account_count: u64::try_from(state.accounts.len()).unwrap_or(u64::MAX),
     }
 }
@@ -175,7 +175,7 @@ fn restored_tenant(saved: SavedTenant, clock: Timestamp) -> TenantState {
         alerts: saved.alerts.into_iter().map(compiled).collect(),
         silences: saved.silences.into_iter().map(hush).collect(),
         closed: saved.closed,
-        turned: saved.turned,
+        turned: Judged::at(saved.turned),
         accounts: BTreeMap::new(),
     }
 }

@@ -99,9 +99,39 @@ pub(super) struct TenantState {
     pub(super) silences: BTreeMap<SilenceId, Hush>,
     /// The end of the newest closed window.
     pub(super) closed: Timestamp,
-    /// The judged periods are those that hold this instant.
-    pub(super) turned: Timestamp,
+    pub(super) turned: Judged,
     pub(super) accounts: BTreeMap<AccountId, usize>,
+}
+
+/// The periods that are judged: those that hold an instant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judged {
+    pub(super) instant: Timestamp,
+    hour: (Timestamp, Timestamp),
+    day: (Timestamp, Timestamp),
+    week: (Timestamp, Timestamp),
+    month: (Timestamp, Timestamp),
+}
+
+impl Judged {
+    pub(super) const fn at(instant: Timestamp) -> Self {
+        Self {
+            instant,
+            hour: Period::Hour.bounds(instant),
+            day: Period::Day.bounds(instant),
+            week: Period::Week.bounds(instant),
+            month: Period::Month.bounds(instant),
+        }
+    }
+
+    const fn bounds(&self, period: Period) -> (Timestamp, Timestamp) {
+        match period {
+            Period::Hour => self.hour,
+            Period::Day => self.day,
+            Period::Week => self.week,
+            Period::Month => self.month,
+        }
+    }
 }
 
 impl TenantState {
@@ -115,14 +145,14 @@ impl TenantState {
             alerts: BTreeMap::new(),
             silences: BTreeMap::new(),
             closed: settled.window_start(WINDOW),
-            turned: settled.window_start(Millis::hours(1)),
+            turned: Judged::at(settled.window_start(Millis::hours(1))),
             accounts: BTreeMap::new(),
         }
     }
 
     /// The bounds of the period that is judged.
     pub(super) const fn judged(&self, period: Period) -> (Timestamp, Timestamp) {
-        period.bounds(self.turned)
+        self.turned.bounds(period)
     }
 
     /// The start of the newest closed window.

@@ -11,8 +11,10 @@ mod read;
 mod record;
 mod scan;
 mod store;
+mod usage;
 mod write;
 
 pub(super) use incidents::incidents;
 pub(super) use read::*;
 pub use store::{ClickHouseSettings, ClickHouseStore, Retention};
+pub(super) use usage::{accounts_by_age, usage};

@@ -8,8 +8,8 @@ use crate::domain::partition::effect::{DeliveryStatus, Effects, InstanceKey, Ins
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::store::{
-    Age, DeliveryQuery, IncidentQuery, InstanceQuery, NotificationQuery, QuarantineQuery, ScannedRow, Store, Summary,
-    TransitionPlace, TransitionQuery, WindowQuery,
+    AccountQuery, Age, DeliveryQuery, IncidentQuery, InstanceQuery, NotificationQuery, QuarantineQuery, ScannedRow,
+    Store, Summary, TransitionPlace, TransitionQuery, UsageQuery, WindowQuery,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -110,6 +110,35 @@ impl Answers {
             }
             self.note("metrics", &account, store.metrics_of(tenant, epoch, account.clone()).await.unwrap());
             self.note("account", &account, store.account(tenant, epoch, account.clone()).await.unwrap());
+        }
+        for (accounts, metrics, groups) in [
+            (vec![], vec![], false),
+            (vec![account(1), account(2)], vec![metric(0), metric(1)], false),
+            (vec![], vec![], true),
+        ] {
+            let query = UsageQuery { tenant, accounts, metrics, from: second, to: Timestamp::MAX, groups };
+            let found = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+            let seen = std::sync::Arc::clone(&found);
+            let take = move |part| {
+                seen.lock().unwrap().push(format!("{part:?}"));
+                std::ops::ControlFlow::Continue(())
+            };
+            store.usage(query.clone(), take).await.unwrap();
+            let mut found = std::mem::take(&mut *found.lock().unwrap());
+            found.sort();
+            self.note("usage", &query, found);
+        }
+        let (from, to) = (Some(Timestamp(EPOCH + 2_000)), Some(Timestamp(EPOCH + 9_000)));
+        let all = AccountQuery { tenant, from: None, to: None, age: Age::Falling, after: None, limit: 100 };
+        let first = store.accounts_by_age(all.clone()).await.unwrap();
+        let after = first.first().map(|row| (row.first_seen_at, row.account.clone()));
+        for query in [
+            all.clone(),
+            AccountQuery { age: Age::Rising, limit: 2, ..all.clone() },
+            AccountQuery { after: after.clone(), ..all.clone() },
+            AccountQuery { from, to, age: Age::Rising, after, ..all },
+        ] {
+            self.note("accounts by age", &query, store.accounts_by_age(query.clone()).await.unwrap());
         }
         for (after, limit) in [(None, 100), (None, 1), (Some(account(0)), 2)] {
             self.note("accounts", &(&after, limit), store.accounts(tenant, after.clone(), limit).await.unwrap());

@@ -123,9 +123,18 @@ async fn what_is_of_another_workspace_or_mode_is_as_if_it_were_not() {
     server.count("acme", "api.calls", 1).await;
     let other = server.owner_of(server.new_workspace().await, Mode::Live).await;
     let sandbox = server.owner_of(server.workspace, Mode::Sandbox).await;
+    let make = async |path: &str, body: serde_json::Value| {
+        server.post(path, body).await.ok(201)["id"].as_str().unwrap().to_owned()
+    };
+    let project = make("/v1/projects", serde_json::json!({"name": "p"})).await;
+    let key = make("/v1/api-keys", serde_json::json!({"name": "k", "role": "viewer"})).await;
+    let client = make("/v1/oauth/clients", serde_json::json!({"name": "c", "role": "viewer"})).await;
     let made_up = |path: &str| {
         path.replace(&channel, "chn_01J9Z0000000000000000000AA")
             .replace(&alert, "alr_01J9Z0000000000000000000AA")
+            .replace(&project, "prj_01J9Z0000000000000000000AA")
+            .replace(&key, "key_01J9Z0000000000000000000AA")
+            .replace(&client, "cli_01J9Z0000000000000000000AA")
             .replace("acme", "nobody")
     };
     for path in [
@@ -133,6 +142,9 @@ async fn what_is_of_another_workspace_or_mode_is_as_if_it_were_not() {
         format!("/v1/alerts/{alert}"),
         format!("/v1/alerts/{alert}/history"),
         format!("/v1/alerts/{alert}/instances"),
+        format!("/v1/projects/{project}"),
+        format!("/v1/api-keys/{key}"),
+        format!("/v1/oauth/clients/{client}"),
         "/v1/accounts/acme".to_owned(),
         "/v1/accounts/acme/usage".to_owned(),
         "/v1/accounts/acme/quotas".to_owned(),
@@ -156,7 +168,16 @@ async fn what_is_of_another_workspace_or_mode_is_as_if_it_were_not() {
         .send()
         .await
         .problem(422, "channel_not_configured");
-    for path in [format!("/v1/channels/{channel}"), format!("/v1/alerts/{alert}")] {
+    for path in [format!("/v1/api-keys/{key}/revoke"), format!("/v1/api-keys/{key}/rotate")] {
+        server.ask(Method::POST, &path).key(&other).send().await.problem(404, "resource_not_found");
+        server.ask(Method::POST, &path).key(&sandbox).send().await.problem(404, "resource_not_found");
+    }
+    for path in [
+        format!("/v1/channels/{channel}"),
+        format!("/v1/alerts/{alert}"),
+        format!("/v1/projects/{project}"),
+        format!("/v1/oauth/clients/{client}"),
+    ] {
         server.ask(Method::DELETE, &path).key(&other).send().await.problem(404, "resource_not_found");
     }
 }

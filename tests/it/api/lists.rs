@@ -53,6 +53,10 @@ async fn make(server: &Server, names: &[&str]) {
         let alert =
             json!({"account_id": "a", "rule": "used > 1", "channel": channel, "name": name, "severity": "info"});
         server.post("/v1/alerts", alert).await.ok(201);
+        server.post("/v1/projects", json!({"name": name, "env": "dev"})).await.ok(201);
+        let credential = json!({"name": name, "scope": ["read:usage"]});
+        server.post("/v1/api-keys", credential.clone()).await.ok(201);
+        server.post("/v1/oauth/clients", credential).await.ok(201);
     }
 }
 
@@ -91,10 +95,20 @@ async fn lists_by_name_are_walked_while_items_are_added() {
 async fn lists_by_age_are_walked_while_items_come_and_go() {
     let server = Server::start().await;
     make(&server, &["a1", "a2", "a3", "a4", "a5", "a6", "a7"]).await;
-    for path in ["/v1/channels", "/v1/alerts", "/v1/alerts?severity=info"] {
+    let paths = [
+        "/v1/channels",
+        "/v1/alerts",
+        "/v1/alerts?severity=info",
+        "/v1/projects",
+        "/v1/projects?env=dev&q=a",
+        "/v1/api-keys",
+        "/v1/api-keys?status=active",
+        "/v1/oauth/clients",
+    ];
+    for path in paths {
         let before = by_page(&server, path, "id").await;
         assert!(before.len() >= 7 && before.is_sorted_by(|a, b| a[..14] >= b[..14]), "{path}: {before:?}");
-        let walked = walk(&server, path, "id", async || make_channel(&server, "later").await);
+        let walked = walk(&server, path, "id", async || make(&server, &[later(path)]).await);
         assert_eq!(walked.await, before, "{path}: what is newer than the walk is no part of it");
     }
     let alerts = by_page(&server, "/v1/alerts", "id").await;
@@ -105,6 +119,20 @@ async fn lists_by_age_are_walked_while_items_come_and_go() {
     });
     let expected: Vec<String> = alerts[..3].iter().chain(&alerts[4..]).cloned().collect();
     assert_eq!(walked.await, expected);
+}
+
+/// A name of its own for each list.
+fn later(path: &'static str) -> &'static str {
+    match path {
+        "/v1/channels" => "a8",
+        "/v1/alerts" => "a9",
+        "/v1/alerts?severity=info" => "b1",
+        "/v1/projects" => "b2",
+        "/v1/projects?env=dev&q=a" => "b3",
+        "/v1/api-keys" => "b4",
+        "/v1/api-keys?status=active" => "b5",
+        _ => "b6",
+    }
 }
 
 async fn make_channel(server: &Server, name: &str) {

@@ -21,12 +21,21 @@ impl Operation {
             Some("silences") => "sil_01J9Z0000000000000000000AA",
             Some("incidents") => "inc_01J9Z0000000000000000000AA",
             Some("channels") => "chn_01J9Z0000000000000000000AA",
+            Some("projects") => "prj_01J9Z0000000000000000000AA",
+            Some("api-keys") => "key_01J9Z0000000000000000000AA",
+            Some("oauth") => "cli_01J9Z0000000000000000000AA",
             _ => "evt_01J9Z0000000000000000000AA",
         };
         let path = self.path.replace("{account_id}", "acme").replace("{metric}", "api.calls");
         path.replace("{id}", id).replace("{receipt}", "rcp_MC4x")
     }
 }
+
+/// The operations that any valid credential may call.
+pub(crate) const OPEN_TO_ANY: [(&str, &str); 1] = [("get", "/v1/whoami")];
+
+/// The operations that OAuth clients call with their own credentials.
+pub(crate) const OF_CLIENTS: [(&str, &str); 2] = [("post", "/v1/oauth/token"), ("post", "/v1/oauth/revoke")];
 
 pub(crate) fn all() -> Vec<Operation> {
     let event = json!({"account_id": "acme", "metric": "api.calls"});
@@ -36,6 +45,8 @@ pub(crate) fn all() -> Vec<Operation> {
     let name = json!({"name": "x"});
     let silence = json!({"matchers": [{"name": "severity", "value": "info"}], "starts_at": "2026-01-01T00:00:00Z",
                          "ends_at": "2126-01-01T00:00:00Z"});
+    // A key of that scope alone can hand on nothing but it.
+    let key = json!({"name": "ci", "scope": "write:keys"});
     let of = |method, path, scope, body| Operation { method, path, scope, body };
     let (get, post, put, patch, delete) = (Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE);
     vec![
@@ -63,8 +74,8 @@ pub(crate) fn all() -> Vec<Operation> {
         of(get.clone(), "/v1/alerts", Scope::ReadAlerts, None),
         of(post.clone(), "/v1/alerts", Scope::WriteAlerts, Some(alert)),
         of(get.clone(), "/v1/alerts/{id}", Scope::ReadAlerts, None),
-        of(patch.clone(), "/v1/alerts/{id}", Scope::WriteAlerts, Some(name)),
-        of(delete, "/v1/alerts/{id}", Scope::WriteAlerts, None),
+        of(patch.clone(), "/v1/alerts/{id}", Scope::WriteAlerts, Some(name.clone())),
+        of(delete.clone(), "/v1/alerts/{id}", Scope::WriteAlerts, None),
         of(post.clone(), "/v1/alerts/{id}/pause", Scope::WriteAlerts, None),
         of(post.clone(), "/v1/alerts/{id}/resume", Scope::WriteAlerts, None),
         of(get.clone(), "/v1/alerts/{id}/instances", Scope::ReadAlerts, None),
@@ -79,6 +90,24 @@ pub(crate) fn all() -> Vec<Operation> {
         of(get.clone(), "/v1/silences/{id}", Scope::ReadSilences, None),
         of(patch.clone(), "/v1/silences/{id}", Scope::WriteSilences, Some(json!({"comment": null}))),
         of(post.clone(), "/v1/silences/{id}/expire", Scope::WriteSilences, None),
+        of(get.clone(), "/v1/projects", Scope::ReadProjects, None),
+        of(post.clone(), "/v1/projects", Scope::WriteProjects, Some(name.clone())),
+        of(get.clone(), "/v1/projects/{id}", Scope::ReadProjects, None),
+        of(patch.clone(), "/v1/projects/{id}", Scope::WriteProjects, Some(name.clone())),
+        of(delete.clone(), "/v1/projects/{id}", Scope::WriteProjects, None),
+        of(get.clone(), "/v1/api-keys", Scope::ReadKeys, None),
+        of(post.clone(), "/v1/api-keys", Scope::WriteKeys, Some(key.clone())),
+        of(get.clone(), "/v1/api-keys/{id}", Scope::ReadKeys, None),
+        of(patch.clone(), "/v1/api-keys/{id}", Scope::WriteKeys, Some(name.clone())),
+        of(post.clone(), "/v1/api-keys/{id}/rotate", Scope::WriteKeys, None),
+        of(post.clone(), "/v1/api-keys/{id}/revoke", Scope::WriteKeys, None),
+        of(get.clone(), "/v1/oauth/clients", Scope::ReadKeys, None),
+        of(post.clone(), "/v1/oauth/clients", Scope::WriteKeys, Some(key)),
+        of(get.clone(), "/v1/oauth/clients/{id}", Scope::ReadKeys, None),
+        of(delete.clone(), "/v1/oauth/clients/{id}", Scope::WriteKeys, None),
+        of(post.clone(), "/v1/oauth/clients/{id}/rotate-secret", Scope::WriteKeys, None),
+        of(get.clone(), "/v1/workspace", Scope::AdminWorkspace, None),
+        of(patch.clone(), "/v1/workspace", Scope::AdminWorkspace, Some(name.clone())),
         of(get, "/v1/quarantine", Scope::ReadEvents, None),
         of(post.clone(), "/v1/quarantine/{id}/replay", Scope::WriteEvents, None),
         of(post, "/v1/quarantine/{id}/discard", Scope::WriteEvents, None),

@@ -1,5 +1,6 @@
 //! Tests of the whole fold: a log of commands in, outcomes and state out.
 
+mod access;
 mod nouns;
 mod repeats;
 
@@ -154,6 +155,10 @@ fn create_key(id: u128, expires_at: Option<Timestamp>) -> Command {
         projects: Vec::new(),
         hint: "pk_live_…".to_owned(),
         expires_at,
+        rate_limit: None,
+        role: None,
+        allowed_ips: Vec::new(),
+        metadata: BTreeMap::new(),
     };
     Command::CreateKey { key }
 }
