@@ -13,7 +13,7 @@ use crate::domain::control::fold::Control;
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{AccountId, MetricName};
 use crate::domain::incident;
-use crate::domain::partition::effect::{InstanceRow, TransitionRow};
+use crate::domain::partition::effect::{Evidence, InstanceRow, TransitionRow};
 use crate::domain::time::Timestamp;
 use crate::store::{InstanceQuery, TransitionPlace, TransitionQuery};
 use axum::extract::{Path, RawQuery, State};
@@ -191,7 +191,6 @@ pub(super) fn transition(state: &Control, row: &TransitionRow) -> TransitionView
     let incident = incident::begins(row).then(|| incident::id(row));
     let acknowledged = incident.and_then(|id| state.acknowledgement(row.key.tenant, id));
     let evidence = &row.evidence;
-    let inputs = evidence.trace.0.iter();
     TransitionView {
         object: "alert_transition",
         account_id: row.key.account.to_string(),
@@ -215,8 +214,11 @@ pub(super) fn transition(state: &Control, row: &TransitionRow) -> TransitionView
         window_revision: evidence.window.map(|window| window.revision.0),
         rule: evidence.rule.clone(),
         alert_version: evidence.alert_version,
-        inputs: inputs
-            .map(|step| InputView { expression: step.expression.clone(), value: step.value.clone() })
-            .collect(),
+        inputs: inputs(evidence),
     }
+}
+
+pub(super) fn inputs(evidence: &Evidence) -> Vec<InputView> {
+    let steps = evidence.trace.0.iter();
+    steps.map(|step| InputView { expression: step.expression.clone(), value: step.value.clone() }).collect()
 }

@@ -47,6 +47,7 @@ mod operations;
 mod projects;
 mod quarantine;
 mod quotas;
+mod rehearsals;
 mod silences;
 mod trials;
 mod usage;

@@ -7,7 +7,8 @@ use super::second_look::second_look;
 use super::server::ListenerLimits;
 use super::{
     accounts, alert_rows, alerts, channels, description, events, incidents, keys, linger, metrics, oauth,
-    oauth_clients, operations, projects, quarantine, quotas, silences, trials, usage, usage_query, whoami, workspace,
+    oauth_clients, operations, projects, quarantine, quotas, rehearsals, silences, trials, usage, usage_query, whoami,
+    workspace,
 };
 use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
 use crate::runtime::clock::{self, Stopwatch};
@@ -63,6 +64,8 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(alerts::resume))
         .routes(routes!(alert_rows::instances))
         .routes(routes!(alert_rows::history))
+        .routes(routes!(rehearsals::preview))
+        .routes(routes!(rehearsals::explain))
         .routes(routes!(usage_query::query))
         .routes(routes!(trials::test_alert))
         .routes(routes!(trials::test_channel))

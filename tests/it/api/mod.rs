@@ -18,6 +18,7 @@ mod operations;
 mod problems;
 mod projects;
 mod quarantine;
+mod questions;
 mod replays;
 mod robustness;
 mod rules;

@@ -43,6 +43,8 @@ pub(crate) fn all() -> Vec<Operation> {
     let channel = json!({"type": "webhook", "name": "hook", "url": "https://example.com/hook"});
     let alert = json!({"account_id": "acme", "rule": "used > 1", "channel": "webhook"});
     let name = json!({"name": "x"});
+    let preview = json!({"account_id": "acme", "rule": "used > 1", "from": "2026-11-01T00:00:00Z",
+                         "to": "2026-11-01T01:00:00Z"});
     let silence = json!({"matchers": [{"name": "severity", "value": "info"}], "starts_at": "2026-01-01T00:00:00Z",
                          "ends_at": "2126-01-01T00:00:00Z"});
     // A key of that scope alone can hand on nothing but it.
@@ -82,6 +84,9 @@ pub(crate) fn all() -> Vec<Operation> {
         of(get.clone(), "/v1/alerts/{id}/history", Scope::ReadAlerts, None),
         of(post.clone(), "/v1/alerts/{id}/test", Scope::WriteAlerts, None),
         of(post.clone(), "/v1/channels/{id}/test", Scope::WriteChannels, None),
+        of(post.clone(), "/v1/alerts/preview", Scope::ReadAlerts, Some(preview)),
+        of(get.clone(), "/v1/alerts/{id}/explain", Scope::ReadAlerts, None),
+        of(post.clone(), "/v1/usage/query", Scope::ReadUsage, Some(json!({}))),
         of(get.clone(), "/v1/incidents", Scope::ReadAlerts, None),
         of(get.clone(), "/v1/incidents/{id}", Scope::ReadAlerts, None),
         of(post.clone(), "/v1/incidents/{id}/ack", Scope::WriteAlerts, None),
