@@ -42,6 +42,14 @@ CREATE TABLE IF NOT EXISTS alert_transitions (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS alert_transitions_by_time ON alert_transitions (workspace, mode, alert, at);
 
+-- Which transitions begin incidents: an index on alert_transitions, made of them.
+CREATE TABLE IF NOT EXISTS incidents (
+  workspace BLOB NOT NULL, mode INTEGER NOT NULL, id BLOB NOT NULL, at INTEGER NOT NULL, alert BLOB NOT NULL,
+  account   TEXT NOT NULL, metric TEXT NOT NULL, sequence INTEGER NOT NULL,
+  PRIMARY KEY (workspace, mode, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS incidents_by_time ON incidents (workspace, mode, at, id);
+
 CREATE TABLE IF NOT EXISTS notifications (
   workspace BLOB NOT NULL, mode INTEGER NOT NULL, id BLOB NOT NULL, alert BLOB NOT NULL, at INTEGER NOT NULL,
   body TEXT NOT NULL,

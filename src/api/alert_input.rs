@@ -249,7 +249,7 @@ fn interval(text: Option<String>) -> Result<Option<Millis>, Problem> {
     }
 }
 
-fn recovery(source: String) -> Result<String, Problem> {
+pub(super) fn recovery(source: String) -> Result<String, Problem> {
     compile("/recover", &source)?;
     Ok(source)
 }
@@ -275,7 +275,7 @@ pub(super) fn compile(pointer: &str, source: &str) -> Result<RuleProgram, Proble
 }
 
 /// What is odd about the rule itself, or about what it will find.
-async fn warnings(
+pub(super) async fn warnings(
     app: &App,
     caller: &Caller,
     program: &RuleProgram,

@@ -5,10 +5,11 @@ use super::alert_view::{AlertView, Standing, answered, pause_at, view};
 use super::answer;
 use super::app::{App, Caller};
 use super::change::{Sent, repeated, submit};
+use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Nothing, Query, empty};
-use super::page::{Order, PARAMETERS, Page, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::store_away;
 use crate::domain::control::command::Command;
@@ -61,8 +62,10 @@ async fn change(
 #[utoipa::path(
     get, path = "/v1/alerts", tag = "alerts",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
-           ("account_id" = Option<String>, Query), ("status" = Option<String>, Query), ("state" = Option<Vec<String>>, Query),
-           ("severity" = Option<String>, Query), ("project_id" = Option<String>, Query)),
+           ("account_id" = Option<Vec<String>>, Query), ("status" = Option<Vec<String>>, Query),
+           ("state" = Option<Vec<String>>, Query), ("severity" = Option<Vec<String>>, Query),
+           ("project_id" = Option<Vec<String>>, Query), ("q" = Option<String>, Query, description = "The name begins with"),
+           CreatedParameters),
     responses((status = 200, body = Page<AlertView>), Problems), security(("key" = ["read:alerts"]))
 )]
 pub(super) async fn list(
@@ -72,9 +75,11 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadAlerts)?;
-    let known = [&PARAMETERS[..], &["account_id", "status", "state", "severity", "project_id"]].concat();
+    let known = [&PARAMETERS[..], &CREATED, &["account_id", "status", "state", "severity", "project_id", "q"]].concat();
     let query = Query::read(query.as_deref(), &known)?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let created = Created::read(&query)?;
+    let prefix = query.one("q")?.map(str::to_owned);
     let accounts = query.all("account_id").to_vec();
     let statuses = query.read_all("status", "active or paused", |text| match text {
         "active" => Some(false),
@@ -96,12 +101,14 @@ pub(super) async fn list(
                 && among(&statuses, |paused| pause_at(definition, now).is_some() == *paused)
                 && among(&severities, |severity| definition.severity == *severity)
                 && among(&projects, |wanted| project().as_ref() == Some(wanted))
+                && created.holds(alert.life.created_at)
+                && prefix.as_ref().is_none_or(|q| begins_with(definition.name.as_deref().unwrap_or(""), q))
         };
-        state.alerts(tenant).rev().filter(fits).cloned().collect()
+        created.ordered(state.alerts(tenant).filter(fits)).into_iter().cloned().collect()
     };
     let store = &app.node.data.store;
     let page: Vec<Alert> = if states.is_empty() {
-        paging.cut(Order::Falling, matching.into_iter(), |alert| alert.definition.id.to_string())
+        paging.cut(created.order(), matching.into_iter(), |alert| alert.definition.id.to_string())
     } else {
         // The state is the store's: all that match otherwise are asked for.
         let ids = matching.iter().map(|alert| alert.definition.id).collect();
@@ -110,7 +117,7 @@ pub(super) async fn list(
             let standing = Standing::of(summaries.get(&alert.definition.id));
             states.contains(&standing.state(&alert.definition))
         };
-        paging.cut(Order::Falling, matching.into_iter().filter(fits), |alert| alert.definition.id.to_string())
+        paging.cut(created.order(), matching.into_iter().filter(fits), |alert| alert.definition.id.to_string())
     };
     let ids = page.iter().map(|alert| alert.definition.id).collect();
     let summaries = store.summaries(tenant, ids).await.map_err(store_away)?;

@@ -46,6 +46,10 @@ pub(super) struct App {
     pub last_uses: Arc<LastUses>,
     /// What signs cursors.
     pub cursor_key: [u8; 32],
+    /// How many queries may be worked on at once.
+    pub queries: Arc<tokio::sync::Semaphore>,
+    /// How long a query may take.
+    pub query_timeout: std::time::Duration,
 }
 
 /// The id of a request.

@@ -187,6 +187,11 @@ fn refused(why: Refused) -> Problem {
         Refused::AlreadyInitialised | Refused::InvalidState { .. } => {
             Problem::new(StatusCode::CONFLICT, "invalid_state", detail)
         }
+        Refused::TooOften { again_at, at, .. } => {
+            let wait = u32::try_from(again_at.since(at).0.max(0) / 1_000 + 1).unwrap_or(u32::MAX);
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+            Problem { retry_after: Some(wait), ..problem }.with("retry_after", wait)
+        }
     }
 }
 

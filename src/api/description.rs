@@ -17,7 +17,10 @@ pub(super) fn complete(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         // Events are told apart one by one, what is set aside has no versions, and tokens are no resources.
         let apart = ["/v1/events", "/v1/quarantine", "/v1/oauth/token", "/v1/oauth/revoke", "/v1/whoami"];
-        let changes_resources = path.starts_with("/v1/") && !apart.iter().any(|apart| path.starts_with(apart));
+        // What only asks is sent with POST for the size of its question.
+        let only_asks = path.ends_with("/usage/query") || path.ends_with("/alerts/preview");
+        let changes_resources =
+            path.starts_with("/v1/") && !only_asks && !apart.iter().any(|apart| path.starts_with(apart));
         let methods = [
             (HttpMethod::Get, "get", &mut item.get),
             (HttpMethod::Post, "post", &mut item.post),

@@ -91,6 +91,7 @@ fn envelope(kind: EventType, data: Map<String, Value>) -> Value {
             | EventType::AlertResolved
             | EventType::AlertCorrected
             | EventType::AlertNoData
+            | EventType::AlertTest
     );
     json!({
         "id": "msg_7M4Q0ZJ1X2C3V4B5N6M7K8J9H0", "type": kind.name(), "timestamp": "2026-11-24T08:00:00.000Z",
@@ -106,6 +107,7 @@ const fn description(kind: EventType) -> &'static str {
         EventType::AlertResolved => "A firing, or a want of data, ended.",
         EventType::AlertCorrected => "A late event overturned an earlier decision.",
         EventType::AlertNoData => "All that an alert reads is missing.",
+        EventType::AlertTest => "Somebody tries whether messages of an alert or a channel arrive.",
         EventType::AlertAcknowledged => "Somebody looks after a firing.",
         EventType::AlertCreated => "An alert was made.",
         EventType::AlertUpdated => "An alert was changed.",
@@ -141,7 +143,8 @@ fn data(kind: EventType) -> Vec<Field> {
         | EventType::AlertFiring
         | EventType::AlertResolved
         | EventType::AlertCorrected
-        | EventType::AlertNoData => transition(),
+        | EventType::AlertNoData
+        | EventType::AlertTest => transition(),
         EventType::AlertCreated | EventType::AlertUpdated | EventType::AlertPaused | EventType::AlertResumed => alert(),
         EventType::AlertDeleted => deleted("alert", "alr_01J9Z000000000000000000000"),
         EventType::AccountDeleted => deleted("account", "acc_123"),
@@ -184,9 +187,23 @@ fn data(kind: EventType) -> Vec<Field> {
         EventType::WebhookTest => {
             vec![text("webhook_id", "whk_01J9Z000000000000000000000"), text("message", "it works")]
         }
-        EventType::AlertAcknowledged | EventType::SilenceCreated | EventType::SilenceExpired => {
-            vec![text("object", "event")]
-        }
+        EventType::AlertAcknowledged => vec![
+            text("incident_id", "inc_01J9Z000000000000000000000"),
+            text("object", "acknowledgement"),
+            text("alert_id", "alr_01J9Z000000000000000000000"),
+            instant("acknowledged_at"),
+            maybe_text("acknowledged_by", "key_01J9Z000000000000000000000"),
+        ],
+        EventType::SilenceCreated | EventType::SilenceExpired => vec![
+            text("id", "sil_01J9Z000000000000000000000"),
+            text("object", "silence"),
+            number("version", 1),
+            maybe_text("comment", "planned work"),
+            ("matchers", json!({"type": "array"}), json!([{"name": "account_id", "op": "=", "value": "acc_123"}])),
+            instant("starts_at"),
+            instant("ends_at"),
+            ("expired_at", json!({"type": ["string", "null"], "format": "date-time"}), json!(null)),
+        ],
         EventType::SandboxReset => vec![text("object", "sandbox"), number("epoch", 4_711)],
     }
 }

@@ -6,8 +6,9 @@ use super::problem::{Problem, ProblemBody};
 use super::second_look::second_look;
 use super::server::ListenerLimits;
 use super::{
-    accounts, alert_rows, alerts, audit, channels, description, events, keys, linger, metrics, oauth, oauth_clients,
-    operations, outbox, projects, quarantine, quotas, sandbox, usage, whoami, workspace,
+    accounts, alert_rows, alerts, audit, channels, description, events, incidents, keys, linger, metrics, oauth,
+    oauth_clients, operations, outbox, projects, quarantine, quotas, rehearsals, sandbox, silences, trials, usage,
+    usage_query, whoami, workspace,
 };
 use super::{deliveries, event_types, stream, webhook_actions, webhooks};
 use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
@@ -64,6 +65,17 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(alerts::resume))
         .routes(routes!(alert_rows::instances))
         .routes(routes!(alert_rows::history))
+        .routes(routes!(rehearsals::preview))
+        .routes(routes!(rehearsals::explain))
+        .routes(routes!(usage_query::query))
+        .routes(routes!(trials::test_alert))
+        .routes(routes!(trials::test_channel))
+        .routes(routes!(incidents::list))
+        .routes(routes!(incidents::get))
+        .routes(routes!(incidents::acknowledge))
+        .routes(routes!(silences::list, silences::create))
+        .routes(routes!(silences::get, silences::update))
+        .routes(routes!(silences::expire))
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::replay))
         .routes(routes!(quarantine::discard))

@@ -110,6 +110,8 @@ impl Listeners {
             front: Arc::new(self.front),
             last_uses: Arc::default(),
             cursor_key,
+            queries: Arc::new(tokio::sync::Semaphore::new(crate::domain::limits::USAGE_QUERIES_MAX)),
+            query_timeout: self.limits.query,
         };
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);
         let metrics = crate::telemetry::recorder();

@@ -64,6 +64,8 @@ pub struct ListenerLimits {
     pub head: Duration,
     /// From a request's head to its answer.
     pub request: Duration,
+    /// For a question across accounts, or about the past.
+    pub query: Duration,
     /// For what is under way when it is told to stop.
     pub drain: Duration,
     /// Connections of one address (IPv6: /64), proxies that are trusted apart.
@@ -75,6 +77,7 @@ impl Default for ListenerLimits {
         Self {
             head: duration(HEAD_TIMEOUT),
             request: duration(REQUEST_TIMEOUT),
+            query: duration(crate::domain::limits::USAGE_QUERY_TIMEOUT),
             drain: duration(DRAIN_TIMEOUT),
             per_address: CONNECTIONS_PER_ADDRESS_MAX,
         }

@@ -88,7 +88,7 @@ pub(super) struct QuotaLevel {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Measure {
+pub(super) enum Measure {
     Of(Fold),
     Count,
     Min,
@@ -97,7 +97,7 @@ enum Measure {
 }
 
 impl Measure {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         match text {
             "sum" => Some(Self::Of(Fold::Sum)),
             "max" => Some(Self::Of(Fold::Max)),
@@ -110,7 +110,7 @@ impl Measure {
         }
     }
 
-    fn of(self, aggregate: &Aggregate, width: Millis) -> Option<Quantity> {
+    pub(super) fn of(self, aggregate: &Aggregate, width: Millis) -> Option<Quantity> {
         let present = !aggregate.is_empty();
         match self {
             Self::Of(Fold::Sum) => Some(aggregate.sum),
@@ -231,7 +231,7 @@ async fn read(app: &App, caller: &Caller, query: &Query, account: &str) -> Resul
     Ok(Asked { account, epoch, width, from, to, metric, measure, groups, csv: csv.unwrap_or(false) })
 }
 
-fn too_many(points: i64) -> Problem {
+pub(super) fn too_many(points: i64) -> Problem {
     let detail =
         format!("{points} points, at most {USAGE_POINTS_MAX} are answered; take wider windows or a shorter time");
     Problem::unprocessable("query_too_large", detail).with("limit", USAGE_POINTS_MAX)

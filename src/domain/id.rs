@@ -95,6 +95,8 @@ prefixed_ids! {
     ReplayId = "rpl_";
     /// An entry of the audit log; ordered as the entries are.
     AuditId = "aud_";
+    /// An incident: one firing of an alert instance, from its beginning to its end.
+    IncidentId = "inc_";
 }
 
 /// The world a credential belongs to. Objects never cross from one to the other.

@@ -67,6 +67,20 @@ pub const REPEAT_INTERVAL: Millis = Millis::hours(4);
 pub const CHANNELS_PER_ALERT_MAX: usize = 10;
 /// Alerts of one tenant.
 pub const ALERTS_MAX: usize = 10_000;
+/// Silences of one tenant; of more, the one that ended first is forgotten.
+pub const SILENCES_MAX: usize = 2_000;
+/// Matchers of one silence.
+pub const MATCHERS_MAX: usize = 20;
+/// Characters of a matcher's value.
+pub const MATCHER_CHARS_MAX: usize = 256;
+/// Bytes of a matcher's compiled regular expression.
+pub const MATCHER_BYTES_MAX: usize = 64 * 1024;
+/// Acknowledgements of one tenant that are remembered; of more, the oldest is forgotten.
+pub const ACKNOWLEDGEMENTS_MAX: usize = 20_000;
+/// Test messages of one tenant within [`TESTS_SPAN`], counted by destination.
+pub const TESTS_MAX: usize = 100;
+/// The span in which test messages are counted.
+pub const TESTS_SPAN: Millis = Millis::hours(1);
 /// Channels of one tenant.
 pub const CHANNELS_MAX: usize = 500;
 /// Keys that are active in one workspace; those that a rotation replaced are apart.
@@ -136,6 +150,20 @@ pub const PAGE_SIZE_MAX: usize = 100;
 pub const PAGE_SIZE_DEFAULT: usize = 25;
 /// The furthest item that `page` reaches; past it a cursor is needed.
 pub const PAGE_REACH_MAX: usize = 10_000;
+/// Groups of one usage query.
+pub const USAGE_GROUPS_MAX: usize = 1_000;
+/// Accounts, and metrics, that one usage query may name.
+pub const USAGE_NAMES_MAX: usize = 1_000;
+/// Parts of windows that one usage query reads.
+pub const USAGE_ROWS_MAX: usize = 2_000_000;
+/// Usage queries, previews and explanations that a node works on at once.
+pub const USAGE_QUERIES_MAX: usize = 4;
+/// How long a usage query may take.
+pub const USAGE_QUERY_TIMEOUT: Millis = Millis::seconds(10);
+/// How much time a preview may cover.
+pub const PREVIEW_SPAN: Millis = Millis::days(31);
+/// Windows times instances that a preview evaluates.
+pub const PREVIEW_EVALUATIONS_MAX: usize = 10_000;
 /// Points times groups of one usage answer.
 pub const USAGE_POINTS_MAX: usize = 11_000;
 /// Items of one `errors[]`.

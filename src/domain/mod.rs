@@ -33,4 +33,5 @@ pub mod control;
 
 pub mod partition;
 
+pub mod incident;
 pub mod webhook;

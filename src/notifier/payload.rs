@@ -2,7 +2,7 @@
 
 use crate::domain::id::Log;
 use crate::domain::partition::effect::Evidence;
-use crate::domain::partition::notification::Notification;
+use crate::domain::partition::notification::{Notification, NotificationKind};
 use crate::domain::quantity::Quantity;
 use crate::domain::rule::TraceStep;
 use crate::domain::webhook::event::{Content, Event};
@@ -32,7 +32,11 @@ struct Body<D> {
 
 #[derive(Serialize)]
 struct Data<'a> {
-    alert_id: String,
+    /// Null where a channel is tried.
+    alert_id: Option<String>,
+    /// Stands where nothing has happened.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    test: bool,
     alert_name: Option<&'a str>,
     alert_version: u64,
     account_id: &'a str,
@@ -141,7 +145,8 @@ fn body<'a>(
         sequence: notification.position.0,
         index: notification.index,
         data: Data {
-            alert_id: key.alert.to_string(),
+            alert_id: notification.is_about_alert().then(|| key.alert.to_string()),
+            test: notification.kind == NotificationKind::Test,
             alert_name: notification.alert_name.as_deref(),
             alert_version: evidence.alert_version,
             account_id: key.account.as_str(),
@@ -177,7 +182,12 @@ fn body<'a>(
 
 /// Where people read on about a notification.
 pub(super) fn link(notification: &Notification, base_url: &str) -> String {
-    format!("{}/v1/alerts/{}/history", base_url.trim_end_matches('/'), notification.key.alert)
+    let base = base_url.trim_end_matches('/');
+    if notification.is_about_alert() {
+        format!("{base}/v1/alerts/{}/history", notification.key.alert)
+    } else {
+        format!("{base}/docs")
+    }
 }
 
 fn quota(evidence: &Evidence) -> Option<Quota> {
@@ -204,7 +214,6 @@ pub(super) mod tests {
     use crate::domain::definition::Severity;
     use crate::domain::id::*;
     use crate::domain::partition::effect::{InstanceKey, QuotaEvidence, Reason, State};
-    use crate::domain::partition::notification::NotificationKind;
     use crate::domain::rule::Trace;
     use crate::domain::time::{Period, Timestamp};
 

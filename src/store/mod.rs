@@ -11,8 +11,10 @@ mod port;
 mod query;
 mod sqlite;
 mod sqlite_changes;
+mod sqlite_incidents;
 mod sqlite_read;
 mod sqlite_scan;
+mod sqlite_usage;
 mod sqlite_webhooks;
 mod sqlite_write;
 mod value;
@@ -24,8 +26,8 @@ mod contract;
 pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
-    AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, OutboxQuery,
-    Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary, TransitionPlace, TransitionQuery,
-    WebhookDeliveryQuery, WindowPoint, WindowQuery,
+    AccountQuery, Age, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, IncidentEntry, IncidentQuery,
+    InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
+    TransitionPlace, TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

@@ -3,9 +3,9 @@
 #[cfg(feature = "clickhouse")]
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
-    AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, OutboxQuery,
-    Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Span, Summary, TransitionQuery, WebhookDeliveryQuery,
-    WindowPoint, WindowQuery,
+    AccountQuery, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, IncidentEntry, IncidentQuery,
+    InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Span,
+    Summary, TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
 };
 use super::sqlite::SqliteStore;
 use super::{sqlite_changes, sqlite_read as read, sqlite_scan};
@@ -145,15 +145,19 @@ impl Store {
         windows(query: WindowQuery) -> Vec<WindowPoint>;
         /// Alert instances, by account and metric.
         instances(query: InstanceQuery) -> Vec<InstanceRow>;
-        /// What happened to an alert's instances, newest first.
+        /// What happened to an alert's instances.
         transitions(query: TransitionQuery) -> Vec<TransitionRow>;
+        /// Accounts that have events, by when they were first seen.
+        accounts_by_age(query: AccountQuery) -> Vec<AccountRow>;
+        /// Incidents, by when they began.
+        incidents(query: IncidentQuery) -> Vec<IncidentEntry>;
         /// Notifications, newest first.
         notifications(query: NotificationQuery) -> Vec<Notification>;
         /// Deliveries, newest first.
         deliveries(query: DeliveryQuery) -> Vec<DeliveryRow>;
         /// Deliveries by outcome, each with its notification, newest first.
         outbox(query: OutboxQuery) -> Vec<(DeliveryRow, Notification)>;
-        /// Quarantined events, newest first.
+        /// Quarantined events.
         quarantine(query: QuarantineQuery) -> Vec<QuarantineEntry>;
         /// An event that some endpoint wanted.
         webhook_event(query: EventQuery) -> Option<Event>;
@@ -174,6 +178,24 @@ impl Store {
             total.merge(&point.aggregate);
         }
         Ok(total)
+    }
+
+    /// Hands parts of windows across accounts to `take`, in no order, until it breaks.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn usage<T: FnMut(UsagePart) -> ControlFlow<()> + Send + 'static>(
+        &self,
+        query: UsageQuery,
+        mut take: T,
+    ) -> Answer<()> {
+        match self {
+            Self::Sqlite(store) => store.read(move |connection| read::usage(connection, &query, &mut take)).await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => {
+                store.read(|client| async move { clickhouse::usage(&client, &query, &mut take).await }).await
+            }
+        }
     }
 
     /// The metrics that an account has events of.

@@ -158,6 +158,7 @@ fn history(transaction: &Transaction<'_>, effects: &Effects) -> rusqlite::Result
             row.at.0,
             json(row)?
         ])?;
+        super::sqlite_incidents::note(transaction, row)?;
     }
     let mut notification = transaction.prepare_cached(
         "INSERT OR REPLACE INTO notifications (workspace, mode, id, alert, at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

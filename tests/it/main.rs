@@ -32,6 +32,7 @@ mod lateness;
 mod model;
 mod properties;
 mod reference;
+mod silences;
 mod worlds;
 
 // The API, over HTTP.

@@ -370,7 +370,9 @@ impl Answer {
         for text in ["title", "detail", "instance"] {
             assert!(body[text].as_str().is_some_and(|text| !text.is_empty()), "{text} in {body}");
         }
-        let retryable = status >= 500 || status == 429 || matches!(code, "request_timeout" | "idempotency_in_progress");
+        let retryable = (status >= 500 && status != 504)
+            || status == 429
+            || matches!(code, "request_timeout" | "idempotency_in_progress");
         assert_eq!(body["retryable"], retryable, "{body}");
         body
     }

@@ -4,12 +4,12 @@
 //! its fold, and a read of the log takes ever longer. So it is bounded: the newest [`AUDIT_ENTRIES_MAX`] of each tenant.
 //! It holds ids, names and hashes; nothing of it opens a secret.
 
-use super::command::{Command, Entry};
+use super::command::{Command, Entry, TestSubject};
 use super::outcome::{Outcome, Refused};
 use super::registry::Registry;
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, AuditId, ChannelId, ClientId, KeyId, MetricName, Position, ProjectId, Tenant,
-    WebhookId, WorkspaceId,
+    AccountId, AccountScope, AlertId, AuditId, ChannelId, ClientId, IncidentId, KeyId, MetricName, Position, ProjectId,
+    SilenceId, Tenant, WebhookId, WorkspaceId,
 };
 use crate::domain::limits::AUDIT_ENTRIES_MAX;
 use crate::domain::time::Timestamp;
@@ -71,6 +71,10 @@ pub enum Target {
     Project(ProjectId),
     /// An OAuth client.
     OauthClient(ClientId),
+    /// A silence.
+    Silence(SilenceId),
+    /// An incident.
+    Incident(IncidentId),
     /// The workspace's sandbox.
     Sandbox(WorkspaceId),
     /// An endpoint.
@@ -91,6 +95,8 @@ impl Target {
             Self::Alert(_) => "alert",
             Self::Project(_) => "project",
             Self::OauthClient(_) => "oauth_client",
+            Self::Silence(_) => "silence",
+            Self::Incident(_) => "incident",
             Self::Sandbox(_) => "sandbox",
             Self::Webhook(_) => "webhook",
         }
@@ -110,6 +116,8 @@ impl Target {
             Self::Project(id) => id.to_string(),
             Self::OauthClient(id) => id.to_string(),
             Self::Webhook(id) => id.to_string(),
+            Self::Silence(id) => id.to_string(),
+            Self::Incident(id) => id.to_string(),
         }
     }
 }
@@ -167,6 +175,12 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         Command::DeleteAlert { id } => ("alert.delete", Target::Alert(*id)),
         Command::PauseAlert { id, .. } => ("alert.pause", Target::Alert(*id)),
         Command::ResumeAlert { id } => ("alert.resume", Target::Alert(*id)),
+        Command::CreateSilence { id, .. } => ("silence.create", Target::Silence(*id)),
+        Command::UpdateSilence { id, .. } => ("silence.update", Target::Silence(*id)),
+        Command::ExpireSilence { id } => ("silence.expire", Target::Silence(*id)),
+        Command::AcknowledgeIncident { id, .. } => ("incident.acknowledge", Target::Incident(*id)),
+        Command::SendTest { subject: TestSubject::Alert(alert), .. } => ("alert.test", Target::Alert(*alert)),
+        Command::SendTest { subject: TestSubject::Channel(channel), .. } => ("channel.test", Target::Channel(*channel)),
         Command::CreateWebhook { id, .. } => ("webhook.create", Target::Webhook(*id)),
         Command::UpdateWebhook { id, .. } => ("webhook.update", Target::Webhook(*id)),
         Command::DeleteWebhook { id } => ("webhook.delete", Target::Webhook(*id)),
@@ -248,6 +262,7 @@ const fn code(refused: &Refused) -> &'static str {
         Refused::VersionMismatch { .. } => "version_mismatch",
         Refused::LimitReached { .. } => "limit_reached",
         Refused::KeyNotActive { .. } => "key_not_active",
+        Refused::TooOften { .. } => "rate_limited",
         Refused::InvalidState { .. } => "invalid_state",
         Refused::ChannelNotConfigured { .. } => "channel_not_configured",
         Refused::IdempotencyKeyReused { .. } => "idempotency_key_reused",
@@ -272,6 +287,8 @@ impl Registry {
                 let known = self.clients.records.get(id);
                 digest(known.filter(|known| known.client.tenant.workspace == tenant.workspace))
             }
+            Target::Silence(id) => digest(world?.silences.records.get(id)),
+            Target::Incident(id) => digest(world?.acknowledgements.get(*id)),
             Target::Sandbox(_) => digest(world?.sandbox.as_ref()),
             Target::Webhook(id) => digest(world?.webhooks.records.get(id)),
         }

@@ -6,9 +6,12 @@ use super::access::{
 pub(super) use super::patch::clearable;
 use super::resource::{ApiKey, ChannelKind, OAuthClient};
 use super::sandbox::Seed;
+pub use super::silences::{SilenceDraft, SilencePatch};
+pub use super::trials::TestSubject;
 use crate::domain::definition::{MetricDefinition, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, ChannelId, ClientId, KeyId, MetricName, ProjectId, Tenant, WebhookId, WorkspaceId,
+    AccountId, AccountScope, AlertId, ChannelId, ClientId, IncidentId, KeyId, MetricName, NotificationId, ProjectId,
+    SilenceId, Tenant, WebhookId, WorkspaceId,
 };
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::rows::Posted;
@@ -292,6 +295,39 @@ pub enum Command {
     AdvanceClock {
         /// By how much.
         by: Millis,
+    },
+    /// Creates a silence.
+    CreateSilence {
+        /// Its id.
+        id: SilenceId,
+        /// What it is.
+        draft: SilenceDraft,
+    },
+    /// Changes a silence that has not ended.
+    UpdateSilence {
+        /// Which one.
+        id: SilenceId,
+        /// What changes.
+        patch: SilencePatch,
+    },
+    /// Ends a silence at once.
+    ExpireSilence {
+        /// Which one.
+        id: SilenceId,
+    },
+    /// Notes that somebody takes care of an incident.
+    AcknowledgeIncident {
+        /// Which one.
+        id: IncidentId,
+        /// The alert that fired.
+        alert: AlertId,
+    },
+    /// Sends a test message to an alert's channels, or to one channel.
+    SendTest {
+        /// The message's id.
+        id: NotificationId,
+        /// What is tried.
+        subject: TestSubject,
     },
 }
 

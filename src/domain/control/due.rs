@@ -1,7 +1,7 @@
-//! What time alone brings about in the control plane: keys that are about to expire, pauses that end. It is told at a
+//! What time alone brings about in the control plane: keys that are about to expire, pauses and silences that end. It is told at a
 //! tick, once for each instant between two ticks.
 
-use super::events::{alert_data, key_data};
+use super::events::{alert_data, key_data, silence_data};
 use super::registry::Registry;
 use crate::domain::id::{Mode, Tenant};
 use crate::domain::limits::KEY_EXPIRY_NOTICES;
@@ -65,5 +65,15 @@ fn instants(registry: &Registry) -> impl Iterator<Item = (Timestamp, Make<'_>)> 
         // The clock of a sandbox may be ahead; its pauses end unheard.
         (tenant.mode == Mode::Live).then(|| (at, Box::new(make) as Make<'_>))
     });
-    expiring.chain(resumed)
+    let silences = registry
+        .worlds
+        .iter()
+        .flat_map(|(tenant, world)| world.silences.records.values().map(move |record| (*tenant, record)));
+    let ended = silences.filter_map(|(tenant, record)| {
+        let at = record.silence.ends_at;
+        let make = move || Due { at, tenant, kind: EventType::SilenceExpired, data: silence_data(record) };
+        let is_told = tenant.mode == Mode::Live && record.expired_at.is_none();
+        is_told.then(|| (at, Box::new(make) as Make<'_>))
+    });
+    expiring.chain(resumed).chain(ended)
 }

@@ -2,8 +2,8 @@
 
 use super::command::Command;
 use super::outcome::{Outcome, Resource};
-use super::resource::{Account, Alert, ApiKey, Webhook, WebhookStatus};
-use crate::domain::id::{AccountId, AlertId, KeyId, Tenant, WebhookId};
+use super::resource::{Account, Alert, ApiKey, SilenceRecord, Webhook, WebhookStatus};
+use crate::domain::id::{AccountId, AlertId, IncidentId, KeyId, SilenceId, WebhookId};
 use crate::domain::limits::EVENT_DATA_BYTES_MAX;
 use crate::domain::webhook::kind::EventType;
 use serde_json::{Value, json};
@@ -22,6 +22,8 @@ pub(super) enum Subject<'a> {
     Key(KeyId),
     Alert(AlertId),
     Webhook(WebhookId),
+    Silence(SilenceId),
+    Incident(IncidentId),
 }
 
 /// What must have come of a command for it to be told.
@@ -38,8 +40,8 @@ enum When {
 /// Says what a command tells. A command that is about nothing people subscribe to tells nothing.
 pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
     use EventType::{
-        AccountCreated, AccountDeleted, AlertCreated, AlertDeleted, AlertPaused, AlertResumed, AlertUpdated,
-        ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated, WebhookDisabled,
+        AccountCreated, AccountDeleted, AlertAcknowledged, AlertCreated, AlertDeleted, AlertPaused, AlertResumed,
+        AlertUpdated, ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated, SilenceCreated, SilenceExpired, WebhookDisabled,
     };
     let (kind, subject, when) = match command {
         Command::CreateAccount { account, .. }
@@ -56,6 +58,9 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         Command::PauseAlert { id, .. } => (AlertPaused, Subject::Alert(*id), When::Changed),
         Command::ResumeAlert { id } => (AlertResumed, Subject::Alert(*id), When::Changed),
         Command::DeleteAlert { id } => (AlertDeleted, Subject::Alert(*id), When::Gone),
+        Command::CreateSilence { id, .. } => (SilenceCreated, Subject::Silence(*id), When::Made),
+        Command::ExpireSilence { id } => (SilenceExpired, Subject::Silence(*id), When::Changed),
+        Command::AcknowledgeIncident { id, .. } => (AlertAcknowledged, Subject::Incident(*id), When::Made),
         // Whether it is disabled or recovered shows in the outcome.
         Command::ReportWebhookHealth(report) => (WebhookDisabled, Subject::Webhook(report.id), When::Changed),
         // A test is told to its endpoint alone; deliveries and time are looked after behind everything else.
@@ -72,6 +77,8 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::CreateWebhook { .. }
         | Command::UpdateWebhook { .. }
         | Command::DeleteWebhook { .. }
+        | Command::UpdateSilence { .. }
+        | Command::SendTest { .. }
         | Command::PauseWebhook { .. }
         | Command::ResumeWebhook { .. }
         | Command::RotateWebhookSecret(_)
@@ -103,7 +110,6 @@ impl Telling<'_> {
     pub(super) fn came_to(
         &self,
         (before, after): (Option<u64>, Option<u64>),
-        tenant: Tenant,
         outcome: &Outcome,
     ) -> Option<(EventType, Value)> {
         let resource = match outcome {
@@ -123,6 +129,8 @@ impl Telling<'_> {
             (Subject::Account(id), None) => json!({"id": id, "object": "account", "deleted": true}),
             (Subject::Alert(id), None) => json!({"id": id, "object": "alert", "deleted": true}),
             (Subject::Key(id), None) => json!({"id": id, "object": "api_key"}),
+            (Subject::Silence(id), None) => json!({"id": id, "object": "silence"}),
+            (Subject::Incident(id), None) => json!({"incident_id": id, "object": "acknowledgement"}),
             (Subject::Webhook(id), None) => json!({"id": id, "object": "webhook"}),
             (_, Some(Resource::Alert(alert))) => alert_data(alert),
             (_, Some(Resource::Account(account))) => account_data(account),
@@ -130,9 +138,17 @@ impl Telling<'_> {
             (_, Some(Resource::Webhook(webhook))) => {
                 return webhook_kind(webhook).map(|kind| (kind, webhook_data(webhook)));
             }
+            (_, Some(Resource::Silence(record))) => silence_data(record),
+            (_, Some(Resource::Acknowledgement(noted))) => json!({
+                "incident_id": noted.incident, "object": "acknowledgement", "alert_id": noted.alert,
+                "acknowledged_at": noted.at.to_string(), "acknowledged_by": noted.by,
+            }),
             // A quota made the account's record.
             (Subject::Account(id), Some(_)) => json!({"id": id, "object": "account"}),
-            (Subject::Alert(_) | Subject::Key(_) | Subject::Webhook(_), Some(_)) => json!({}),
+            (
+                Subject::Alert(_) | Subject::Key(_) | Subject::Webhook(_) | Subject::Silence(_) | Subject::Incident(_),
+                Some(_),
+            ) => json!({}),
         };
         Some((self.kind, data))
     }
@@ -160,6 +176,18 @@ pub(super) fn alert_data(alert: &Alert) -> Value {
         "created_at": alert.life.created_at.to_string(), "updated_at": alert.life.updated_at.to_string(),
     });
     bound(&mut data, "labels");
+    data
+}
+
+pub(super) fn silence_data(record: &SilenceRecord) -> Value {
+    let silence = &record.silence;
+    let mut data = json!({
+        "id": silence.id, "object": "silence", "version": record.life.version, "comment": record.comment,
+        "matchers": silence.matchers, "starts_at": silence.starts_at.to_string(),
+        "ends_at": silence.ends_at.to_string(),
+        "expired_at": record.expired_at.map(|at| at.to_string()),
+    });
+    bound(&mut data, "matchers");
     data
 }
 

@@ -9,15 +9,15 @@ use super::imports::ImportRecord;
 use super::outcome::{Applied, Change, Outcome, Refused};
 use super::registry::{Registry, World};
 use super::resource::{
-    Account, Alert, ApiKey, Channel, ChannelKind, ClientRecord, KeyRecord, MetricRecord, Project, QuotaRecord, Webhook,
-    Workspace,
+    Account, Acknowledgement, Alert, ApiKey, Channel, ChannelKind, ClientRecord, KeyRecord, MetricRecord, Project,
+    QuotaRecord, SilenceRecord, Webhook, Workspace,
 };
 use super::sandbox::Sandbox;
 use super::verdict::{Accepted, Context};
 use crate::domain::definition::Quota;
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, ChannelId, ClientId, Epoch, KeyId, Log, MetricName, Position, ProjectId, Stamp,
-    Tenant, WebhookId, WorkspaceId,
+    AccountId, AccountScope, AlertId, ChannelId, ClientId, Epoch, IncidentId, KeyId, Log, MetricName, Position,
+    ProjectId, SilenceId, Stamp, Tenant, WebhookId, WorkspaceId,
 };
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::event::Source;
@@ -79,7 +79,7 @@ impl Control {
             Err(refused) => Accepted { outcome: Outcome::Refused(refused), changes: Vec::new() },
         };
         let versions = (version_before, version(&self.registry));
-        let told = about.as_ref().and_then(|about| about.came_to(versions, entry.tenant, &outcome));
+        let told = about.as_ref().and_then(|about| about.came_to(versions, &outcome));
         let rows = self.tell(at, entry, &changes, told, &outcome);
         let after = digest(&self.registry);
         if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
@@ -321,6 +321,8 @@ impl Control {
             | Target::Channel(_)
             | Target::Alert(_)
             | Target::Project(_)
+            | Target::Silence(_)
+            | Target::Incident(_)
             | Target::Sandbox(_)
             | Target::Webhook(_) => true,
         };
@@ -392,6 +394,26 @@ impl Control {
     /// Returns the alerts in the order of their ids.
     pub fn alerts(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &Alert> {
         self.world(tenant).into_iter().flat_map(|world| world.alerts.records.values())
+    }
+
+    /// Returns a silence.
+    pub fn silence(&self, tenant: Tenant, id: SilenceId) -> Option<&SilenceRecord> {
+        self.world(tenant)?.silences.records.get(&id)
+    }
+
+    /// Returns the silences in the order of their ids.
+    pub fn silences(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &SilenceRecord> {
+        self.world(tenant).into_iter().flat_map(|world| world.silences.records.values())
+    }
+
+    /// Returns who takes care of an incident.
+    pub fn acknowledgement(&self, tenant: Tenant, id: IncidentId) -> Option<&Acknowledgement> {
+        self.world(tenant)?.acknowledgements.get(id)
+    }
+
+    /// Returns the incidents that somebody takes care of, in the order of their ids.
+    pub fn acknowledgements(&self, tenant: Tenant) -> impl Iterator<Item = &Acknowledgement> {
+        self.world(tenant).into_iter().flat_map(|world| world.acknowledgements.all())
     }
 
     /// Returns what is known of a file that was imported as a whole, by its digest.

@@ -83,14 +83,14 @@ pub(super) const fn is_kept(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Created(_) | Outcome::Done(_) | Outcome::Deleted => true,
         Outcome::Refused(refused) => match refused {
-            Refused::VersionMismatch { .. } | Refused::IdempotencyKeyReused { .. } => false,
+            Refused::VersionMismatch { .. } | Refused::IdempotencyKeyReused { .. } | Refused::TooOften { .. } => false,
             Refused::AlreadyInitialised
             | Refused::NotFound { .. }
             | Refused::Conflict { .. }
             | Refused::LimitReached { .. }
+            | Refused::InvalidState { .. }
             | Refused::KeyNotActive { .. }
-            | Refused::ChannelNotConfigured { .. }
-            | Refused::InvalidState { .. } => true,
+            | Refused::ChannelNotConfigured { .. } => true,
         },
     }
 }

@@ -14,6 +14,7 @@ pub mod scope;
 pub mod fold;
 
 mod accounts;
+mod acknowledgements;
 mod alerts;
 pub mod audit;
 mod channels;
@@ -28,6 +29,8 @@ mod patch;
 mod projects;
 mod quotas;
 mod registry;
+pub mod silences;
+pub mod trials;
 mod verdict;
 mod webhook;
 

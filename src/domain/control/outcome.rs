@@ -1,9 +1,11 @@
 //! What the control fold answers to a command.
 
 use super::resource::{
-    Account, Alert, Channel, ClientRecord, KeyRecord, MetricRecord, Project, QuotaRecord, Webhook, Workspace,
+    Account, Acknowledgement, Alert, Channel, ClientRecord, KeyRecord, MetricRecord, Project, QuotaRecord,
+    SilenceRecord, Webhook, Workspace,
 };
 use super::sandbox::Sandbox;
+use super::trials::TestMessage;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{
     AccountId, AccountScope, AlertId, MetricName, PartitionId, Position, ReplayId, SilenceId, Tenant, WebhookId,
@@ -75,6 +77,12 @@ pub enum Resource {
     },
     /// A sandbox.
     Sandbox(Sandbox),
+    /// A silence.
+    Silence(Box<SilenceRecord>),
+    /// That somebody takes care of an incident.
+    Acknowledgement(Acknowledgement),
+    /// A test message that is on its way.
+    Test(TestMessage),
 }
 
 /// Why a command changed nothing. Shape was checked before the log; these depend on the state.
@@ -113,6 +121,24 @@ pub enum Refused {
         /// The bound.
         limit: usize,
     },
+    /// The state of the thing does not allow it.
+    #[error("{detail}")]
+    InvalidState {
+        /// What stands in the way.
+        detail: String,
+    },
+    /// A bound on how often would be passed.
+    #[error("at most {limit} {what}")]
+    TooOften {
+        /// What is bounded.
+        what: String,
+        /// The bound.
+        limit: usize,
+        /// When the next one may be.
+        again_at: Timestamp,
+        /// When this one was, on the log's clock.
+        at: Timestamp,
+    },
     /// The key was revoked, expired or replaced before.
     #[error("{detail}")]
     KeyNotActive {
@@ -124,12 +150,6 @@ pub enum Refused {
     ChannelNotConfigured {
         /// The channel.
         channel: String,
-    },
-    /// It cannot be done to a thing in its state.
-    #[error("{detail}")]
-    InvalidState {
-        /// What stands in the way, and what would help.
-        detail: String,
     },
     /// The idempotency key was used for something else.
     #[error("the idempotency key was used for another request, {original_request_id}")]
@@ -227,6 +247,13 @@ pub enum Change {
         /// How it stands.
         silence: Silence,
     },
+    /// A test message is to be sent by the partition that its account has.
+    Test {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// The message.
+        test: TestMessage,
+    },
     /// A silence is gone.
     SilenceDeleted {
         /// Workspace and mode.
@@ -274,6 +301,7 @@ impl Change {
             | Self::Silence { .. }
             | Self::SilenceDeleted { .. }
             | Self::Webhook { .. }
+            | Self::Test { .. }
             | Self::UsageSeeded { .. } => Some(self),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::access::WorkspaceChange;
 use super::accounts::Accounts;
+use super::acknowledgements::Acknowledgements;
 use super::alerts::Alerts;
 use super::channels::Channels;
 use super::clients::Clients;
@@ -16,6 +17,8 @@ use super::projects::{Projects, in_use};
 use super::quotas::Quotas;
 use super::resource::{ApiKey, Life, Workspace};
 use super::sandbox::Sandbox;
+use super::silences::Silences;
+use super::trials::Trials;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found};
 use super::webhook::Webhooks;
 use crate::domain::definition::Pause;
@@ -45,6 +48,12 @@ pub(super) struct World {
     pub(super) imports: Imports,
     #[serde(default)]
     pub(super) webhooks: Webhooks,
+    #[serde(default)]
+    pub(super) silences: Silences,
+    #[serde(default)]
+    pub(super) acknowledgements: Acknowledgements,
+    #[serde(default)]
+    pub(super) trials: Trials,
     #[serde(default)]
     pub(super) projects: Projects,
     #[serde(default)]
@@ -122,6 +131,11 @@ impl Registry {
             | Command::TestWebhook { .. }
             | Command::Redeliver(_)
             | Command::ReportWebhookHealth(_)
+            | Command::CreateSilence { .. }
+            | Command::UpdateSilence { .. }
+            | Command::ExpireSilence { .. }
+            | Command::AcknowledgeIncident { .. }
+            | Command::SendTest { .. }
             | Command::CreateProject(_)
             | Command::UpdateProject(_)
             | Command::OpenSandbox { .. }
@@ -139,6 +153,8 @@ impl Registry {
             Subject::Account(id) => self.worlds.get(&tenant)?.accounts.records.get(id).map(|account| account.life),
             Subject::Alert(id) => self.worlds.get(&tenant)?.alerts.records.get(&id).map(|alert| alert.life),
             Subject::Webhook(id) => self.worlds.get(&tenant)?.webhooks.records.get(&id).map(|webhook| webhook.life),
+            Subject::Silence(id) => self.worlds.get(&tenant)?.silences.records.get(&id).map(|silence| silence.life),
+            Subject::Incident(id) => return self.worlds.get(&tenant)?.acknowledgements.get(id).map(|_| 1),
         };
         life.map(|life| life.version)
     }
@@ -234,7 +250,20 @@ impl Registry {
 
 impl World {
     fn apply(&mut self, context: Context, command: &Command) -> Verdict {
-        let Self { accounts, quotas, metrics, channels, alerts, imports, webhooks, projects, sandbox: _ } = self;
+        let Self {
+            accounts,
+            quotas,
+            metrics,
+            channels,
+            alerts,
+            imports,
+            webhooks,
+            silences,
+            acknowledgements,
+            trials,
+            projects,
+            sandbox: _,
+        } = self;
         match command {
             Command::CreateAccount { account, name, metadata } => accounts.create(context, account, name, metadata),
             Command::UpdateAccount { account, patch } => accounts.update(context, account, patch),
@@ -264,6 +293,11 @@ impl World {
             Command::TestWebhook { id } => webhooks.test(context, *id),
             Command::Redeliver(redelivery) => webhooks.redeliver(context, redelivery),
             Command::ReportWebhookHealth(report) => webhooks.report(context, report),
+            Command::CreateSilence { id, draft } => silences.create(context, *id, draft),
+            Command::UpdateSilence { id, patch } => silences.update(context, *id, patch),
+            Command::ExpireSilence { id } => silences.expire(context, *id),
+            Command::AcknowledgeIncident { id, alert } => Ok(acknowledgements.note(context, *id, *alert)),
+            Command::SendTest { id, subject } => trials.send(context, (channels, alerts), *id, *subject),
             Command::CreateProject(draft) => projects.create(context, draft),
             Command::UpdateProject(change) => projects.update(context, change),
             Command::DeleteProject { id } => projects.delete(context, alerts, *id),

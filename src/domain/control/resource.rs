@@ -5,9 +5,10 @@ pub use super::scope::{Role, Scope};
 pub use super::webhook::{DisabledReason, SealedSecret, Webhook, WebhookStatus};
 
 use super::command::{AlertWarning, ChannelChoice};
-use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota};
+use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{
-    AccountId, AccountScope, ChannelId, ClientId, KeyId, MetricName, Mode, ProjectId, Tenant, WorkspaceId,
+    AccountId, AccountScope, AlertId, ChannelId, ClientId, IncidentId, KeyId, MetricName, Mode, ProjectId, Tenant,
+    WorkspaceId,
 };
 use crate::domain::limits::IDEMPOTENCY_HORIZON;
 use crate::domain::time::{Millis, Timestamp};
@@ -348,6 +349,34 @@ pub struct Channel {
     pub hint: String,
     /// Its life.
     pub life: Life,
+}
+
+/// A silence with what the API shows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilenceRecord {
+    /// What the engine goes by.
+    pub silence: Silence,
+    /// Why it is there.
+    pub comment: Option<String>,
+    /// The key that made it.
+    pub created_by: Option<KeyId>,
+    /// When somebody ended it before its time.
+    pub expired_at: Option<Timestamp>,
+    /// Its life.
+    pub life: Life,
+}
+
+/// That somebody takes care of an incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// The incident.
+    pub incident: IncidentId,
+    /// The alert that fired.
+    pub alert: AlertId,
+    /// When, on the log's clock.
+    pub at: Timestamp,
+    /// The key that said so.
+    pub by: Option<KeyId>,
 }
 
 /// An alert with what the API shows of it.

@@ -122,15 +122,31 @@ impl World {
         let epoch = Epoch(context.position.0);
         let sandbox = Sandbox { last_reset_at: Some(context.now), epoch, advance: Millis::ZERO, ..open };
         // By name, so that whatever a world gets to hold is decided on here.
-        let Self { accounts, quotas, metrics, channels: _, alerts, imports, projects: _, webhooks: _, sandbox: place } =
-            self;
+        let Self {
+            accounts,
+            quotas,
+            metrics,
+            channels: _,
+            alerts,
+            imports,
+            projects: _,
+            webhooks: _,
+            silences,
+            acknowledgements,
+            trials,
+            sandbox: place,
+        } = self;
         *accounts = Default::default();
         *quotas = Default::default();
         *metrics = Default::default();
         *alerts = Default::default();
         *imports = Default::default();
+        *acknowledgements = Default::default();
+        *trials = Default::default();
+        let hushed: Vec<_> = std::mem::take(silences).records.into_keys().collect();
         *place = Some(sandbox);
         let mut changes = vec![Change::SandboxReset { tenant: context.tenant }];
+        changes.extend(hushed.into_iter().map(|silence| Change::SilenceDeleted { tenant: context.tenant, silence }));
         changes.extend(self.sow(context, seed));
         Ok(Accepted { changes, ..Accepted::done(Resource::Sandbox(sandbox)) })
     }
@@ -158,8 +174,7 @@ impl World {
     fn sow(&mut self, context: Context, seed: &Seed) -> Vec<Change> {
         // Nobody's expectation of a version is about these.
         let context = Context { if_match: None, ..context };
-        let Self { accounts, quotas, metrics: _, channels, alerts, imports: _, projects: _, webhooks: _, sandbox: _ } =
-            self;
+        let Self { accounts, quotas, channels, alerts, .. } = self;
         let mut made = Vec::new();
         for (id, draft) in &seed.channels {
             made.push(channels.create(context, *id, draft));

@@ -73,21 +73,22 @@ impl Partition {
                 self.seed_usage(&frame, epoch, turn);
             }
             Change::Silence { tenant, silence } => {
-                let key = silence.id;
-                self.tenant_mut(*tenant).silences.insert(key, Hush::new(silence.clone()));
+                let (key, clock) = (silence.id, self.tenant_clock(*tenant));
+                self.tenant_mut(*tenant).silences.insert(key, Hush::new(silence.clone(), clock));
                 self.rebuild_timers();
                 self.after_silence(*tenant, turn);
             }
             Change::SilenceDeleted { tenant, silence } => {
                 self.tenant_mut(*tenant).silences.remove(silence);
-                let ends = Due::SilenceEnds(*tenant, *silence);
-                self.timers.retain(|(_, due)| *due != ends);
+                let (starts, ends) = (Due::SilenceStarts(*tenant, *silence), Due::SilenceEnds(*tenant, *silence));
+                self.timers.retain(|(_, due)| *due != starts && *due != ends);
                 self.after_silence(*tenant, turn);
             }
             Change::Webhook { .. } | Change::Redeliver { .. } => {
                 let log = Log::Partition(self.id);
                 self.outbox.learn(change, log, turn.stamp, &mut turn.effects.webhooks);
             }
+            Change::Test { tenant, test } => self.owe_test(*tenant, test, turn),
         }
     }
 
@@ -362,6 +363,20 @@ impl Partition {
         self.tell_held(tenant, cause, turn);
     }
 
+    /// Stores that a silence holds instances, now that it has begun.
+    pub(super) fn show_silenced(&mut self, tenant: Tenant, at: Timestamp, turn: &mut Turn<'_>) {
+        self.each_account(tenant, turn, |world, state, account| {
+            for place in 0..account.instances.len() {
+                let Some(instance) = account.instances.get(place) else { continue };
+                let compiled = state.alerts.get(&instance.alert);
+                let own = instance.metric.as_ref();
+                if compiled.is_some_and(|compiled| state.is_silenced(compiled, &account.name, own, at)) {
+                    world.touch(state, account, place, at);
+                }
+            }
+        });
+    }
+
     pub(super) fn tell_held(&mut self, tenant: Tenant, cause: Cause, turn: &mut Turn<'_>) {
         self.each_account(tenant, turn, |world, state, account| {
             for place in 0..account.instances.len() {
@@ -369,6 +384,7 @@ impl Partition {
                 if let Some(compiled) = state.alerts.get(&instance.alert) {
                     let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
                     world.remind(site, account, place, Reason::SilenceEnded);
+                    world.tell_held_no_data(site, account, place);
                     world.set_timer(site, account, place);
                     world.touch(state, account, place, cause.at);
                 }

@@ -26,6 +26,9 @@ pub(super) fn tenant_timers(tenant: Tenant, state: &TenantState, grace: Millis) 
     }
     for (id, hush) in &state.silences {
         timers.push((due(hush.silence.ends_at), Due::SilenceEnds(tenant, *id)));
+        if !hush.started {
+            timers.push((due(hush.silence.starts_at), Due::SilenceStarts(tenant, *id)));
+        }
     }
     timers
 }
@@ -55,7 +58,8 @@ impl Partition {
             | Due::Turn(tenant)
             | Due::Instance(tenant, ..)
             | Due::PauseEnds(tenant, _)
-            | Due::SilenceEnds(tenant, _) => {
+            | Due::SilenceEnds(tenant, _)
+            | Due::SilenceStarts(tenant, _) => {
                 (*tenant, self.tenants.get(tenant).map(|state| state.advance).unwrap_or_default())
             }
         };
@@ -85,6 +89,12 @@ impl Partition {
             Due::SilenceEnds(_, silence) => {
                 self.tenant_mut(tenant).silences.remove(&silence);
                 self.tell_held(tenant, Cause { reason: Reason::SilenceEnded, ..cause }, turn);
+            }
+            Due::SilenceStarts(_, silence) => {
+                if let Some(hush) = self.tenant_mut(tenant).silences.get_mut(&silence) {
+                    hush.started = true;
+                }
+                self.show_silenced(tenant, cause.at, turn);
             }
         }
     }

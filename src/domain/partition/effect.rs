@@ -214,6 +214,8 @@ pub enum Reason {
     Retraction,
     /// A late event makes an older window one that would have fired.
     LateFire,
+    /// Somebody tries whether messages arrive.
+    Test,
 }
 
 impl Reason {
@@ -235,6 +237,7 @@ impl Reason {
             Self::CaughtUp => "caught_up",
             Self::Retraction => "retraction",
             Self::LateFire => "late_fire",
+            Self::Test => "test",
         }
     }
 }

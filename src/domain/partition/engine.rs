@@ -304,7 +304,7 @@ impl Partition {
     }
 
     /// Makes the alert instances that a new series brings about.
-    fn fit_alerts(&mut self, slot: usize, judging: Judging, turn: &mut Turn<'_>) {
+    pub(super) fn fit_alerts(&mut self, slot: usize, judging: Judging, turn: &mut Turn<'_>) {
         let Some(tenant) = self.accounts.get(slot).map(|account| account.tenant) else { return };
         let cause = Cause::of(Reason::Condition, self.tenant_clock(tenant));
         self.on_account(slot, turn, |world, state, account| {
@@ -342,7 +342,13 @@ impl Partition {
     }
 
     /// Evaluates the instances that read a series, as far as an event in the window `start` may change their verdict.
-    fn judge_readers(&mut self, (slot, series): (usize, usize), start: Timestamp, cause: Cause, turn: &mut Turn<'_>) {
+    pub(super) fn judge_readers(
+        &mut self,
+        (slot, series): (usize, usize),
+        start: Timestamp,
+        cause: Cause,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(account) = self.accounts.get(slot) else { return };
         let reader_count = account.series.get(series).map_or(0, |series| series.readers.len());
         if reader_count == 0 {

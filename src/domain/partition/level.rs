@@ -58,6 +58,20 @@ impl Levels {
         }
     }
 
+    /// Counts all events of one window, unless they lie before the previous period of the clock.
+    pub(super) fn count_window(&mut self, aggregate: &Aggregate, at: Timestamp, clock: Timestamp) {
+        self.settle();
+        let (start, end) = Period::Hour.bounds(at);
+        let events = Level { start, end, aggregate: *aggregate };
+        for period in Period::ALL {
+            let oldest = oldest_kept(period, clock);
+            self.of_mut(period).retain(|level| level.start >= oldest);
+            if period.bounds(at).0 >= oldest {
+                merge(self.of_mut(period), period, &events);
+            }
+        }
+    }
+
     /// Returns what was used in a period with these bounds.
     pub(super) fn used(&self, period: Period, (start, end): (Timestamp, Timestamp)) -> Aggregate {
         let level = self.of(period).iter().rev().find(|level| level.start == start);

@@ -23,6 +23,8 @@ pub enum NotificationKind {
     Corrected,
     /// The condition holds, but not for long enough yet; endpoints alone are told.
     Pending,
+    /// Somebody tries whether messages arrive.
+    Test,
 }
 
 impl NotificationKind {
@@ -34,6 +36,7 @@ impl NotificationKind {
             Self::NoData => EventType::AlertNoData,
             Self::Corrected => EventType::AlertCorrected,
             Self::Pending => EventType::AlertPending,
+            Self::Test => EventType::AlertTest,
         }
     }
 }
@@ -83,6 +86,13 @@ pub struct Notification {
     pub index: u32,
     /// Where it goes.
     pub channels: Vec<ChannelId>,
+}
+
+impl Notification {
+    /// Tells whether there is an alert behind it: a test of a channel has none.
+    pub const fn is_about_alert(&self) -> bool {
+        self.key.alert.0 != 0
+    }
 }
 
 /// A (notification, destination) pair that is still owed.

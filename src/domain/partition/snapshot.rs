@@ -116,7 +116,7 @@ impl Partition {
         for saved_tenant in saved.tenants {
             let tenant = saved_tenant.tenant;
             let account_count = saved_tenant.account_count;
-            let mut state = restored_tenant(saved_tenant);
+            let mut state = restored_tenant(saved_tenant, saved.clock.now());
             for _ in 0..account_count {
                 let (mut account, left): (Account, &[u8]) = postcard::take_from_bytes(rest)?;
                 rest = left;
@@ -171,7 +171,9 @@ fn saved_tenant(tenant: Tenant, state: &TenantState) -> SavedTenant {
     }
 }
 
-fn restored_tenant(saved: SavedTenant) -> TenantState {
+fn restored_tenant(saved: SavedTenant, clock: Timestamp) -> TenantState {
+    // What begins by the clock of a snapshot has begun: deadlines are handled before the record that passes them.
+    let hush = |silence: Silence| (silence.id, Hush::new(silence, clock.plus(saved.advance)));
     let compiled =
         |(definition, paused): (AlertDefinition, bool)| (definition.id, Arc::new(Compiled::new(definition, paused)));
     TenantState {
@@ -180,7 +182,7 @@ fn restored_tenant(saved: SavedTenant) -> TenantState {
         metrics: saved.metrics,
         quotas: saved.quotas,
         alerts: saved.alerts.into_iter().map(compiled).collect(),
-        silences: saved.silences.into_iter().map(|silence| (silence.id, Hush::new(silence))).collect(),
+        silences: saved.silences.into_iter().map(hush).collect(),
         closed: saved.closed,
         turned: Judged::at(saved.turned),
         accounts: BTreeMap::new(),

@@ -5,7 +5,7 @@ use super::effect::SeriesKey;
 use super::instance::Instance;
 use super::level::Levels;
 use super::window::Windows;
-use crate::domain::definition::{AlertDefinition, MatchOp, MetricDefinition, Quota, Silence};
+use crate::domain::definition::{AlertDefinition, MatchOp, Matcher, MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Position, SilenceId, Tenant};
 use crate::domain::limits::GROUPS_PER_SERIES_MAX;
 use crate::domain::rule::RuleProgram;
@@ -73,6 +73,7 @@ pub(super) enum Due {
     Instance(Tenant, AccountId, AlertId, Option<MetricName>),
     PauseEnds(Tenant, AlertId),
     SilenceEnds(Tenant, SilenceId),
+    SilenceStarts(Tenant, SilenceId),
 }
 
 /// What is to be stored at the end of the batch.
@@ -249,15 +250,18 @@ impl Compiled {
 #[derive(Debug)]
 pub(super) struct Hush {
     pub(super) silence: Silence,
+    /// Whether its beginning has come.
+    pub(super) started: bool,
     expressions: Vec<Option<regex::Regex>>,
 }
 
 impl Hush {
-    pub(super) fn new(silence: Silence) -> Self {
-        let expression =
-            |value: &str| regex::RegexBuilder::new(&format!("^(?:{value})$")).size_limit(64 * 1024).build().ok();
-        let expressions = silence.matchers.iter().map(|matcher| expression(&matcher.value)).collect();
-        Self { silence, expressions }
+    /// `clock` is the tenant's.
+    pub(super) fn new(silence: Silence, clock: Timestamp) -> Self {
+        let is_expression = |op| matches!(op, MatchOp::Matches | MatchOp::MatchesNot);
+        let expression = |matcher: &Matcher| if is_expression(matcher.op) { matcher.expression().ok() } else { None };
+        let expressions = silence.matchers.iter().map(expression).collect();
+        Self { started: silence.starts_at <= clock, silence, expressions }
     }
 
     fn holds(&self, compiled: &Compiled, account: &AccountId, metric: Option<&MetricName>, at: Timestamp) -> bool {

@@ -88,6 +88,7 @@ impl World<'_> {
             Step::Fade => set(account, place, |instance| instance.false_since = Some(at)),
             Step::Revive => set(account, place, |instance| instance.false_since = None),
             Step::Become(state) => {
+                set(account, place, |instance| instance.held = false);
                 self.transit(site, account, place, (state, site.reason(Reason::Condition)), None);
             }
             Step::Fire(reason) => self.fire(site, account, place, site.reason(reason), fired_meanwhile),
@@ -181,6 +182,7 @@ impl World<'_> {
         let reminders = instance.told.as_ref().map(|told| told.reminders.clone()).unwrap_or_default();
         instance.false_since = None;
         instance.repeat_at = None;
+        instance.held = silenced && !site.cause.stale;
         if site.cause.stale {
             let told = instance.told.take();
             let missed = instance.missed.get_or_insert_default();
@@ -200,6 +202,27 @@ impl World<'_> {
         }
     }
 
+    /// Tells of missing data that a silence held.
+    pub(super) fn tell_held_no_data(&mut self, site: Site<'_>, account: &mut Account, place: usize) {
+        let silenced = site.is_silenced(account, place);
+        let Some(instance) = account.instances.get_mut(place) else { return };
+        if instance.state != State::NoData || !instance.held || silenced || site.cause.stale {
+            return;
+        }
+        instance.held = false;
+        let told = instance.told.take();
+        let message = Message {
+            kind: NotificationKind::NoData,
+            reason: Reason::SilenceEnded,
+            follows: told.as_ref().map(|told| told.id),
+            reminders: told.map(|told| told.reminders).unwrap_or_default(),
+            fired_meanwhile: 0,
+            channels: site.compiled.definition.channels.clone(),
+        };
+        let told = self.transit(site, account, place, (State::NoData, Reason::SilenceEnded), Some(message));
+        set(account, place, |instance| instance.told = told);
+    }
+
     /// Ends an instance's episode for a reason that is not its condition: pause, deletion, the end of a period.
     pub(super) fn reset(&mut self, site: Site<'_>, account: &mut Account, place: usize, reason: Reason) {
         let Some(instance) = account.instances.get(place) else { return };
@@ -207,6 +230,7 @@ impl World<'_> {
             State::Firing => self.resolve(site, account, place, (State::Ok, reason), 0),
             State::NoData if instance.told.is_some() => self.resolve(site, account, place, (State::Ok, reason), 0),
             State::Pending | State::NoData | State::Inconclusive => {
+                set(account, place, |instance| instance.held = false);
                 self.transit(site, account, place, (State::Ok, reason), None);
             }
             State::Ok => {}

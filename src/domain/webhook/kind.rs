@@ -37,6 +37,8 @@ event_types! {
     AlertCorrected = "alert.corrected";
     /// All that an alert reads is missing.
     AlertNoData = "alert.no_data";
+    /// Somebody tries whether messages arrive.
+    AlertTest = "alert.test";
     /// Somebody looks after a firing.
     AlertAcknowledged = "alert.acknowledged";
     /// An alert was made.

@@ -112,6 +112,7 @@ impl Outbox {
                 }
             }
             Change::Settings { .. }
+            | Change::Test { .. }
             | Change::Metric { .. }
             | Change::Quota { .. }
             | Change::Alert { .. }

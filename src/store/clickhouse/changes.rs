@@ -1,6 +1,6 @@
 //! What changed behind a position.
 
-use super::read::{Filter, Value, bounded, json};
+use super::filter::{Filter, Value, bounded, json};
 use super::record::WindowRecord;
 use crate::domain::partition::effect::{SeriesKey, TransitionRow, WindowRow};
 use crate::store::StoreError;

@@ -5,15 +5,20 @@
 
 mod address;
 mod changes;
+mod filter;
+mod incidents;
 mod migrate;
 mod read;
 mod record;
 mod scan;
 mod store;
+mod usage;
 mod webhooks;
 mod write;
 
 pub(super) use changes::changed;
+pub(super) use incidents::incidents;
 pub(super) use read::*;
 pub use store::{ClickHouseSettings, ClickHouseStore, Retention};
+pub(super) use usage::{accounts_by_age, usage};
 pub(super) use webhooks::{webhook_attempts, webhook_deliveries, webhook_event};

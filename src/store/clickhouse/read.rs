@@ -1,5 +1,6 @@
 //! Reading rows. Every query chooses the newest row of each key itself (`LIMIT 1 BY` behind an order, or an aggregate).
 
+use super::filter::{Filter, Value, bounded, instant, json, unreadable};
 use super::record::{
     AccountRecord, DeliveryRecord, InstanceRecord, NotificationRecord, PositionRecord, TransitionRecord, WindowRecord,
 };
@@ -13,7 +14,6 @@ use crate::store::{
     DeliveryQuery, InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery,
     StoreError, Summary, TransitionQuery, WindowPoint, WindowQuery,
 };
-use clickhouse::query::Query;
 use clickhouse::{Client, Row};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -120,9 +120,7 @@ pub(in crate::store) async fn account(
 pub(in crate::store) async fn instances(client: &Client, query: &InstanceQuery) -> Answer<Vec<InstanceRow>> {
     let mut filter = Filter::of(query.tenant);
     filter.and("alert = ?", Value::Text(query.alert.to_string()));
-    if let Some(account) = &query.account {
-        filter.and("account = ?", Value::Text(account.as_str().to_owned()));
-    }
+    filter.any_of("account", query.accounts.iter().map(|account| account.as_str().to_owned()));
     let inner = std::mem::take(&mut filter.sql);
     filter.and("state != ?", Value::Text(String::new()));
     if !query.states.is_empty() {
@@ -195,19 +193,21 @@ pub(in crate::store) async fn summaries(
 pub(in crate::store) async fn transitions(client: &Client, query: &TransitionQuery) -> Answer<Vec<TransitionRow>> {
     let mut filter = Filter::of(query.tenant);
     filter.and("alert = ?", Value::Text(query.alert.to_string()));
-    if let Some(account) = &query.account {
-        filter.and("account = ?", Value::Text(account.as_str().to_owned()));
+    filter.any_of("account", query.accounts.iter().map(|account| account.as_str().to_owned()));
+    if let Some(metric) = &query.metric {
+        filter.and("metric = ?", Value::Text(metric_text(metric.as_ref())));
     }
     filter.between("at", query.from, query.to);
+    let (order, behind) = query.age.sql();
     if let Some(place) = &query.after {
-        let condition = format!("(at, account, metric, sequence) < ({}, ?", instant(place.at));
+        let condition = format!("(at, account, metric, sequence) {behind} ({}, ?", instant(place.at));
         filter.and(&condition, Value::Text(place.account.as_str().to_owned()));
         filter.tuple_next(Value::Text(metric_text(place.metric.as_ref())));
         filter.tuple_end(Value::Number(place.sequence));
     }
     let sql = format!(
         "SELECT ?fields FROM alert_transitions WHERE {}
-         ORDER BY at DESC, account DESC, metric DESC, sequence DESC, position DESC
+         ORDER BY at {order}, account {order}, metric {order}, sequence {order}, position DESC
          LIMIT 1 BY account, metric, sequence LIMIT {} OFFSET {}",
         filter.sql,
         bounded(query.limit),
@@ -319,20 +319,16 @@ pub(in crate::store) async fn quarantine(client: &Client, query: &QuarantineQuer
         filter.and("id = ?", Value::Text(id.to_string()));
     }
     let inner = std::mem::replace(&mut filter.sql, "1".to_owned());
-    if let Some(status) = query.status {
-        filter.and("status = ?", Value::Text(status.name().to_owned()));
-    }
-    if let Some(code) = &query.code {
-        filter.and("code = ?", Value::Text(code.clone()));
-    }
-    if let Some(account) = &query.account {
-        filter.and("account = ?", Value::Text(account.as_str().to_owned()));
-    }
+    filter.any_of("status", query.statuses.iter().map(|status| status.name().to_owned()));
+    filter.any_of("code", query.codes.iter().cloned());
+    filter.any_of("account", query.accounts.iter().map(|account| account.as_str().to_owned()));
+    filter.between("at", query.from, query.to);
     if let Some(since) = query.since {
         filter.sql.push_str(&format!(" AND at > {}", instant(since)));
     }
+    let (order, behind) = query.age.sql();
     if let Some((at, id)) = &query.after {
-        filter.and(&format!("(at, id) < ({}, ?)", instant(*at)), Value::Text(id.to_string()));
+        filter.and(&format!("(at, id) {behind} ({}, ?)", instant(*at)), Value::Text(id.to_string()));
     }
     let chosen = std::mem::replace(&mut filter.sql, "1".to_owned());
     filter.tenant(query.tenant);
@@ -341,10 +337,10 @@ pub(in crate::store) async fn quarantine(client: &Client, query: &QuarantineQuer
            SELECT id, revision FROM (
              SELECT id, revision, status, code, account, at FROM quarantine WHERE {inner}
              ORDER BY id, revision DESC LIMIT 1 BY id
-           ) WHERE {chosen} ORDER BY at DESC, id DESC LIMIT {} OFFSET {}
+           ) WHERE {chosen} ORDER BY at {order}, id {order} LIMIT {} OFFSET {}
          )
          SELECT ?fields FROM quarantine WHERE (id, revision) IN page AND {}
-         ORDER BY at DESC, id DESC LIMIT 1 BY id",
+         ORDER BY at {order}, id {order} LIMIT 1 BY id",
         bounded(query.limit),
         bounded(query.offset),
         filter.sql
@@ -356,88 +352,7 @@ pub(in crate::store) async fn quarantine(client: &Client, query: &QuarantineQuer
     records.iter().map(entry).collect()
 }
 
-/// Conditions and the values of their question marks, in order.
-pub(super) struct Filter {
-    pub(super) sql: String,
-    values: Vec<Value>,
-}
-
-pub(super) enum Value {
-    Text(String),
-    Texts(Vec<String>),
-    Number(u64),
-}
-
-impl Filter {
-    pub(super) fn of(tenant: Tenant) -> Self {
-        let mut filter = Self { sql: String::new(), values: Vec::new() };
-        filter.tenant(tenant);
-        filter
-    }
-
-    fn tenant(&mut self, tenant: Tenant) {
-        self.and("workspace = ?", Value::Text(tenant.workspace.to_string()));
-        self.and("mode = ?", Value::Text(tenant.mode.name().to_owned()));
-    }
-
-    pub(super) fn and(&mut self, condition: &str, value: Value) {
-        if !self.sql.is_empty() {
-            self.sql.push_str(" AND ");
-        }
-        self.sql.push_str(condition);
-        self.values.push(value);
-    }
-
-    /// One more value of a tuple that a condition began.
-    fn tuple_next(&mut self, value: Value) {
-        self.sql.push_str(", ?");
-        self.values.push(value);
-    }
-
-    /// The last value of a tuple that a condition began.
-    fn tuple_end(&mut self, value: Value) {
-        self.tuple_next(value);
-        self.sql.push(')');
-    }
-
-    /// A time in `[from, to)`, as far as ClickHouse can write such times: its calendar goes from 1900 to 2299.
-    pub(super) fn between(&mut self, column: &str, from: Option<Timestamp>, to: Option<Timestamp>) {
-        const CALENDAR: std::ops::Range<i64> = -2_208_988_800_000..10_413_792_000_000;
-        for (compare, bound) in [(">=", from), ("<", to)] {
-            if let Some(bound) = bound.filter(|bound| CALENDAR.contains(&bound.0)) {
-                self.sql.push_str(&format!(" AND {column} {compare} {}", instant(bound)));
-            }
-        }
-    }
-
-    pub(super) fn bind(self, query: Query) -> Query {
-        self.values.into_iter().fold(query, |query, value| match value {
-            Value::Text(text) => query.bind(text),
-            Value::Texts(texts) => query.bind(texts),
-            Value::Number(number) => query.bind(number),
-        })
-    }
-}
-
-pub(super) fn instant(at: Timestamp) -> String {
-    format!("fromUnixTimestamp64Milli(toInt64({}))", at.0)
-}
-
 /// How the tables write an instance's metric.
 fn metric_text(metric: Option<&MetricName>) -> String {
     metric.map_or(String::new(), |metric| metric.as_str().to_owned())
-}
-
-/// A limit or an offset that their sum does not overflow.
-pub(super) fn bounded(count: usize) -> u64 {
-    const MAX: u64 = 1 << 62;
-    u64::try_from(count).map_or(MAX, |count| count.min(MAX))
-}
-
-pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str) -> Answer<T> {
-    serde_json::from_str(text).map_err(unreadable)
-}
-
-fn unreadable(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Storage { detail: format!("a row cannot be read: {error}") }
 }

@@ -203,6 +203,8 @@ pub(super) struct TransitionRecord {
     pub(super) sequence: u64,
     pub(super) position: Position,
     pub(super) body: String,
+    /// The incident that it begins; empty for others.
+    pub(super) incident: String,
 }
 
 /// A notification; `body` is all of it.

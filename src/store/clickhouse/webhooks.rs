@@ -1,6 +1,6 @@
 //! What becomes of platform events: rows as they stand in the columns, and reading them.
 
-use super::read::{Filter, Value, bounded, instant, json};
+use super::filter::{Filter, Value, bounded, instant, json};
 use super::record::text;
 use crate::domain::id::{Mode, NotificationId, PartitionId, Position, WebhookId, WorkspaceId};
 use crate::domain::partition::effect::DeliveryStatus;

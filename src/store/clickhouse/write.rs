@@ -7,6 +7,7 @@ use super::record::{
 use super::store::ClickHouseSettings;
 use super::webhooks::{AttemptRecord, EventRecord, WebhookDeliveryRecord};
 use crate::domain::id::{PartitionId, Position};
+use crate::domain::incident;
 use crate::domain::partition::effect::{
     AccountRow, DeliveryRow, Effects, InstanceRow, QuarantineRow, TransitionRow, WindowRow,
 };
@@ -84,6 +85,7 @@ fn transition(row: &TransitionRow) -> Result<TransitionRecord, StoreError> {
         sequence: row.sequence,
         position: row.position,
         body: json(row)?,
+        incident: if incident::begins(row) { incident::id(row).to_string() } else { String::new() },
     })
 }
 

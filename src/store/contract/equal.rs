@@ -2,15 +2,19 @@
 
 use super::place::{P, Place};
 use super::sample::{EPOCH, STATES, Seed, account, effects, in_order, metric, seeds, tenant};
-use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, Position, QuarantineId, Tenant, WebhookId};
+use crate::domain::id::{
+    AlertId, ChannelId, Epoch, IncidentId, NotificationId, Position, QuarantineId, Tenant, WebhookId,
+};
+use crate::domain::incident;
 use crate::domain::partition::effect::{DeliveryStatus, Effects, InstanceKey, InstanceRow, QuarantineStatus, State};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::DeliveryId;
 use crate::store::{
-    AttemptQuery, ChangeQuery, DeliveryQuery, EventQuery, InstanceQuery, NotificationQuery, OutboxQuery,
-    QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery, WebhookDeliveryQuery, WindowQuery,
+    AccountQuery, Age, AttemptQuery, ChangeQuery, DeliveryQuery, EventQuery, IncidentQuery, InstanceQuery,
+    NotificationQuery, OutboxQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery,
+    UsageQuery, WebhookDeliveryQuery, WindowQuery,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -113,6 +117,35 @@ impl Answers {
             self.note("metrics", &account, store.metrics_of(tenant, epoch, account.clone()).await.unwrap());
             self.note("account", &account, store.account(tenant, epoch, account.clone()).await.unwrap());
         }
+        for (accounts, metrics, groups) in [
+            (vec![], vec![], false),
+            (vec![account(1), account(2)], vec![metric(0), metric(1)], false),
+            (vec![], vec![], true),
+        ] {
+            let query = UsageQuery { tenant, accounts, metrics, from: second, to: Timestamp::MAX, groups };
+            let found = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+            let seen = std::sync::Arc::clone(&found);
+            let take = move |part| {
+                seen.lock().unwrap().push(format!("{part:?}"));
+                std::ops::ControlFlow::Continue(())
+            };
+            store.usage(query.clone(), take).await.unwrap();
+            let mut found = std::mem::take(&mut *found.lock().unwrap());
+            found.sort();
+            self.note("usage", &query, found);
+        }
+        let (from, to) = (Some(Timestamp(EPOCH + 2_000)), Some(Timestamp(EPOCH + 9_000)));
+        let all = AccountQuery { tenant, from: None, to: None, age: Age::Falling, after: None, limit: 100 };
+        let first = store.accounts_by_age(all.clone()).await.unwrap();
+        let after = first.first().map(|row| (row.first_seen_at, row.account.clone()));
+        for query in [
+            all.clone(),
+            AccountQuery { age: Age::Rising, limit: 2, ..all.clone() },
+            AccountQuery { after: after.clone(), ..all.clone() },
+            AccountQuery { from, to, age: Age::Rising, after, ..all },
+        ] {
+            self.note("accounts by age", &query, store.accounts_by_age(query.clone()).await.unwrap());
+        }
         for (after, limit) in [(None, 100), (None, 1), (Some(account(0)), 2)] {
             self.note("accounts", &(&after, limit), store.accounts(tenant, after.clone(), limit).await.unwrap());
         }
@@ -126,7 +159,7 @@ impl Answers {
                     tenant,
                     alert: ALERTS[0],
                     states: states.clone(),
-                    account: None,
+                    accounts: vec![],
                     offset,
                     limit,
                 };
@@ -136,8 +169,9 @@ impl Answers {
                 let behind = InstanceQuery { after: last, ..query };
                 self.note("instances behind", &behind, store.instances(behind.clone()).await.unwrap());
             }
-            let account = Some(account(1));
-            let query = InstanceQuery { after: None, tenant, alert: ALERTS[1], states: vec![], account, offset, limit };
+            let accounts = vec![account(1), account(2)];
+            let query =
+                InstanceQuery { after: None, tenant, alert: ALERTS[1], states: vec![], accounts, offset, limit };
             self.note("instances", &query, store.instances(query.clone()).await.unwrap());
         }
         self.note("summaries", &(), store.summaries(tenant, ALERTS.to_vec()).await.unwrap());
@@ -147,8 +181,11 @@ impl Answers {
     async fn history(&mut self, store: &Store, tenant: Tenant) {
         let spans = [(None, None), (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)))];
         for (offset, limit) in PAGES {
-            for ((from, to), account) in spans.into_iter().zip([None, Some(account(2))]) {
-                let query = TransitionQuery { after: None, tenant, alert: ALERTS[0], account, from, to, offset, limit };
+            let narrow = [(vec![], None, Age::Falling), (vec![account(2), account(0)], Some(None), Age::Rising)];
+            for ((from, to), (accounts, metric, age)) in spans.into_iter().zip(narrow) {
+                let alert = ALERTS[0];
+                let query =
+                    TransitionQuery { after: None, tenant, alert, accounts, metric, from, to, age, offset, limit };
                 let rows = store.transitions(query.clone()).await.unwrap();
                 let last = rows.first().map(|row| TransitionPlace {
                     at: row.at,
@@ -160,6 +197,7 @@ impl Answers {
                 let behind = TransitionQuery { after: last, ..query };
                 self.note("transitions behind", &behind, store.transitions(behind.clone()).await.unwrap());
             }
+            self.incidents(store, (tenant, offset, limit)).await;
             for alert in [None, Some(ALERTS[1])] {
                 let query = NotificationQuery { tenant, alert, offset, limit };
                 self.note("notifications", &query, store.notifications(query.clone()).await.unwrap());
@@ -243,13 +281,49 @@ impl Answers {
         }
     }
 
+    async fn incidents(&mut self, store: &Store, (tenant, offset, limit): (Tenant, usize, usize)) {
+        let all = IncidentQuery {
+            tenant,
+            id: None,
+            alerts: vec![],
+            accounts: vec![],
+            lasts: None,
+            from: None,
+            to: None,
+            age: Age::Falling,
+            after: None,
+            offset,
+            limit,
+        };
+        let first = store.incidents(all.clone()).await.unwrap().first().map(|entry| entry.begin.clone());
+        let after = first.as_ref().map(|begin| (begin.at, incident::id(begin)));
+        let id = first.as_ref().map(incident::id);
+        let end = Some(Timestamp(EPOCH + 1_000));
+        let (alerts, accounts) = (ALERTS[1..].to_vec(), vec![account(0), account(1)]);
+        for query in [
+            all.clone(),
+            IncidentQuery { age: Age::Rising, after, ..all.clone() },
+            IncidentQuery { after, ..all.clone() },
+            IncidentQuery { id, offset: 0, ..all.clone() },
+            IncidentQuery { id: Some(IncidentId(1)), ..all.clone() },
+            IncidentQuery { lasts: Some(true), from: Some(Timestamp(EPOCH)), ..all.clone() },
+            IncidentQuery { lasts: Some(false), to: end, ..all.clone() },
+            IncidentQuery { alerts, accounts, ..all },
+        ] {
+            self.note("incidents", &query, store.incidents(query.clone()).await.unwrap());
+        }
+    }
+
     async fn set_aside(&mut self, store: &Store, tenant: Tenant) {
         let all = |(offset, limit)| QuarantineQuery {
             tenant,
             id: None,
-            status: None,
-            code: None,
-            account: None,
+            statuses: vec![],
+            codes: vec![],
+            accounts: vec![],
+            from: None,
+            to: None,
+            age: Age::Falling,
             since: None,
             after: None,
             offset,
@@ -265,11 +339,14 @@ impl Answers {
         self.note("metric", &"unknown", store.has_metric(tenant, Epoch(0), never).await.unwrap());
         let since = first.last().map(|entry| entry.row.at);
         let newer = QuarantineQuery { since, ..all(PAGES[0]) };
-        let open = QuarantineQuery { status: Some(QuarantineStatus::Open), ..all(PAGES[1]) };
-        let coded = QuarantineQuery { code: Some("invalid_event".to_owned()), ..all(PAGES[0]) };
+        let statuses = vec![QuarantineStatus::Open, QuarantineStatus::Discarded];
+        let open = QuarantineQuery { statuses, age: Age::Rising, ..all(PAGES[1]) };
+        let coded = QuarantineQuery { codes: vec!["invalid_event".to_owned()], ..all(PAGES[0]) };
+        let (from, to) = (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)));
+        let dated = QuarantineQuery { from, to, age: Age::Rising, after, ..all(PAGES[0]) };
         let one = QuarantineQuery { id: Some(QuarantineId(1 << 64)), ..all(PAGES[0]) };
-        let owned = QuarantineQuery { account: Some(account(1)), ..all(PAGES[0]) };
-        for query in PAGES.into_iter().map(all).chain([open, coded, one, owned, behind, newer]) {
+        let owned = QuarantineQuery { accounts: vec![account(1), account(2)], ..all(PAGES[0]) };
+        for query in PAGES.into_iter().map(all).chain([open, coded, dated, one, owned, behind, newer]) {
             self.note("quarantine", &query, store.quarantine(query.clone()).await.unwrap());
         }
     }

@@ -171,12 +171,14 @@ impl Sample {
     }
 
     fn transition(&self) -> TransitionRow {
+        let steps = [(State::Ok, State::Firing), (State::Firing, State::Firing), (State::Firing, State::NoData)];
+        let (from, to) = steps[(self.seed.one * 2 % 3) as usize];
         TransitionRow {
             key: self.key(),
             epoch: Epoch(0),
             sequence: self.seed.one,
-            from: State::Ok,
-            to: State::Firing,
+            from,
+            to,
             reason: Reason::Condition,
             at: self.at(self.seed.one / 2),
             recorded_at: self.at(self.seed.one),

@@ -226,3 +226,77 @@ async fn a_cursor_belongs_to_its_list() {
         "{second}"
     );
 }
+
+/// The lists of the description, each with what must be walked of it and the key of its items.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_list_is_sorted_narrowed_and_walked_by_age() {
+    let server = Server::start().await;
+    make(&server, &["a", "b", "c", "d"]).await;
+    let alert = json!({"account_id": "*", "rule": "sum > 10", "channel": "webhook"});
+    let alert = server.post("/v1/alerts", alert).await.ok(201)["id"].as_str().unwrap().to_owned();
+    for account in ["s1", "s2", "s3", "s4"] {
+        server.count(account, "m", 11).await;
+        for value in [1, 2] {
+            let event = json!({"account_id": account, "metric": "m", "id": "twice", "value": value});
+            server.post("/v1/events", event).await.ok(202);
+        }
+        let body = json!({"matchers": [{"name": "name", "value": account}], "starts_at": "2026-01-01T00:00:00Z",
+                          "ends_at": "2126-01-01T00:00:00Z"});
+        server.post("/v1/silences", body).await.ok(201);
+    }
+    server.settle().await;
+    let document = serde_json::to_value(highwater::api::openapi()).unwrap();
+    let mut walked = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let names: BTreeSet<&str> = item["get"]["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|parameter| parameter["name"].as_str().unwrap())
+            .collect();
+        // Those of other nouns have tests of their own; instances are no events in time.
+        if !names.contains("sort") {
+            continue;
+        }
+        assert!(names.contains("created_after") && names.contains("created_before"), "{path}");
+        let path = path.replace("{id}", &alert).replace("{account_id}", "*");
+        let key = match path.as_str() {
+            "/v1/metrics" | "/v1/accounts/*/quotas" => "metric",
+            path if path.ends_with("/history") => "account_id",
+            _ => "id",
+        };
+        let rising = by_page(&server, &format!("{path}?sort=created_at"), key).await;
+        assert!(
+            rising.len() >= 4 && rising.iter().collect::<BTreeSet<_>>().len() == rising.len(),
+            "{path}: {rising:?}"
+        );
+        let mut falling = by_page(&server, &format!("{path}?sort=-created_at"), key).await;
+        falling.reverse();
+        assert_eq!(rising, falling, "{path}");
+        let oldest_first = format!("{path}?sort=created_at");
+        let seen = walk(&server, &oldest_first, key, async || {
+            server.count("s0", "m", 11).await;
+            make_channel(&server, "later").await;
+        });
+        let seen = seen.await;
+        assert_eq!(seen[..rising.len()], rising, "{path}");
+        let none = server.get(&format!("{path}?created_after=2100-01-01T00:00:00Z")).await.ok(200);
+        assert_eq!(none["items"], json!([]), "{path}");
+        let all = server.get(&format!("{path}?created_before=2100-01-01T00:00:00Z&page_size=100")).await.ok(200);
+        assert!(all["items"].as_array().unwrap().len() >= rising.len(), "{path}");
+        server.get(&format!("{path}?sort=name")).await.problem(400, "invalid_parameter");
+        walked += 1;
+    }
+    assert!(walked >= 9, "{walked}");
+    // By the beginning of the name, and any of several values.
+    assert_eq!(by_page(&server, "/v1/metrics?q=b", "metric").await, ["b"]);
+    assert_eq!(by_page(&server, "/v1/channels?q=B&type=webhook&type=slack", "name").await, ["b"]);
+    assert_eq!(by_page(&server, "/v1/alerts?q=c&severity=info&severity=critical", "name").await, ["c"]);
+    assert_eq!(
+        by_page(&server, "/v1/quarantine?account_id=s1&account_id=s2&status=open&status=replayed", "account_id")
+            .await
+            .len(),
+        2
+    );
+    assert_eq!(by_page(&server, "/v1/accounts?q=s&sort=created_at", "id").await[..4], ["s1", "s2", "s3", "s4"]);
+}

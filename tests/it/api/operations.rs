@@ -20,6 +20,8 @@ impl Operation {
             Some("alerts") => "alr_01J9Z0000000000000000000AA",
             Some("webhooks") => "whk_01J9Z0000000000000000000AA",
             Some("deliveries") => "dlv_01J9Z0000000000000000000AA01J9Z0000000000000000000AA",
+            Some("silences") => "sil_01J9Z0000000000000000000AA",
+            Some("incidents") => "inc_01J9Z0000000000000000000AA",
             Some("channels") => "chn_01J9Z0000000000000000000AA",
             Some("projects") => "prj_01J9Z0000000000000000000AA",
             Some("api-keys") => "key_01J9Z0000000000000000000AA",
@@ -49,6 +51,10 @@ pub(crate) fn all() -> Vec<Operation> {
     let channel = json!({"type": "webhook", "name": "hook", "url": "https://example.com/hook"});
     let alert = json!({"account_id": "acme", "rule": "used > 1", "channel": "webhook"});
     let name = json!({"name": "x"});
+    let preview = json!({"account_id": "acme", "rule": "used > 1", "from": "2026-11-01T00:00:00Z",
+                         "to": "2026-11-01T01:00:00Z"});
+    let silence = json!({"matchers": [{"name": "severity", "value": "info"}], "starts_at": "2026-01-01T00:00:00Z",
+                         "ends_at": "2126-01-01T00:00:00Z"});
     // A key of that scope alone can hand on nothing but it.
     let key = json!({"name": "ci", "scope": "write:keys"});
     let of = |method, path, scope, body| Operation { method, path, scope, body };
@@ -105,6 +111,19 @@ pub(crate) fn all() -> Vec<Operation> {
         of(get.clone(), "/v1/deliveries/{id}", Scope::ReadWebhooks, None),
         of(post.clone(), "/v1/deliveries/{id}/redeliver", Scope::WriteWebhooks, None),
         of(get.clone(), "/v1/stream", Scope::ReadUsage, None),
+        of(post.clone(), "/v1/alerts/{id}/test", Scope::WriteAlerts, None),
+        of(post.clone(), "/v1/channels/{id}/test", Scope::WriteChannels, None),
+        of(post.clone(), "/v1/alerts/preview", Scope::ReadAlerts, Some(preview)),
+        of(get.clone(), "/v1/alerts/{id}/explain", Scope::ReadAlerts, None),
+        of(post.clone(), "/v1/usage/query", Scope::ReadUsage, Some(json!({}))),
+        of(get.clone(), "/v1/incidents", Scope::ReadAlerts, None),
+        of(get.clone(), "/v1/incidents/{id}", Scope::ReadAlerts, None),
+        of(post.clone(), "/v1/incidents/{id}/ack", Scope::WriteAlerts, None),
+        of(get.clone(), "/v1/silences", Scope::ReadSilences, None),
+        of(post.clone(), "/v1/silences", Scope::WriteSilences, Some(silence)),
+        of(get.clone(), "/v1/silences/{id}", Scope::ReadSilences, None),
+        of(patch.clone(), "/v1/silences/{id}", Scope::WriteSilences, Some(json!({"comment": null}))),
+        of(post.clone(), "/v1/silences/{id}/expire", Scope::WriteSilences, None),
         of(get.clone(), "/v1/projects", Scope::ReadProjects, None),
         of(post.clone(), "/v1/projects", Scope::WriteProjects, Some(name.clone())),
         of(get.clone(), "/v1/projects/{id}", Scope::ReadProjects, None),
