@@ -8,13 +8,30 @@ DENY_VERSION = 0.20.2
 demo: release
 	@if [ -n "$(ONCE)" ] || [ ! -t 1 ]; then $(BINARY) demo --once; else $(BINARY) demo; fi
 
+# The same story on a real Kafka and a real ClickHouse engine (see scripts/services): two nodes, one is killed on the way.
+.PHONY: demo-cluster
+demo-cluster: release
+	@eval "$$(scripts/services up)"; once=--once; if [ -z "$(ONCE)" ] && [ -t 1 ]; then once=; fi; \
+	  $(BINARY) demo --kafka "$$HIGHWATER_TEST_KAFKA" --clickhouse "$$HIGHWATER_TEST_CLICKHOUSE" $$once; code=$$?; \
+	  scripts/services down; exit $$code
+
 # Everything: unit, contract, property, API, crash and cluster tests, the last against a real Kafka and a real ClickHouse
 # engine that scripts/services starts (it needs Java 17, Maven, npm and Python 3). HIGHWATER_TEST_CRASH_ROUNDS=500 makes
-# the crash test longer.
+# the crash test longer, HIGHWATER_TEST_REPEAT_ROUNDS=200 that of repetitions, HIGHWATER_TEST_TIMING_SAMPLES=100000 (with --release)
+# that of timing.
 .PHONY: test
 test:
 	@eval "$$(scripts/services up)"; export HIGHWATER_TEST_SERVICES=required; \
 	  $(CARGO) test --locked; code=$$?; scripts/services down; exit $$code
+
+# The faults one after the other, with their long variants, and a table of what was accepted, counted and repeated.
+.PHONY: faults
+faults:
+	@eval "$$(scripts/services up)"; export HIGHWATER_TEST_SERVICES=required HIGHWATER_TEST_FAULTS=long; \
+	  log="$$(mktemp)"; $(CARGO) test --locked --test it outages:: -- --nocapture --test-threads=1 >"$$log" 2>&1; code=$$?; \
+	  echo '| fault | accepted before | during | accepted | counted | lost | doubled | sent again | pages + repeats | accepts again | counts again |'; \
+	  echo '|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|'; grep -a '^| ' "$$log"; \
+	  if [ $$code != 0 ]; then tail -n 40 "$$log"; fi; echo "The whole output is $$log"; scripts/services down; exit $$code
 
 # What a change must pass beside the tests. It installs cargo-deny where it is missing.
 .PHONY: lint
@@ -35,7 +52,7 @@ release:
 # The figures of the README, on this machine.
 .PHONY: bench
 bench:
-	$(CARGO) bench --locked --bench fold --bench rules --bench serve
+	$(CARGO) bench --locked --bench fold --bench rules --bench serve --bench requests
 
 # A million events from a topic into ClickHouse, beside ClickHouse's own Kafka engine.
 .PHONY: bench-cluster

@@ -24,6 +24,8 @@ const EVENTS: u64 = 1_000_000;
 const ACCOUNTS: u64 = 1_000;
 const METRICS: [&str; 5] = ["api.requests", "storage.bytes", "compute.ms", "egress.bytes", "jobs.run"];
 const FRAME_EVENTS: usize = 6_000;
+/// A live fold hands its rows over when the store has written the ones before; this many frames stand for that.
+const FLUSH_FRAMES: usize = 32;
 const START: Timestamp = Timestamp(1_795_000_000_000);
 const TENANT: Tenant = Tenant { workspace: WorkspaceId(1), mode: Mode::Live };
 
@@ -89,10 +91,12 @@ fn alert() -> AlertDefinition {
 }
 
 fn take(mut fold: Fold, records: &[(Stamp, Fact)]) -> Fold {
-    for (stamp, fact) in records {
+    for batch in records.chunks(FLUSH_FRAMES) {
         let mut effects = Effects::default();
-        fold.take_fact(*stamp, fact, &mut effects);
-        fold.partition.flush(&mut effects);
+        for (stamp, fact) in batch {
+            fold.take_fact(*stamp, fact, &mut effects);
+        }
+        fold.flush(&mut effects);
         black_box(&effects);
     }
     fold

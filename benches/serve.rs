@@ -7,7 +7,7 @@
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use highwater::api::{Listeners, Running};
+use highwater::api::{Front, Listeners, Rates, Running};
 use highwater::credential;
 use highwater::domain::control::command::Command;
 use highwater::domain::control::resource::{ApiKey, Role};
@@ -57,7 +57,8 @@ impl Bench {
         let guard = Guard { allow_cidrs: vec!["127.0.0.0/8".parse().expect("a network")], ..Guard::default() };
         let node = Node::start(data, guard, "http://127.0.0.1", Duty::Serve).await.expect("a node");
         let any = "127.0.0.1:0".parse().expect("an address");
-        let running = Listeners::open(any, any).await.expect("listeners").serve(node);
+        let unlimited = Front { rates: Rates::unlimited(), ..Front::default() };
+        let running = Listeners::open(any, any).await.expect("listeners").with_front(unlimited).serve(node);
         let (hook, arrivals) = receiver().await;
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         let base = format!("http://{}", running.address);
@@ -222,6 +223,10 @@ async fn owner_key(data: &Data) -> String {
         projects: Vec::new(),
         hint: credential::hint(&text),
         expires_at: None,
+        rate_limit: None,
+        role: Some(Role::Owner),
+        allowed_ips: Vec::new(),
+        metadata: std::collections::BTreeMap::new(),
     };
     let create = Command::CreateKey { key: record };
     data.control.submit(Asking::by_command_line(tenant), create).await.expect("a key");

@@ -1,13 +1,18 @@
 //! What a node is told from outside, read once: flags over environment over file over defaults.
 
+mod front;
+mod places;
+
+pub use places::{PlacesGiven, places};
+
+use crate::api::{Front, TlsFiles};
 use crate::domain::control::command::Settings;
 use crate::domain::limits::AHEAD_MAX;
 use crate::domain::time::Millis;
 use crate::notifier::Guard;
+use crate::runtime::data::Places;
 #[cfg(feature = "clickhouse")]
-use crate::runtime::data::ClickHousePlace;
-use crate::runtime::data::{JournalPlace, MasterKey, Places, StorePlace};
-use crate::snapshot::SnapshotPlace;
+use crate::runtime::data::StorePlace;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -55,6 +60,41 @@ pub struct Given {
     /// Networks (CIDR), addresses or host names that webhooks may reach though they are not public
     #[arg(long, env = "HIGHWATER_ALLOW_TARGET", value_name = "TARGET", value_delimiter = ',', num_args = 1..)]
     pub allow_target: Option<Vec<String>>,
+    /// Networks (CIDR) or addresses of proxies whose X-Forwarded-For is believed
+    #[arg(long, env = "HIGHWATER_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',', num_args = 1..)]
+    pub trusted_proxies: Option<Vec<String>>,
+    /// Requests of one live key in any minute; 0 is no limit [default: 120]
+    #[arg(long, env = "HIGHWATER_RATE_LIMIT", value_name = "REQUESTS")]
+    pub rate_limit: Option<u32>,
+    /// Requests of one sandbox key in any minute; 0 is no limit [default: 30]
+    #[arg(long, env = "HIGHWATER_SANDBOX_RATE_LIMIT", value_name = "REQUESTS")]
+    pub sandbox_rate_limit: Option<u32>,
+    /// Requests to /v1/events of one live key in any minute; 0 is no limit [default: 6000]
+    #[arg(long, env = "HIGHWATER_INGEST_RATE_LIMIT", value_name = "REQUESTS")]
+    pub ingest_rate_limit: Option<u32>,
+    /// Requests to /v1/events of one sandbox key in any minute; 0 is no limit [default: 600]
+    #[arg(long, env = "HIGHWATER_SANDBOX_INGEST_RATE_LIMIT", value_name = "REQUESTS")]
+    pub sandbox_ingest_rate_limit: Option<u32>,
+    /// Wrong credentials of one address (IPv6: /64) in any minute; 0 is no limit [default: 60]
+    #[arg(long, env = "HIGHWATER_AUTH_FAILURE_LIMIT", value_name = "REQUESTS")]
+    pub auth_failure_limit: Option<u32>,
+    /// The window of these limits [default: 1m]
+    #[arg(long, env = "HIGHWATER_RATE_LIMIT_WINDOW", value_name = "DURATION", value_parser = duration)]
+    #[serde(deserialize_with = "read_duration")]
+    pub rate_limit_window: Option<Millis>,
+    /// Origins whose pages may call the API from a browser, such as https://console.example.com, or * [default: none]
+    #[arg(long, env = "HIGHWATER_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', num_args = 1..)]
+    pub cors_origins: Option<Vec<String>>,
+    /// The certificate's chain (PEM) for HTTPS; read again on SIGHUP [default: plain HTTP]
+    #[arg(long, env = "HIGHWATER_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, env = "HIGHWATER_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Tells browsers for how long to come back by HTTPS only (Strict-Transport-Security) [default: not said]
+    #[arg(long, env = "HIGHWATER_HSTS", value_name = "DURATION", value_parser = duration)]
+    #[serde(deserialize_with = "read_duration")]
+    pub hsts: Option<Millis>,
     /// Where links in messages lead [default: http://LISTEN]
     #[arg(long, env = "HIGHWATER_BASE_URL", value_name = "URL")]
     pub base_url: Option<String>,
@@ -90,6 +130,10 @@ pub struct Config {
     pub admin: SocketAddr,
     /// What webhooks may reach.
     pub guard: Guard,
+    /// Whom to believe, and what to allow.
+    pub front: Front,
+    /// What encrypts the API; plain HTTP where absent.
+    pub tls: Option<TlsFiles>,
     /// Where links in messages lead; absent: where the API listens.
     pub base_url: Option<String>,
     /// What the folds go by from here on; what is absent stays as it is.
@@ -192,6 +236,8 @@ pub fn read_file(path: &Path) -> Result<Given, ConfigError> {
 /// Where a value is wrong.
 pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
     let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let front = front::resolve(&given, &file)?;
+    let tls = front::tls(&given, &file)?;
     let targets = given.allow_target.or(file.allow_target).unwrap_or_default();
     let base_url = given.base_url.or(file.base_url);
     if let Some(url) = &base_url {
@@ -210,6 +256,8 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
         listen: given.listen.or(file.listen).unwrap_or_else(|| local(8080)),
         admin: given.admin.or(file.admin).unwrap_or_else(|| local(8081)),
         guard: guard(&targets)?,
+        front,
+        tls,
         base_url,
         settings: SettingsGiven {
             strict_accounts: given.strict_accounts.or(file.strict_accounts),
@@ -227,79 +275,6 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// Where the data is, as it was given.
-#[derive(Clone, Debug)]
-pub struct PlacesGiven {
-    /// The data folder.
-    pub data: PathBuf,
-    /// The URL of the logs.
-    pub journal: Option<String>,
-    /// The URL of the read models.
-    pub store: Option<String>,
-    /// How long the store keeps rows.
-    pub retention: Option<String>,
-    /// Whether the store keeps events, too.
-    pub archive: bool,
-    /// The place of the snapshots.
-    pub snapshots: Option<String>,
-    /// The file of the master key.
-    pub master_key_file: Option<PathBuf>,
-}
-
-/// Reads where the data is.
-///
-/// # Errors
-/// Where a URL is none that is known, or the master key cannot be read.
-pub fn places(given: &PlacesGiven) -> Result<Places, ConfigError> {
-    Ok(Places {
-        folder: given.data.clone(),
-        journal: given.journal.as_deref().map_or(Ok(JournalPlace::Sqlite(None)), journal_place)?,
-        store: store_place(given)?,
-        snapshots: given.snapshots.as_deref().map(snapshot_place).transpose()?,
-        master_key: given.master_key_file.as_deref().map(master_key).transpose()?,
-    })
-}
-
-fn journal_place(url: &str) -> Result<JournalPlace, ConfigError> {
-    if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
-        return Ok(JournalPlace::Sqlite(Some(file.into())));
-    }
-    #[cfg(feature = "kafka")]
-    if url.starts_with("kafka:") {
-        let settings = crate::journal::KafkaSettings::parse(url);
-        return settings
-            .map(JournalPlace::Kafka)
-            .map_err(|error| ConfigError::Value { name: "journal", detail: error.to_string() });
-    }
-    let detail = format!("{} is neither sqlite:FILE nor kafka://HOST:PORT", scheme(url));
-    Err(ConfigError::Value { name: "journal", detail })
-}
-
-/// The beginning of a URL, which is all that an error repeats of it: there may be a password in the rest.
-fn scheme(url: &str) -> String {
-    let end = url.find(':').map_or(0, |at| at + 1);
-    format!("{:?}", format!("{}…", url.get(..end).unwrap_or_default()))
-}
-
-fn store_place(given: &PlacesGiven) -> Result<StorePlace, ConfigError> {
-    let place = given.store.as_deref().map_or(Ok(StorePlace::Sqlite(None)), store_url)?;
-    match place {
-        StorePlace::Sqlite(_) if given.retention.is_some() || given.archive => {
-            let name = if given.archive { "archive" } else { "retention" };
-            Err(ConfigError::Value { name, detail: "needs a --store in ClickHouse".to_owned() })
-        }
-        StorePlace::Sqlite(file) => Ok(StorePlace::Sqlite(file)),
-        #[cfg(feature = "clickhouse")]
-        StorePlace::ClickHouse(mut place) => {
-            let value = |detail| ConfigError::Value { name: "retention", detail };
-            let retention = given.retention.as_deref().map(crate::store::Retention::parse).transpose();
-            place.settings.retention = retention.map_err(value)?.unwrap_or_default();
-            place.settings.archive = given.archive;
-            Ok(StorePlace::ClickHouse(place))
-        }
-    }
-}
-
 /// A late event must not come back to a window that the store has forgotten.
 fn check_retention(config: &Config) -> Result<(), ConfigError> {
     #[cfg(feature = "clickhouse")]
@@ -313,29 +288,6 @@ fn check_retention(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError::Value { name: "retention", detail });
     }
     Ok(())
-}
-
-fn store_url(url: &str) -> Result<StorePlace, ConfigError> {
-    if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
-        return Ok(StorePlace::Sqlite(Some(file.into())));
-    }
-    #[cfg(feature = "clickhouse")]
-    if url.starts_with("clickhouse+") {
-        return Ok(StorePlace::ClickHouse(ClickHousePlace { address: url.to_owned(), settings: Default::default() }));
-    }
-    let detail = format!("{} is neither sqlite:FILE nor clickhouse+http://HOST:8123/DATABASE", scheme(url));
-    Err(ConfigError::Value { name: "store", detail })
-}
-
-fn snapshot_place(text: &str) -> Result<SnapshotPlace, ConfigError> {
-    SnapshotPlace::parse(text).map_err(|detail| ConfigError::Value { name: "snapshots", detail })
-}
-
-fn master_key(path: &Path) -> Result<MasterKey, ConfigError> {
-    let value = |detail| ConfigError::Value { name: "master_key_file", detail };
-    let text = std::fs::read_to_string(path).map_err(|error| value(format!("read {}: {error}", path.display())))?;
-    let key = crate::folder::key_of(text.trim());
-    key.map(MasterKey).ok_or_else(|| value(format!("{} holds no 64 hexadecimal digits", path.display())))
 }
 
 fn check_base_url(text: &str) -> Result<(), ConfigError> {
@@ -432,14 +384,8 @@ mod tests {
         assert!(error.contains("HIGHWATER_LISTN") && error.contains("did you mean HIGHWATER_LISTEN"), "{error}");
         let short = SettingsGiven { dedup_horizon: Some(Millis::hours(48)), ..SettingsGiven::default() };
         assert!(short.over(Settings::default()).is_err());
-        for (name, wrong) in [
-            ("journal", journal_place("kafak://me:secret@h:1").err()),
-            ("store", store_url("clickhouse://me:secret@h/d").err()),
-        ] {
-            let said = wrong.unwrap().to_string();
-            assert!(said.contains(name) && !said.contains("secret"), "{said}");
-        }
         assert!(guard(&["10.0.0.0/33".to_owned()]).is_err());
+
         assert!(resolve(Given { base_url: Some("ftp://x".to_owned()), ..Given::default() }, Given::default()).is_err());
         let same = Some("127.0.0.1:1".parse().unwrap());
         assert!(resolve(Given { listen: same, admin: same, ..Given::default() }, Given::default()).is_err());

@@ -10,6 +10,7 @@ pub mod vault;
 pub mod dedup;
 pub mod folder;
 pub mod journal;
+pub mod limiter;
 pub mod notifier;
 pub mod snapshot;
 pub mod store;

@@ -1,9 +1,10 @@
 //! Metric names, and how logs are set up. Nothing else names a metric.
 
+use hashbrown::{Equivalent, HashMap};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::error::Error;
 use std::fmt::Write as _;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock};
 use tracing_subscriber::EnvFilter;
 
 /// How lines of the log look.
@@ -38,7 +39,7 @@ const BUCKETS: [f64; 16] =
 
 /// Every counter with each value of its label. All of them are told from the start: what was never counted is zero, and
 /// no alert waits for a first time.
-const COUNTERS: [(&str, &str, &[&str]); 9] = [
+const COUNTERS: [(&str, &str, &[&str]); 11] = [
     ("highwater_events_ingested_total", "result", &["accepted", "rejected"]),
     ("highwater_intake_messages_total", "result", &["accepted", "rejected"]),
     ("highwater_events_folded_total", "result", &["counted", "duplicate", "conflict"]),
@@ -46,11 +47,21 @@ const COUNTERS: [(&str, &str, &[&str]); 9] = [
     ("highwater_events_ungrouped_total", "", &[]),
     ("highwater_alert_evaluations_total", "", &[]),
     ("highwater_alert_late_uncorrected_total", "", &[]),
+    ("highwater_rate_limited_total", "policy", &["default", "sandbox", "ingest", "auth-failures"]),
+    ("highwater_requests_uncounted_total", "", &[]),
     ("highwater_idempotency_total", "outcome", &["replayed"]),
     (
         "highwater_auth_failures_total",
         "reason",
-        &["authentication_required", "invalid_api_key", "api_key_expired", "api_key_revoked"],
+        &[
+            "authentication_required",
+            "invalid_api_key",
+            "api_key_expired",
+            "api_key_revoked",
+            "token_expired",
+            "ip_not_allowed",
+            "invalid_client",
+        ],
     ),
 ];
 
@@ -95,6 +106,46 @@ pub fn chain(error: &dyn Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// An answered request as its histogram names it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Answered<R> {
+    method: &'static str,
+    route: R,
+    status: u16,
+}
+
+impl Equivalent<Answered<Box<str>>> for Answered<&str> {
+    fn equivalent(&self, known: &Answered<Box<str>>) -> bool {
+        self.method == known.method && self.route == &*known.route && self.status == known.status
+    }
+}
+
+type Histograms = HashMap<Answered<Box<str>>, metrics::Histogram>;
+
+/// Adds an answered request to the histogram of its method, route and status, which is found without copying a label.
+///
+/// `method` and `route` are some of a few, never what a caller made up: each pair is kept for good.
+#[expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
+pub fn answered(method: &'static str, route: &str, status: u16, elapsed: std::time::Duration) {
+    static KNOWN: OnceLock<RwLock<Histograms>> = OnceLock::new();
+    let known = KNOWN.get_or_init(RwLock::default);
+    let asked = Answered { method, route, status };
+    if let Some(histogram) = known.read().unwrap_or_else(PoisonError::into_inner).get(&asked) {
+        return histogram.record(elapsed.as_secs_f64());
+    }
+    // A histogram that is made before the recorder would record nothing for good.
+    recorder();
+    let labels = [
+        ("http_request_method", method.to_owned()),
+        ("http_route", route.to_owned()),
+        ("http_response_status_code", status.to_string()),
+    ];
+    let histogram = metrics::histogram!("http_server_request_duration_seconds", &labels);
+    histogram.record(elapsed.as_secs_f64());
+    let asked = Answered { method, route: route.into(), status };
+    known.write().unwrap_or_else(PoisonError::into_inner).insert(asked, histogram);
 }
 
 /// Counts what a batch of a fold did.

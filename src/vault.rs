@@ -35,6 +35,7 @@ pub enum VaultError {
 pub struct Vault {
     cipher: ChaCha20Poly1305,
     cursors: Zeroizing<[u8; 32]>,
+    tokens: Zeroizing<[u8; 32]>,
     check: String,
 }
 
@@ -52,6 +53,7 @@ impl Vault {
         let check = derived(&master_key, "highwater vault: check v1");
         Self {
             cursors: derived(&master_key, "highwater vault: cursors v1"),
+            tokens: derived(&master_key, "highwater vault: tokens v1"),
             cipher: ChaCha20Poly1305::new(Key::from_slice(sealing.as_slice())),
             check: format!("{VERSION}{}", URL_SAFE_NO_PAD.encode(check.as_slice())),
         }
@@ -85,6 +87,11 @@ impl Vault {
     /// Returns what signs the cursors of lists: the same on every node and after every restart.
     pub fn cursor_key(&self) -> [u8; 32] {
         *self.cursors
+    }
+
+    /// Returns what the MAC of access tokens is made with: the same on every node and after every restart.
+    pub fn token_key(&self) -> &[u8; 32] {
+        &self.tokens
     }
 
     /// Returns what the control log holds to know the master key again: one-way, the same for the same key.

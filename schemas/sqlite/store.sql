@@ -42,6 +42,14 @@ CREATE TABLE IF NOT EXISTS alert_transitions (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS alert_transitions_by_time ON alert_transitions (workspace, mode, alert, at);
 
+-- Which transitions begin incidents: an index on alert_transitions, made of them.
+CREATE TABLE IF NOT EXISTS incidents (
+  workspace BLOB NOT NULL, mode INTEGER NOT NULL, id BLOB NOT NULL, at INTEGER NOT NULL, alert BLOB NOT NULL,
+  account   TEXT NOT NULL, metric TEXT NOT NULL, sequence INTEGER NOT NULL,
+  PRIMARY KEY (workspace, mode, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS incidents_by_time ON incidents (workspace, mode, at, id);
+
 CREATE TABLE IF NOT EXISTS notifications (
   workspace BLOB NOT NULL, mode INTEGER NOT NULL, id BLOB NOT NULL, alert BLOB NOT NULL, at INTEGER NOT NULL,
   body TEXT NOT NULL,
@@ -61,3 +69,23 @@ CREATE TABLE IF NOT EXISTS quarantine (
   account TEXT NOT NULL, status TEXT NOT NULL, at INTEGER NOT NULL, revision INTEGER NOT NULL, body TEXT NOT NULL,
   PRIMARY KEY (workspace, mode, id)
 ) STRICT;
+
+CREATE TABLE IF NOT EXISTS webhook_events (
+  workspace BLOB NOT NULL, mode INTEGER NOT NULL, id BLOB NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (workspace, mode, id)
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS webhook_deliveries (
+  workspace BLOB NOT NULL, mode INTEGER NOT NULL, webhook BLOB NOT NULL, event BLOB NOT NULL,
+  kind TEXT NOT NULL, log INTEGER NOT NULL, created_at INTEGER NOT NULL,
+  status TEXT NOT NULL, attempts INTEGER NOT NULL, outcome TEXT, next_at INTEGER, at INTEGER NOT NULL,
+  revision INTEGER NOT NULL,
+  PRIMARY KEY (workspace, mode, webhook, event)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS webhook_deliveries_by_age ON webhook_deliveries (workspace, mode, webhook, created_at, event);
+
+CREATE TABLE IF NOT EXISTS webhook_attempts (
+  workspace BLOB NOT NULL, mode INTEGER NOT NULL, webhook BLOB NOT NULL, event BLOB NOT NULL, attempt INTEGER NOT NULL,
+  at INTEGER NOT NULL, revision INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (workspace, mode, webhook, event, attempt)
+) STRICT, WITHOUT ROWID;

@@ -3,6 +3,7 @@
 use super::answer;
 use super::app::{App, Caller};
 use super::change::{repeated, submit};
+use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Query, nullable};
@@ -11,10 +12,13 @@ use super::problem::Problem;
 use super::receipt::store_away;
 use super::text;
 use crate::domain::control::command::{AccountPatch, Command};
+use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{Account, Scope};
 use crate::domain::id::AccountId;
+use crate::domain::partition::effect::AccountRow;
 use crate::domain::time::Timestamp;
+use crate::store::{AccountQuery, Age};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::Uri;
 use axum::response::Response;
@@ -109,11 +113,11 @@ pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<(Accoun
     }
 }
 
-/// Lists accounts by name.
+/// Lists accounts by name, or by age with `sort`.
 #[utoipa::path(
     get, path = "/v1/accounts", tag = "accounts",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
-           ("q" = Option<String>, Query, description = "Begins with")),
+           ("q" = Option<String>, Query, description = "Begins with"), CreatedParameters),
     responses((status = 200, body = Page<AccountView>), Problems), security(("key" = ["read:accounts"]))
 )]
 pub(super) async fn list(
@@ -123,37 +127,122 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadAccounts)?;
-    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["q"]].concat())?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["q"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
-    let prefix = query.one("q")?.unwrap_or("").to_owned();
+    let wanted = Wanted {
+        created: Created::read(&query)?,
+        prefix: query.one("q")?.unwrap_or("").to_owned(),
+        skip: paging.offset(),
+        count: paging.size + 1,
+    };
+    let items = match wanted.created.sort {
+        None => by_name(&app, &caller, &paging, &wanted).await?,
+        Some(_) => by_age(&app, &caller, &paging, &wanted).await?,
+    };
+    let sorted = wanted.created.sort.is_some();
+    let key = |view: &AccountView| if sorted { format!("{} {}", view.created_at, view.id) } else { view.id.clone() };
+    Ok(paging.answer(&app, items, key))
+}
+
+/// What of a list is asked for.
+struct Wanted {
+    created: Created,
+    prefix: String,
+    skip: usize,
+    count: usize,
+}
+
+impl Wanted {
+    fn fits(&self, account: &AccountId, created_at: Timestamp) -> bool {
+        account.as_str().starts_with(&self.prefix) && self.created.holds(created_at)
+    }
+
+    fn is_known(&self, account: &Account) -> bool {
+        self.fits(&account.id, account.life.created_at)
+    }
+
+    /// Whether an account is there for its events alone, in its present epoch.
+    fn is_seen(&self, state: &Control, row: &AccountRow) -> bool {
+        state.account(row.tenant, &row.account).is_none()
+            && row.epoch >= state.epoch_of(row.tenant, &row.account)
+            && self.fits(&row.account, row.first_seen_at)
+    }
+}
+
+async fn by_name(app: &App, caller: &Caller, paging: &Paging, wanted: &Wanted) -> Result<Vec<AccountView>, Problem> {
     let tenant = caller.principal.tenant;
     let after = paging.after.as_deref().and_then(|after| AccountId::new(after).ok());
-    let skip = paging.offset();
-    let wanted = skip + paging.size + 1;
+    let most = wanted.skip + wanted.count;
     let mut views: BTreeMap<AccountId, AccountView> = BTreeMap::new();
     {
         let state = app.node.data.control.state();
-        let known = state.accounts(tenant, after.as_ref()).filter(|account| account.id.as_str().starts_with(&prefix));
-        views.extend(known.take(wanted).map(|account| (account.id.clone(), view(&caller, account))));
+        let known = state.accounts(tenant, after.as_ref()).filter(|account| wanted.is_known(account));
+        views.extend(known.take(most).map(|account| (account.id.clone(), view(caller, account))));
     }
     let mut from = after;
     let mut found = 0;
-    // Rows of deleted accounts and of other prefixes are passed over, so more than one read may be needed.
-    while found < wanted {
-        let rows = app.node.data.store.accounts(tenant, from.clone(), wanted.max(100)).await.map_err(store_away)?;
+    // Rows that are passed over make more than one read needed.
+    while found < most {
+        let rows = app.node.data.store.accounts(tenant, from.clone(), most.max(100)).await.map_err(store_away)?;
         let Some(last) = rows.last().map(|row| row.account.clone()) else { break };
         let state = app.node.data.control.state();
-        for row in rows {
-            let current = row.epoch >= state.epoch_of(tenant, &row.account);
-            if current && row.account.as_str().starts_with(&prefix) {
-                found += 1;
-                views.entry(row.account.clone()).or_insert_with(|| seen(&caller, &row.account, row.first_seen_at));
-            }
+        for row in rows.iter().filter(|row| wanted.is_seen(&state, row)) {
+            found += 1;
+            views.entry(row.account.clone()).or_insert_with(|| seen(caller, &row.account, row.first_seen_at));
         }
         from = Some(last);
     }
-    let items: Vec<AccountView> = views.into_values().skip(skip).take(paging.size + 1).collect();
-    Ok(paging.answer(&app, items, |account| account.id.clone()))
+    Ok(views.into_values().skip(wanted.skip).take(wanted.count).collect())
+}
+
+async fn by_age(app: &App, caller: &Caller, paging: &Paging, wanted: &Wanted) -> Result<Vec<AccountView>, Problem> {
+    let tenant = caller.principal.tenant;
+    let age = wanted.created.age();
+    let after = paging.after_parts(|parts| match parts {
+        [at, account] => Some((Timestamp::parse(at)?, AccountId::new(account).ok()?)),
+        _ => None,
+    })?;
+    let most = wanted.skip + wanted.count;
+    let behind = |place: &(Timestamp, AccountId)| match (&after, age) {
+        (None, _) => true,
+        (Some(after), Age::Rising) => place > after,
+        (Some(after), Age::Falling) => place < after,
+    };
+    let mut views: BTreeMap<(Timestamp, AccountId), AccountView> = BTreeMap::new();
+    {
+        let state = app.node.data.control.state();
+        let known = state.accounts(tenant, None).filter(|account| wanted.is_known(account));
+        let mut places: Vec<_> = known.map(|account| (account.life.created_at, account.id.clone())).collect();
+        places.retain(behind);
+        places.sort_unstable();
+        if age == Age::Falling {
+            places.reverse();
+        }
+        for place in places.into_iter().take(most) {
+            if let Some(account) = state.account(tenant, &place.1) {
+                views.insert(place, view(caller, account));
+            }
+        }
+    }
+    let Created { from, to, .. } = wanted.created;
+    let mut query = AccountQuery { tenant, from, to, age, after: after.clone(), limit: most.max(100) };
+    let mut found = 0;
+    while found < most {
+        let rows = app.node.data.store.accounts_by_age(query.clone()).await.map_err(store_away)?;
+        let Some(last) = rows.last() else { break };
+        query.after = Some((last.first_seen_at, last.account.clone()));
+        let state = app.node.data.control.state();
+        for row in rows.iter().filter(|row| wanted.is_seen(&state, row)) {
+            found += 1;
+            let place = (row.first_seen_at, row.account.clone());
+            views.insert(place, seen(caller, &row.account, row.first_seen_at));
+        }
+    }
+    let all = views.into_values();
+    Ok(match age {
+        Age::Rising => all.skip(wanted.skip).take(wanted.count).collect(),
+        Age::Falling => all.rev().skip(wanted.skip).take(wanted.count).collect(),
+    })
 }
 
 /// Creates an account.

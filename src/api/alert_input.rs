@@ -6,8 +6,9 @@ use super::problem::{Fault, Problem};
 use super::text;
 use crate::domain::control::command::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
 use crate::domain::control::resource::{Alert, ChannelKind};
+use crate::domain::control::sandbox::{outbox_channel, outbox_kind};
 use crate::domain::definition::{NoDataPolicy, Severity};
-use crate::domain::id::{AccountScope, ChannelId, Epoch, MetricName, ProjectId};
+use crate::domain::id::{AccountScope, ChannelId, MetricName, Mode, ProjectId};
 use crate::domain::limits::{CHANNELS_PER_ALERT_MAX, MESSAGE_CHARS_MAX, REPEAT_INTERVAL};
 use crate::domain::rule::{GRAMMAR, Input, RuleProgram};
 use crate::domain::time::Millis;
@@ -143,7 +144,7 @@ pub(super) async fn draft(app: &App, caller: &Caller, wanted: AlertCreate) -> Re
         message: wanted.message.map(|message| text::bounded("/message", message, MESSAGE_CHARS_MAX)).transpose()?,
         labels: text::map("/labels", wanted.labels)?,
         metadata: text::map("/metadata", wanted.metadata)?,
-        project: wanted.project_id.map(project).transpose()?,
+        project: project(app, caller, wanted.project_id)?,
         channel: wanted.channel,
         channels,
         account,
@@ -199,7 +200,7 @@ pub(super) async fn patch(
         message: wanted.message.map(|message| message.map(bounded).transpose()).transpose()?,
         labels: text::map_patch("/labels", wanted.labels)?,
         metadata: text::map_patch("/metadata", wanted.metadata)?,
-        project: wanted.project_id.map(|id| id.map(project).transpose()).transpose()?,
+        project: wanted.project_id.map(|id| project(app, caller, id)).transpose()?,
         channel,
     })
 }
@@ -217,8 +218,24 @@ fn metric(text: String) -> Result<MetricName, Problem> {
     MetricName::new(&text).map_err(|_| Problem::invalid("/metric", format!("expected {}", MetricName::EXPECTED)))
 }
 
-fn project(text: String) -> Result<ProjectId, Problem> {
-    text.parse().map_err(|error| Problem::invalid("/project_id", format!("{error}")))
+/// The project of an alert. Who is narrowed to projects labels alerts with one of these, the only one by default.
+fn project(app: &App, caller: &Caller, text: Option<String>) -> Result<Option<ProjectId>, Problem> {
+    let Some(text) = text else {
+        return match caller.principal.projects.as_slice() {
+            [] => Ok(None),
+            [only] => Ok(Some(*only)),
+            [_, _, ..] => {
+                Err(Problem::invalid("/project_id", "this credential is narrowed to projects; name one of them"))
+            }
+        };
+    };
+    let id: ProjectId = text.parse().map_err(|error| Problem::invalid("/project_id", format!("{error}")))?;
+    let is_known = app.node.data.control.state().project(caller.principal.tenant, id).is_some();
+    if is_known && caller.principal.reaches(Some(id)) {
+        Ok(Some(id))
+    } else {
+        Err(Problem::invalid("/project_id", "there is no such project"))
+    }
 }
 
 fn duration(pointer: &str, text: Option<String>) -> Result<Option<Millis>, Problem> {
@@ -232,7 +249,7 @@ fn interval(text: Option<String>) -> Result<Option<Millis>, Problem> {
     }
 }
 
-fn recovery(source: String) -> Result<String, Problem> {
+pub(super) fn recovery(source: String) -> Result<String, Problem> {
     compile("/recover", &source)?;
     Ok(source)
 }
@@ -258,7 +275,7 @@ pub(super) fn compile(pointer: &str, source: &str) -> Result<RuleProgram, Proble
 }
 
 /// What is odd about the rule itself, or about what it will find.
-async fn warnings(
+pub(super) async fn warnings(
     app: &App,
     caller: &Caller,
     program: &RuleProgram,
@@ -316,7 +333,7 @@ async fn is_known(app: &App, caller: &Caller, account: &AccountScope, metric: &M
         };
         let epoch = match account {
             AccountScope::One(account) => state.epoch_of(tenant, account),
-            AccountScope::All => Epoch::default(),
+            AccountScope::All => state.sandbox(tenant).map(|sandbox| sandbox.epoch).unwrap_or_default(),
         };
         (limited || state.metric(tenant, metric).is_some(), epoch)
     };
@@ -328,7 +345,7 @@ async fn is_known(app: &App, caller: &Caller, account: &AccountScope, metric: &M
         AccountScope::One(account) => {
             store.metrics_of(tenant, epoch, account.clone()).await.map_or(true, |known| known.contains(metric))
         }
-        AccountScope::All => store.has_metric(tenant, metric.clone()).await.unwrap_or(true),
+        AccountScope::All => store.has_metric(tenant, epoch, metric.clone()).await.unwrap_or(true),
     }
 }
 
@@ -351,8 +368,16 @@ fn resolve(app: &App, caller: &Caller, choice: &ChannelChoice) -> Result<Vec<Cha
             _ => None,
         };
         let found = match kind {
-            Some(kind) => state.default_channel(tenant, kind).map(|channel| channel.id),
-            None => name.parse().ok().and_then(|id| state.channel(tenant, id)).map(|channel| channel.id),
+            Some(kind) => match (state.default_channel(tenant, kind), tenant.mode) {
+                (Some(channel), _) => Some(channel.id),
+                (None, Mode::Sandbox) => Some(outbox_channel(tenant.workspace, kind)),
+                (None, Mode::Live) => None,
+            },
+            None => {
+                let is_known =
+                    |id: &ChannelId| state.channel(tenant, *id).is_some() || outbox_kind(tenant, *id).is_some();
+                name.parse().ok().filter(is_known)
+            }
         };
         let Some(found) = found else {
             let shown: String = name.chars().take(64).collect();

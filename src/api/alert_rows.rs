@@ -2,15 +2,18 @@
 
 use super::alerts::{find, states};
 use super::app::{App, Caller};
+use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
 use super::input::Query;
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::store_away;
 use super::usage::number;
+use crate::domain::control::fold::Control;
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{AccountId, MetricName};
-use crate::domain::partition::effect::{InstanceRow, TransitionRow};
+use crate::domain::incident;
+use crate::domain::partition::effect::{Evidence, InstanceRow, TransitionRow};
 use crate::domain::time::Timestamp;
 use crate::store::{InstanceQuery, TransitionPlace, TransitionQuery};
 use axum::extract::{Path, RawQuery, State};
@@ -51,6 +54,12 @@ pub(super) struct TransitionView {
     /// The deciding record's place in its partition's log.
     position: u64,
     notification_id: Option<String>,
+    /// The incident that this begins.
+    incident_id: Option<String>,
+    /// When somebody took care of it.
+    acknowledged_at: Option<String>,
+    /// The key that did.
+    acknowledged_by: Option<String>,
     #[schema(value_type = Option<f64>)]
     value: Option<Box<RawValue>>,
     value_name: Option<String>,
@@ -76,7 +85,7 @@ pub(super) struct InputView {
 /// Lists an alert's instances by account and metric.
 #[utoipa::path(
     get, path = "/v1/alerts/{id}/instances", tag = "alerts",
-    params(("id" = String, Path), ("account_id" = Option<String>, Query), ("state" = Option<Vec<String>>, Query),
+    params(("id" = String, Path), ("account_id" = Option<Vec<String>>, Query), ("state" = Option<Vec<String>>, Query),
            ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<InstanceView>), Problems), security(("key" = ["read:alerts"]))
 )]
@@ -94,7 +103,7 @@ pub(super) async fn instances(
         tenant: caller.principal.tenant,
         alert: find(&app, &caller, &id)?.definition.id,
         states: states(&query)?,
-        account: query.account("account_id")?,
+        accounts: query.accounts("account_id")?,
         after: paging.after_parts(|parts| match parts {
             [account, metric] => Some((AccountId::new(account).ok()?, optional_metric(metric)?)),
             _ => None,
@@ -126,9 +135,9 @@ fn instance(row: &InstanceRow) -> InstanceView {
 /// Lists what happened to an alert's instances, newest first, each with what decided it.
 #[utoipa::path(
     get, path = "/v1/alerts/{id}/history", tag = "alerts",
-    params(("id" = String, Path), ("account_id" = Option<String>, Query), ("from" = Option<String>, Query),
+    params(("id" = String, Path), ("account_id" = Option<Vec<String>>, Query), ("from" = Option<String>, Query),
            ("to" = Option<String>, Query), ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query),
-           ("cursor" = Option<String>, Query)),
+           ("cursor" = Option<String>, Query), CreatedParameters),
     responses((status = 200, body = Page<TransitionView>), Problems), security(("key" = ["read:alerts"]))
 )]
 pub(super) async fn history(
@@ -139,20 +148,25 @@ pub(super) async fn history(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadAlerts)?;
-    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["account_id", "from", "to"]].concat())?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["account_id", "from", "to"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let created = Created::read(&query)?;
     let asked = TransitionQuery {
         tenant: caller.principal.tenant,
         alert: find(&app, &caller, &id)?.definition.id,
-        account: query.account("account_id")?,
-        from: query.instant("from")?,
-        to: query.instant("to")?,
+        accounts: query.accounts("account_id")?,
+        metric: None,
+        from: query.instant("from")?.max(created.from),
+        to: [query.instant("to")?, created.to].into_iter().flatten().min(),
+        age: created.age(),
         after: paging.after_parts(transition_place)?,
         offset: paging.offset(),
         limit: paging.size + 1,
     };
     let rows = app.node.data.store.transitions(asked).await.map_err(store_away)?;
-    let items = rows.iter().map(transition).collect();
+    let state = app.node.data.control.state();
+    let items = rows.iter().map(|row| transition(&state, row)).collect();
+    drop(state);
     Ok(paging.answer(&app, items, |row: &TransitionView| {
         format!("{} {} {} {}", row.at, row.account_id, row.metric.as_deref().unwrap_or("-"), row.sequence)
     }))
@@ -173,9 +187,10 @@ fn optional_metric(text: &str) -> Option<Option<MetricName>> {
     if text == "-" { Some(None) } else { MetricName::new(text).ok().map(Some) }
 }
 
-fn transition(row: &TransitionRow) -> TransitionView {
+pub(super) fn transition(state: &Control, row: &TransitionRow) -> TransitionView {
+    let incident = incident::begins(row).then(|| incident::id(row));
+    let acknowledged = incident.and_then(|id| state.acknowledgement(row.key.tenant, id));
     let evidence = &row.evidence;
-    let inputs = evidence.trace.0.iter();
     TransitionView {
         object: "alert_transition",
         account_id: row.key.account.to_string(),
@@ -188,6 +203,9 @@ fn transition(row: &TransitionRow) -> TransitionView {
         recorded_at: row.recorded_at.to_string(),
         position: row.position.0,
         notification_id: row.notification.map(|id| id.to_string()),
+        incident_id: incident.map(|id| id.to_string()),
+        acknowledged_at: acknowledged.map(|known| known.at.to_string()),
+        acknowledged_by: acknowledged.and_then(|known| known.by).map(|key| key.to_string()),
         value: evidence.value.map(number),
         value_name: evidence.value_name.clone(),
         limit: evidence.quota.map(|quota| number(quota.limit)),
@@ -196,8 +214,11 @@ fn transition(row: &TransitionRow) -> TransitionView {
         window_revision: evidence.window.map(|window| window.revision.0),
         rule: evidence.rule.clone(),
         alert_version: evidence.alert_version,
-        inputs: inputs
-            .map(|step| InputView { expression: step.expression.clone(), value: step.value.clone() })
-            .collect(),
+        inputs: inputs(evidence),
     }
+}
+
+pub(super) fn inputs(evidence: &Evidence) -> Vec<InputView> {
+    let steps = evidence.trace.0.iter();
+    steps.map(|step| InputView { expression: step.expression.clone(), value: step.value.clone() }).collect()
 }

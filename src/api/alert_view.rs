@@ -100,6 +100,11 @@ impl Standing {
         }
     }
 
+    /// As it stands in the caller's world, whose clock may be ahead.
+    pub(super) fn in_world(self, caller: &Caller) -> Self {
+        Self { at: self.at.plus(caller.advance), ..self }
+    }
+
     pub(super) fn state(&self, definition: &AlertDefinition) -> AlertState {
         if !self.looked_at {
             return AlertState::Ok;

@@ -5,13 +5,15 @@ use super::alert_view::{AlertView, Standing, answered, pause_at, view};
 use super::answer;
 use super::app::{App, Caller};
 use super::change::{Sent, repeated, submit};
+use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Nothing, Query, empty};
-use super::page::{Order, PARAMETERS, Page, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::store_away;
 use crate::domain::control::command::Command;
+use crate::domain::control::fold::Control;
 use crate::domain::control::resource::{Alert, Scope};
 use crate::domain::definition::Severity;
 use crate::domain::id::AlertId;
@@ -30,13 +32,15 @@ use utoipa::ToSchema;
 /// 404 where there is none.
 pub(super) fn find(app: &App, caller: &Caller, id: &str) -> Result<Alert, Problem> {
     let id: AlertId = id.parse().map_err(|_| Problem::not_found("alert"))?;
-    let found = app.node.data.control.state().alert(caller.principal.tenant, id).cloned();
-    found.ok_or_else(|| caller.missing(app, "alert", |state, tenant| state.alert(tenant, id).is_some()))
+    let reached = |alert: &&Alert| caller.principal.reaches(alert.definition.project);
+    let found = app.node.data.control.state().alert(caller.principal.tenant, id).filter(reached).cloned();
+    let has = |state: &Control, tenant| state.alert(tenant, id).filter(reached).is_some();
+    found.ok_or_else(|| caller.missing(app, "alert", has))
 }
 
 async fn standing(app: &App, caller: &Caller, id: AlertId) -> Result<Standing, Problem> {
     let summaries = app.node.data.store.summaries(caller.principal.tenant, vec![id]).await.map_err(store_away)?;
-    Ok(Standing::of(summaries.values().next()))
+    Ok(Standing::of(summaries.values().next()).in_world(caller))
 }
 
 /// Changes an alert; the answer shows how the alert stood before, on every repetition, too.
@@ -58,8 +62,10 @@ async fn change(
 #[utoipa::path(
     get, path = "/v1/alerts", tag = "alerts",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
-           ("account_id" = Option<String>, Query), ("status" = Option<String>, Query), ("state" = Option<Vec<String>>, Query),
-           ("severity" = Option<String>, Query), ("project_id" = Option<String>, Query)),
+           ("account_id" = Option<Vec<String>>, Query), ("status" = Option<Vec<String>>, Query),
+           ("state" = Option<Vec<String>>, Query), ("severity" = Option<Vec<String>>, Query),
+           ("project_id" = Option<Vec<String>>, Query), ("q" = Option<String>, Query, description = "The name begins with"),
+           CreatedParameters),
     responses((status = 200, body = Page<AlertView>), Problems), security(("key" = ["read:alerts"]))
 )]
 pub(super) async fn list(
@@ -69,9 +75,11 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadAlerts)?;
-    let known = [&PARAMETERS[..], &["account_id", "status", "state", "severity", "project_id"]].concat();
+    let known = [&PARAMETERS[..], &CREATED, &["account_id", "status", "state", "severity", "project_id", "q"]].concat();
     let query = Query::read(query.as_deref(), &known)?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let created = Created::read(&query)?;
+    let prefix = query.one("q")?.map(str::to_owned);
     let accounts = query.all("account_id").to_vec();
     let statuses = query.read_all("status", "active or paused", |text| match text {
         "active" => Some(false),
@@ -82,22 +90,25 @@ pub(super) async fn list(
     let projects = query.all("project_id").to_vec();
     let states = states(&query)?;
     let tenant = caller.principal.tenant;
-    let now = clock::now();
+    let now = caller.now();
     let matching: Vec<Alert> = {
         let state = app.node.data.control.state();
         let fits = |alert: &&Alert| {
             let definition = &alert.definition;
             let project = || definition.project.map(|project| project.to_string());
-            among(&accounts, |account| definition.account.as_str() == account)
+            caller.principal.reaches(definition.project)
+                && among(&accounts, |account| definition.account.as_str() == account)
                 && among(&statuses, |paused| pause_at(definition, now).is_some() == *paused)
                 && among(&severities, |severity| definition.severity == *severity)
                 && among(&projects, |wanted| project().as_ref() == Some(wanted))
+                && created.holds(alert.life.created_at)
+                && prefix.as_ref().is_none_or(|q| begins_with(definition.name.as_deref().unwrap_or(""), q))
         };
-        state.alerts(tenant).rev().filter(fits).cloned().collect()
+        created.ordered(state.alerts(tenant).filter(fits)).into_iter().cloned().collect()
     };
     let store = &app.node.data.store;
     let page: Vec<Alert> = if states.is_empty() {
-        paging.cut(Order::Falling, matching.into_iter(), |alert| alert.definition.id.to_string())
+        paging.cut(created.order(), matching.into_iter(), |alert| alert.definition.id.to_string())
     } else {
         // The state is the store's: all that match otherwise are asked for.
         let ids = matching.iter().map(|alert| alert.definition.id).collect();
@@ -106,11 +117,11 @@ pub(super) async fn list(
             let standing = Standing::of(summaries.get(&alert.definition.id));
             states.contains(&standing.state(&alert.definition))
         };
-        paging.cut(Order::Falling, matching.into_iter().filter(fits), |alert| alert.definition.id.to_string())
+        paging.cut(created.order(), matching.into_iter().filter(fits), |alert| alert.definition.id.to_string())
     };
     let ids = page.iter().map(|alert| alert.definition.id).collect();
     let summaries = store.summaries(tenant, ids).await.map_err(store_away)?;
-    let standing = |alert: &Alert| Standing::of(summaries.get(&alert.definition.id));
+    let standing = |alert: &Alert| Standing::of(summaries.get(&alert.definition.id)).in_world(&caller);
     let items = page.iter().map(|alert| view(&caller, alert, &standing(alert))).collect();
     Ok(paging.answer(&app, items, |alert: &AlertView| alert.id.clone()))
 }
@@ -242,7 +253,7 @@ pub(super) async fn pause(
     let wanted: PauseBody = if incoming.body.is_empty() { PauseBody::default() } else { incoming.json()? };
     let until = match wanted.until.as_deref().map(Timestamp::parse) {
         None => None,
-        Some(Some(until)) if until > clock::now() => Some(until),
+        Some(Some(until)) if until > caller.now() => Some(until),
         Some(Some(_)) => return Err(Problem::invalid("/until", "it lies in the past")),
         Some(None) => return Err(Problem::invalid("/until", "expected an RFC 3339 time such as 2026-11-24T08:00:00Z")),
     };

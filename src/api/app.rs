@@ -1,20 +1,29 @@
 //! What handlers work with: the node's handles, and who asks.
 
+use super::address::client_address;
+use super::front::Front;
+use super::gate::{Gate, SeenRate};
+use super::last_use::LastUses;
 use super::problem::{Advice, Problem};
 use super::second_look::unconfirmed;
-use crate::credential::{AuthError, Principal, authenticate, names_unknown_key};
+use crate::credential::{
+    AuthError, Principal, authenticate, authenticate_token, looks_like_token, names_unknown_client, names_unknown_key,
+};
 use crate::domain::control::fold::Control;
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{AccountId, Mode, PartitionId, Tenant};
 use crate::domain::routing::partition_of;
+use crate::domain::time::{Millis, Timestamp};
 use crate::runtime::clock;
 use crate::runtime::control::Asking;
 use crate::runtime::node::Node;
+use crate::runtime::sandbox;
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -27,8 +36,20 @@ pub(super) struct App {
     pub draining: Arc<AtomicBool>,
     /// Requests with an idempotency key that are under way: the record and what was sent.
     pub under_way: Arc<Mutex<HashMap<String, String>>>,
+    /// How many streams each key follows.
+    pub followers: super::stream::Followers,
+    /// Whom to believe, and what to allow.
+    pub front: Arc<Front>,
+    /// Who may ask how often.
+    pub gate: Arc<Gate>,
+    /// When keys were used last, on this node.
+    pub last_uses: Arc<LastUses>,
     /// What signs cursors.
     pub cursor_key: [u8; 32],
+    /// How many queries may be worked on at once.
+    pub queries: Arc<tokio::sync::Semaphore>,
+    /// How long a query may take.
+    pub query_timeout: std::time::Duration,
 }
 
 /// The id of a request.
@@ -42,6 +63,10 @@ pub(super) struct Caller {
     pub principal: Principal,
     /// The request's id.
     pub request_id: String,
+    /// Where the request comes from.
+    pub address: IpAddr,
+    /// How far the clock of the caller's world is ahead.
+    pub advance: Millis,
     if_match: Option<String>,
     if_none_match: Option<String>,
 }
@@ -84,14 +109,28 @@ impl Caller {
 
     /// 404, with a hint where the other mode of the caller's workspace has it.
     pub(super) fn missing(&self, app: &App, what: &str, has: impl Fn(&Control, Tenant) -> bool) -> Problem {
+        self.hinted(app, Problem::not_found(what), has)
+    }
+
+    /// The problem, with a hint where the other mode of the caller's workspace has what is missing.
+    pub(super) fn hinted(&self, app: &App, problem: Problem, has: impl Fn(&Control, Tenant) -> bool) -> Problem {
         let tenant = self.principal.tenant;
         let (mode, hint) = match tenant.mode {
             Mode::Live => (Mode::Sandbox, "it exists in the sandbox; this is a live key"),
             Mode::Sandbox => (Mode::Live, "it exists in live; this is a sandbox key"),
         };
-        let problem = Problem::not_found(what);
         let elsewhere = has(&app.node.data.control.state(), Tenant { mode, ..tenant });
         if elsewhere { problem.with("hint", hint) } else { problem }
+    }
+
+    /// The time in the caller's world.
+    pub(super) fn now(&self) -> Timestamp {
+        clock::now().plus(self.advance)
+    }
+
+    /// The fold's clock in the caller's world; 0 stays before the first record.
+    pub(super) const fn in_world(&self, clock: Timestamp) -> Timestamp {
+        if clock.0 == 0 { clock } else { clock.plus(self.advance) }
     }
 
     /// How the caller asks for a command, without an idempotency record.
@@ -116,6 +155,7 @@ impl Caller {
             request_id: self.request_id.clone(),
             if_match,
             idempotency: None,
+            ip: Some(self.address),
         })
     }
 
@@ -150,52 +190,94 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-        let mut presented = parts.headers.get_all(AUTHORIZATION).iter();
-        let first = presented.next();
-        if presented.next().is_some() {
-            return Err(unauthorized(AuthError::Invalid));
-        }
-        let token = match first {
-            None => return Err(unauthorized(AuthError::Missing)),
-            Some(value) => {
-                let text = value.to_str().map_err(|_| unauthorized(AuthError::Invalid))?;
-                let (scheme, token) = text.split_once(' ').ok_or_else(|| unauthorized(AuthError::Invalid))?;
-                if !scheme.eq_ignore_ascii_case("bearer") {
-                    return Err(unauthorized(AuthError::Invalid));
-                }
-                token.trim()
-            }
-        };
-        let principal = principal(app, token).await?;
+        let address = client_address(parts, &app.front.trusted_proxies);
+        let identified = principal_of(parts, app, address).await;
+        let principal = identified.map_err(|problem| app.gate.failed(address, problem))?;
         if let Some(SeenMode(seen)) = parts.extensions.get::<SeenMode>() {
             seen.get_or_init(|| principal.tenant.mode);
         }
+        app.gate.admit(&principal, parts.uri.path(), parts.extensions.get::<SeenRate>())?;
+        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
         let if_match = one_header(parts, IF_MATCH)?;
         let if_none_match = one_header(parts, IF_NONE_MATCH)?;
-        Ok(Self { principal, request_id, if_match, if_none_match })
+        let advance = enter(app, principal.tenant).await?;
+        let caller = Self { principal, request_id, address, advance, if_match, if_none_match };
+        let key_id = caller.principal.key_id;
+        tracing::debug!(request_id = caller.request_id, key.id = %key_id, client.address = %caller.address, "let in");
+        Ok(caller)
     }
 }
 
-/// Whom a token speaks for. A key that another node may have made is looked for behind the control log's present end.
-async fn principal(app: &App, token: &str) -> Result<Principal, Problem> {
+/// Enters a tenant's world: a sandbox is opened for the first request in it. Tells how far its clock is ahead.
+async fn enter(app: &App, tenant: Tenant) -> Result<Millis, Problem> {
+    if tenant.mode == Mode::Live {
+        return Ok(Millis::ZERO);
+    }
+    let data = &app.node.data;
+    sandbox::open(&data.control, &data.vault, tenant).await.map_err(|error| {
+        tracing::warn!(error = %crate::telemetry::chain(&error), "a sandbox could not be opened");
+        Problem::unavailable("overloaded", "the journal did not take the sandbox's beginning; try again")
+    })?;
+    Ok(data.control.state().advance_of(tenant))
+}
+
+/// Whom a request speaks for, by the one credential in its header.
+async fn principal_of(parts: &Parts, app: &App, address: IpAddr) -> Result<Principal, Problem> {
+    let mut presented = parts.headers.get_all(AUTHORIZATION).iter();
+    let value = presented.next().ok_or_else(|| unauthorized(AuthError::Missing))?;
+    if presented.next().is_some() {
+        return Err(unauthorized(AuthError::Invalid));
+    }
+    let text = value.to_str().map_err(|_| unauthorized(AuthError::Invalid))?;
+    let (scheme, token) = text.split_once(' ').ok_or_else(|| unauthorized(AuthError::Invalid))?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(unauthorized(AuthError::Invalid));
+    }
+    let token = token.trim();
+    principal(app, token, address).await
+}
+
+/// Whom a token speaks for. A key or client that another node may have made is looked for behind the control log's
+/// present end.
+async fn principal(app: &App, token: &str, from: IpAddr) -> Result<Principal, Problem> {
     let control = &app.node.data.control;
-    let first = authenticate(&control.state(), token, clock::now());
-    let unknown = first.is_err() && app.node.data.journal.is_shared() && names_unknown_key(&control.state(), token);
-    if !unknown {
-        return first.map_err(unauthorized);
+    let first = known(app, token, from);
+    let may_be_new = first.is_err() && app.node.data.journal.is_shared() && is_unknown(app, token);
+    if !may_be_new || app.gate.is_failing(from) {
+        return used(app, first, from);
     }
     control.confirm().await.map_err(|error| unconfirmed(&error))?;
-    authenticate(&control.state(), token, clock::now()).map_err(unauthorized)
+    used(app, known(app, token, from), from)
+}
+
+fn known(app: &App, token: &str, from: IpAddr) -> Result<Principal, AuthError> {
+    let state = app.node.data.control.state();
+    if looks_like_token(token) {
+        authenticate_token(&state, app.node.data.vault.token_key(), token, clock::now())
+    } else {
+        authenticate(&state, token, from, clock::now())
+    }
+}
+
+fn is_unknown(app: &App, token: &str) -> bool {
+    let state = app.node.data.control.state();
+    names_unknown_key(&state, token) || names_unknown_client(&state, app.node.data.vault.token_key(), token)
+}
+
+fn used(app: &App, principal: Result<Principal, AuthError>, from: IpAddr) -> Result<Principal, Problem> {
+    let principal = principal.map_err(unauthorized)?;
+    app.last_uses.note(principal.key_id, from, clock::now());
+    Ok(principal)
 }
 
 fn unauthorized(error: AuthError) -> Problem {
     crate::telemetry::counter("highwater_auth_failures_total", &[("reason", error.code())], 1);
     let (challenge, hint) = match error {
         AuthError::Missing => ("Bearer realm=\"highwater\"".to_owned(), "; send Authorization: Bearer <key>"),
-        AuthError::Invalid | AuthError::Expired | AuthError::Revoked => {
+        AuthError::Invalid | AuthError::Expired | AuthError::Revoked | AuthError::TokenExpired => {
             ("Bearer realm=\"highwater\", error=\"invalid_token\"".to_owned(), "")
         }
+        AuthError::Address => return Problem::new(StatusCode::FORBIDDEN, error.code(), error.to_string()),
     };
     let problem = Problem::new(StatusCode::UNAUTHORIZED, error.code(), format!("{error}{hint}"));
     Problem { advice: Some(Advice::Challenge(challenge)), ..problem }

@@ -3,7 +3,9 @@
 use super::app::{App, Caller};
 use super::input::Query;
 use super::problem::Problem;
+use crate::domain::control::audit::target_of;
 use crate::domain::control::command::{Command, Idempotency};
+use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::{Outcome, Refused, Resource};
 use crate::domain::id::Position;
 use crate::runtime::clock;
@@ -50,6 +52,11 @@ impl<'a> Sent<'a> {
     pub(super) const fn new(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap, body: &'a [u8]) -> Self {
         Self { method, uri, headers, body, beside: None }
     }
+
+    /// The same request, whose answer shows something beside the resource.
+    pub(super) const fn showing(self, beside: &'a str) -> Self {
+        Self { beside: Some(beside), ..self }
+    }
 }
 
 /// Finds what was answered to the same request before.
@@ -61,7 +68,7 @@ impl<'a> Sent<'a> {
 /// 422 where the key was used for another request, or what the first one was refused for; 400 where the key is none.
 pub(super) fn repeated(app: &App, caller: &Caller, sent: Sent<'_>) -> Result<Option<Changed>, Problem> {
     Query::read(sent.uri.query(), &[])?;
-    let Some(record) = idempotency(caller, sent)? else { return Ok(None) };
+    let Some(record) = idempotency(app, caller, sent)? else { return Ok(None) };
     let original = app.node.data.control.state().original(&record, clock::now()).cloned();
     let Some(original) = original else { return Ok(None) };
     crate::telemetry::counter("highwater_idempotency_total", &[("outcome", "replayed")], 1);
@@ -79,8 +86,17 @@ pub(super) async fn submit(app: &App, caller: &Caller, sent: Sent<'_>, command: 
     if let Some(changed) = repeated(app, caller, sent)? {
         return Ok(changed);
     }
+    let target = target_of(&command);
+    let is_missing = |problem: &Problem| problem.code == "resource_not_found" && target.is_some();
+    let has = |state: &Control, tenant| target.as_ref().is_some_and(|target| state.holds(tenant, target));
+    submitted(app, caller, sent, command)
+        .await
+        .map_err(|problem| if is_missing(&problem) { caller.hinted(app, problem, has) } else { problem })
+}
+
+async fn submitted(app: &App, caller: &Caller, sent: Sent<'_>, command: Command) -> Result<Changed, Problem> {
     let mut asking = caller.asking()?;
-    asking.idempotency = idempotency(caller, sent)?;
+    asking.idempotency = idempotency(app, caller, sent)?;
     let Some(record) = asking.idempotency.clone() else {
         return run(app.clone(), asking, command).await;
     };
@@ -141,7 +157,7 @@ fn outcome(outcome: Outcome, replayed: Option<Option<String>>) -> Result<Changed
 /// judged by it.
 ///
 /// A partition that is far behind is not waited for: it learns of the change in its turn.
-async fn spread(app: &App, position: Position) {
+pub(super) async fn spread(app: &App, position: Position) {
     let known = || app.node.partitions.know_control(position);
     let waiting = async {
         while !known() {
@@ -162,12 +178,20 @@ fn refused(why: Refused) -> Problem {
         Refused::VersionMismatch { current, .. } => {
             Problem::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail).with("current_version", current)
         }
+        Refused::KeyNotActive { .. } => Problem::new(StatusCode::CONFLICT, "key_not_active", detail),
         Refused::LimitReached { .. } => Problem::new(StatusCode::CONFLICT, "limit_reached", detail),
         Refused::ChannelNotConfigured { .. } => Problem::unprocessable("channel_not_configured", detail),
         Refused::IdempotencyKeyReused { original_request_id } => {
             Problem::unprocessable("idempotency_key_reused", detail).with("original_request_id", original_request_id)
         }
-        Refused::AlreadyInitialised => Problem::new(StatusCode::CONFLICT, "invalid_state", detail),
+        Refused::AlreadyInitialised | Refused::InvalidState { .. } => {
+            Problem::new(StatusCode::CONFLICT, "invalid_state", detail)
+        }
+        Refused::TooOften { again_at, at, .. } => {
+            let wait = u32::try_from(again_at.since(at).0.max(0) / 1_000 + 1).unwrap_or(u32::MAX);
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+            Problem { retry_after: Some(wait), ..problem }.with("retry_after", wait)
+        }
     }
 }
 
@@ -190,12 +214,17 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     Ok(Some(key.to_owned()))
 }
 
-fn idempotency(caller: &Caller, sent: Sent<'_>) -> Result<Option<Idempotency>, Problem> {
+fn idempotency(app: &App, caller: &Caller, sent: Sent<'_>) -> Result<Option<Idempotency>, Problem> {
     if sent.method == Method::DELETE {
         return Ok(None);
     }
-    let Some(key) = idempotency_key(sent.headers)? else { return Ok(None) };
     let tenant = caller.principal.tenant;
+    let Some(key) = idempotency_key(sent.headers)? else {
+        let state = app.node.data.control.state();
+        let is_required = state.workspace(tenant.workspace).is_some_and(|workspace| workspace.require_idempotency_key);
+        let detail = "this workspace asks for an Idempotency-Key with every change";
+        return if is_required { Err(Problem::bad_request("idempotency_key_required", detail)) } else { Ok(None) };
+    };
     let scope = [
         tenant.workspace.to_string(),
         tenant.mode.name().to_owned(),

@@ -3,10 +3,11 @@
 use super::answer;
 use super::app::{App, Caller};
 use super::change::{Changed, repeated, submit};
+use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Query, defaulted, present};
-use super::page::{Order, PARAMETERS, Page, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::text;
 use crate::domain::control::command::{ChannelDraft, ChannelPatch, Command};
@@ -154,7 +155,8 @@ fn hint(url: &url::Url) -> String {
 #[utoipa::path(
     get, path = "/v1/channels", tag = "channels",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
-           ("type" = Option<String>, Query)),
+           ("type" = Option<Vec<String>>, Query), ("q" = Option<String>, Query, description = "The name begins with"),
+           CreatedParameters),
     responses((status = 200, body = Page<ChannelView>), Problems), security(("key" = ["read:channels"]))
 )]
 pub(super) async fn list(
@@ -164,18 +166,23 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadChannels)?;
-    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["type"]].concat())?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["type", "q"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
-    let kind = query.read_as("type", "slack or webhook", |text| match text {
+    let created = Created::read(&query)?;
+    let prefix = query.one("q")?.unwrap_or("");
+    let kinds = query.read_all("type", "slack or webhook", |text| match text {
         "slack" => Some(ChannelKind::Slack),
         "webhook" => Some(ChannelKind::Webhook),
         _ => None,
     })?;
     let state = app.node.data.control.state();
-    let all =
-        state.channels(caller.principal.tenant).rev().filter(|channel| kind.is_none_or(|kind| kind == channel.kind));
-    let items =
-        paging.cut(Order::Falling, all.map(|channel| view(&caller, channel, None)), |channel| channel.id.clone());
+    let all = state.channels(caller.principal.tenant).filter(|channel| {
+        (kinds.is_empty() || kinds.contains(&channel.kind))
+            && created.holds(channel.life.created_at)
+            && begins_with(&channel.name, prefix)
+    });
+    let all = created.ordered(all).into_iter().map(|channel| view(&caller, channel, None));
+    let items = paging.cut(created.order(), all, |channel| channel.id.clone());
     drop(state);
     Ok(paging.answer(&app, items, |channel| channel.id.clone()))
 }
@@ -298,7 +305,7 @@ pub(super) async fn delete(
     Ok(answer::gone())
 }
 
-fn find(app: &App, caller: &Caller, id: &str) -> Result<Channel, Problem> {
+pub(super) fn find(app: &App, caller: &Caller, id: &str) -> Result<Channel, Problem> {
     let id: ChannelId = id.parse().map_err(|_| Problem::not_found("channel"))?;
     let found = app.node.data.control.state().channel(caller.principal.tenant, id).cloned();
     found.ok_or_else(|| caller.missing(app, "channel", |state, tenant| state.channel(tenant, id).is_some()))

@@ -11,11 +11,16 @@ pub(super) fn complete(document: &mut OpenApi) {
         SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("pk_live_…").build());
     if let Some(components) = &mut document.components {
         components.add_security_scheme("key", bearer);
+        let basic = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Basic).build());
+        components.add_security_scheme("client", basic);
     }
     for (path, item) in &mut document.paths.paths {
-        // Events are told apart one by one, and what is set aside has no versions.
+        // Events are told apart one by one, what is set aside has no versions, and tokens are no resources.
+        let apart = ["/v1/events", "/v1/quarantine", "/v1/oauth/token", "/v1/oauth/revoke", "/v1/whoami"];
+        // What only asks is sent with POST for the size of its question.
+        let only_asks = path.ends_with("/usage/query") || path.ends_with("/alerts/preview");
         let changes_resources =
-            path.starts_with("/v1/") && !path.starts_with("/v1/events") && !path.starts_with("/v1/quarantine");
+            path.starts_with("/v1/") && !only_asks && !apart.iter().any(|apart| path.starts_with(apart));
         let methods = [
             (HttpMethod::Get, "get", &mut item.get),
             (HttpMethod::Post, "post", &mut item.post),
@@ -48,7 +53,7 @@ fn id(method: &str, path: &str) -> String {
     for segment in path.trim_start_matches("/v1").split('/').filter(|segment| !segment.is_empty()) {
         match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
             Some(parameter) => id.push_str(&format!("_by_{parameter}")),
-            None => id.push_str(&format!("_{segment}")),
+            None => id.push_str(&format!("_{}", segment.replace(['-', '.'], "_").trim_matches('_'))),
         }
     }
     id

@@ -43,6 +43,9 @@ pub(super) enum Problems {
     /// A field is unknown or wrong.
     #[response(status = 422, content_type = "application/problem+json")]
     Unprocessable(ProblemBody),
+    /// Too many requests; `Retry-After` says when to try again.
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooManyRequests(ProblemBody),
     /// Something failed on our side.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(ProblemBody),

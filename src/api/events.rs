@@ -1,7 +1,7 @@
 //! Sending events, and asking whether they are counted.
 
 use super::app::{App, Caller};
-use super::change::idempotency_key;
+use super::change::{idempotency_key, spread};
 use super::docs::Problems;
 use super::event_schema::{CloudEvent, EventBatch, NativeEvent};
 use super::input::{Query, essence, unsupported, within};
@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::receipt::Receipt;
 use crate::domain::control::resource::Scope;
 use crate::domain::event::{BodyError, ContentKind, Item, Refusal, parse_binary_cloudevent, parse_events};
+use crate::domain::id::Position;
 use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
 use crate::journal::AppendError;
 use crate::runtime::ingest::{IdSource, Sender};
@@ -197,10 +198,20 @@ async fn ingest(
         }
         return Err(problem);
     }
+    behind_reset(app, caller).await;
     let positions = app.node.ingest.append(prepared).await.map_err(not_appended)?;
     let receipt = Some(Receipt(positions)).filter(|receipt| !receipt.0.is_empty()).map(|receipt| receipt.to_string());
     let answer = IngestAnswer { accepted, rejected, receipt, results };
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+}
+
+/// Waits until the partitions of this node know of a sandbox's newest reset, so that events of the time behind it never
+/// meet a clock that is still ahead.
+pub(super) async fn behind_reset(app: &App, caller: &Caller) {
+    let epoch = app.node.data.control.state().sandbox(caller.principal.tenant).map(|sandbox| sandbox.epoch);
+    if let Some(epoch) = epoch {
+        spread(app, Position(epoch.0)).await;
+    }
 }
 
 fn rejected(index: usize, refusal: Refusal) -> IngestResult {

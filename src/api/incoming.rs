@@ -27,6 +27,11 @@ impl Incoming {
         Sent::new(&self.method, &self.uri, &self.headers, &self.body)
     }
 
+    /// The query string.
+    pub(super) fn query(&self) -> Option<&str> {
+        self.uri.query()
+    }
+
     /// Reads the body as JSON.
     ///
     /// # Errors

@@ -217,12 +217,12 @@ impl Query {
         self.read_as(name, MetricName::EXPECTED, |text| MetricName::new(text).ok())
     }
 
-    /// An account.
+    /// Accounts, any of them.
     ///
     /// # Errors
-    /// 400 where it is none.
-    pub(super) fn account(&self, name: &str) -> Result<Option<AccountId>, Problem> {
-        self.read_as(name, AccountId::EXPECTED, |text| AccountId::new(text).ok())
+    /// 400 where one is none.
+    pub(super) fn accounts(&self, name: &str) -> Result<Vec<AccountId>, Problem> {
+        self.read_all(name, AccountId::EXPECTED, |text| AccountId::new(text).ok())
     }
 
     /// The names and values that filter, as a query string that ends in `&`, for links and for binding a cursor to them.

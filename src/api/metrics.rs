@@ -3,10 +3,11 @@
 use super::answer;
 use super::app::{App, Caller};
 use super::change::submit;
+use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Query, defaulted, nullable};
-use super::page::{Order, PARAMETERS, Page, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use crate::domain::control::command::{Command, MetricPatch};
 use crate::domain::control::outcome::Resource;
@@ -99,10 +100,11 @@ fn groups(group_by: Vec<String>) -> Result<Vec<String>, Problem> {
     Ok(group_by)
 }
 
-/// Lists metric definitions by name.
+/// Lists metric definitions by name, or by age with `sort`.
 #[utoipa::path(
     get, path = "/v1/metrics", tag = "metrics",
-    params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+    params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
+           ("q" = Option<String>, Query, description = "Begins with"), CreatedParameters),
     responses((status = 200, body = Page<MetricView>), Problems), security(("key" = ["read:accounts"]))
 )]
 pub(super) async fn list(
@@ -112,13 +114,20 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadAccounts)?;
-    let query = Query::read(query.as_deref(), &PARAMETERS)?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["q"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
-    let state = app.node.data.control.state();
-    let all = state.metrics(caller.principal.tenant).map(|record| view(&caller, record));
-    let items = paging.cut(Order::Rising, all, |metric| metric.metric.clone());
-    drop(state);
-    Ok(paging.answer(&app, items, |metric| metric.metric.clone()))
+    let created = Created::read(&query)?;
+    let prefix = query.one("q")?.unwrap_or("");
+    let key = |record: &MetricRecord| created.key(record.life.created_at, record.metric.as_str());
+    let items: Vec<MetricRecord> = {
+        let state = app.node.data.control.state();
+        let fits = |record: &&MetricRecord| {
+            record.metric.as_str().starts_with(prefix) && created.holds(record.life.created_at)
+        };
+        let (order, all) = created.sorted(state.metrics(caller.principal.tenant).filter(fits), |record| key(record));
+        paging.cut(order, all.into_iter().cloned(), key)
+    };
+    Ok(paging.answer_as(&app, items, key, |record| view(&caller, record)))
 }
 
 /// Defines a metric.

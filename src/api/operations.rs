@@ -108,6 +108,16 @@ pub(super) fn readings(app: &App) -> String {
         result("failed", node.tally.failed.load(Ordering::Relaxed)),
     ];
     readings.counter("highwater_notification_attempts_total", "Attempts to deliver, by result", &attempts);
+    let posted = &node.posted;
+    let deliveries = [
+        result("delivered", posted.delivered.load(Ordering::Relaxed)),
+        result("failed", posted.failed.load(Ordering::Relaxed)),
+    ];
+    let help = "Attempts to deliver to webhook endpoints, by result";
+    readings.counter("highwater_webhook_deliveries_total", help, &deliveries);
+    let waiting = posted.pending.load(Ordering::Relaxed) as f64;
+    let help = "Messages to webhook endpoints that wait or are under way";
+    readings.gauge("highwater_webhook_queue_depth", help, &one(waiting));
     let broken = crate::domain::invariant::breaches() as f64;
     readings.counter("highwater_invariants_broken_total", "Impossible states that were met", &one(broken));
     let version = [(Some(("version", env!("CARGO_PKG_VERSION").to_owned())), 1.0)];

@@ -77,7 +77,8 @@ impl Paging {
         };
         let size = number("page_size", PAGE_SIZE_MAX)?;
         let page = number("page", usize::MAX)?;
-        let filters = format!("{}|{path}|{}", caller.principal.tenant.workspace, query.filters());
+        let tenant = caller.principal.tenant;
+        let filters = format!("{}|{}|{path}|{}", tenant.workspace, tenant.mode.name(), query.filters());
         let mut paging = Self {
             page: page.unwrap_or(1),
             size: size.unwrap_or(PAGE_SIZE_DEFAULT),
@@ -133,6 +134,10 @@ impl Paging {
         let has_more = items.len() > self.size;
         items.truncate(self.size);
         let next_cursor = items.last().filter(|_| has_more).map(|last| self.seal(app, key(last)));
+        self.page_of(items, has_more, next_cursor)
+    }
+
+    fn page_of<T: Serialize>(&self, items: Vec<T>, has_more: bool, next_cursor: Option<String>) -> Response {
         let links = self.links(has_more, next_cursor.as_deref());
         let body = Page { items, page: self.page, page_size: self.size, has_more, next_cursor };
         let mut response = Json(body).into_response();
@@ -140,6 +145,20 @@ impl Paging {
             response.headers_mut().insert(LINK, value);
         }
         response
+    }
+
+    /// As [`Self::answer`], of what is shown in another form than the key is taken from.
+    pub(super) fn answer_as<R, T: Serialize>(
+        &self,
+        app: &App,
+        mut rows: Vec<R>,
+        key: impl Fn(&R) -> String,
+        show: impl Fn(&R) -> T,
+    ) -> Response {
+        let has_more = rows.len() > self.size;
+        rows.truncate(self.size);
+        let next_cursor = rows.last().filter(|_| has_more).map(|last| self.seal(app, key(last)));
+        self.page_of(rows.iter().map(show).collect(), has_more, next_cursor)
     }
 
     fn links(&self, has_more: bool, next_cursor: Option<&str>) -> String {

@@ -166,6 +166,7 @@ impl Problem {
                 ("unsupported_encoding", "the body's encoding is not supported; send it plain or with gzip")
             }
             StatusCode::UNPROCESSABLE_ENTITY => ("validation_failed", "the request is not valid"),
+            StatusCode::TOO_MANY_REQUESTS => ("rate_limited", "too many, too soon; see Retry-After"),
             StatusCode::SERVICE_UNAVAILABLE => ("overloaded", "try again soon"),
             _ => ("internal_error", "something failed on our side"),
         };
@@ -173,7 +174,7 @@ impl Problem {
     }
 
     fn retryable(&self) -> bool {
-        self.status.is_server_error()
+        (self.status.is_server_error() && self.status != StatusCode::GATEWAY_TIMEOUT)
             || self.status == StatusCode::TOO_MANY_REQUESTS
             || matches!(self.code, "idempotency_in_progress" | "request_timeout")
     }

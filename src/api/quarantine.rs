@@ -1,8 +1,9 @@
 //! The quarantine: events that were set aside, to be sent in again or given up.
 
 use super::app::{App, Caller};
+use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
-use super::events::not_appended;
+use super::events::{behind_reset, not_appended};
 use super::input::{Query, json};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
@@ -14,7 +15,7 @@ use crate::domain::partition::effect::{QuarantineRow, QuarantineStatus};
 use crate::domain::partition::fact::Note;
 use crate::domain::time::Timestamp;
 use crate::runtime::ingest::{IdSource, Sender};
-use crate::store::{QuarantineEntry, QuarantineQuery};
+use crate::store::{Age, QuarantineEntry, QuarantineQuery};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
@@ -71,8 +72,9 @@ fn view(caller: &Caller, row: &QuarantineRow, receipt: Option<String>) -> Quaran
 /// Lists quarantined events, newest first.
 #[utoipa::path(
     get, path = "/v1/quarantine", tag = "quarantine",
-    params(("status" = Option<String>, Query), ("code" = Option<String>, Query), ("account_id" = Option<String>, Query),
-           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+    params(("status" = Option<Vec<String>>, Query), ("code" = Option<Vec<String>>, Query),
+           ("account_id" = Option<Vec<String>>, Query), ("page" = Option<usize>, Query),
+           ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query), CreatedParameters),
     responses((status = 200, body = Page<QuarantineView>), Problems), security(("key" = ["read:events"]))
 )]
 pub(super) async fn list(
@@ -82,16 +84,22 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadEvents)?;
-    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["status", "code", "account_id"]].concat())?;
+    let query =
+        Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["status", "code", "account_id"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let created = Created::read(&query)?;
     let all = [QuarantineStatus::Open, QuarantineStatus::Replayed, QuarantineStatus::Discarded];
     let asked = QuarantineQuery {
         tenant: caller.principal.tenant,
         id: None,
-        status: query
-            .read_as("status", "open, replayed or discarded", |text| all.into_iter().find(|s| s.name() == text))?,
-        code: query.one("code")?.map(str::to_owned),
-        account: query.account("account_id")?,
+        statuses: query
+            .read_all("status", "open, replayed or discarded", |text| all.into_iter().find(|s| s.name() == text))?,
+        codes: query.all("code").to_vec(),
+        accounts: query.accounts("account_id")?,
+        from: created.from,
+        to: created.to,
+        age: created.age(),
+        since: began(&app, &caller),
         after: paging.after_parts(|parts| match parts {
             [at, id] => Some((Timestamp::parse(at)?, id.parse().ok()?)),
             _ => None,
@@ -104,14 +112,23 @@ pub(super) async fn list(
     Ok(paging.answer(&app, items, |entry: &QuarantineView| format!("{} {}", entry.at, entry.id)))
 }
 
+/// When the caller's world began, where that was with a reset: what was set aside before is gone.
+fn began(app: &App, caller: &Caller) -> Option<Timestamp> {
+    app.node.data.control.state().sandbox(caller.principal.tenant)?.last_reset_at
+}
+
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<QuarantineEntry, Problem> {
     let id: QuarantineId = id.parse().map_err(|_| Problem::not_found("quarantined event"))?;
     let asked = QuarantineQuery {
         tenant: caller.principal.tenant,
         id: Some(id),
-        status: None,
-        code: None,
-        account: None,
+        statuses: Vec::new(),
+        codes: Vec::new(),
+        accounts: Vec::new(),
+        from: None,
+        to: None,
+        age: Age::default(),
+        since: began(app, caller),
         after: None,
         offset: 0,
         limit: 1,
@@ -167,6 +184,7 @@ pub(super) async fn replay(
             batch.push(0, bytes.as_bytes(), &event).map_err(|refusal| refused(&refusal))?;
             batch.finish()
         };
+        behind_reset(&app, &caller).await;
         Receipt(app.node.ingest.append(prepared).await.map_err(not_appended)?).to_string()
     };
     let row = settle(&app, entry, QuarantineStatus::Replayed).await?;

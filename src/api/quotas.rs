@@ -3,10 +3,11 @@
 use super::answer;
 use super::app::{App, Caller};
 use super::change::submit;
+use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::Query;
-use super::page::{Order, PARAMETERS, Page, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use crate::domain::control::command::Command;
 use crate::domain::control::outcome::Resource;
@@ -82,7 +83,8 @@ fn metric(text: &str) -> Result<MetricName, Problem> {
 #[utoipa::path(
     get, path = "/v1/accounts/{account_id}/quotas", tag = "accounts",
     params(("account_id" = String, Path, description = "An account, or * for all"),
-           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
+           CreatedParameters),
     responses((status = 200, body = Page<QuotaView>), Problems), security(("key" = ["read:accounts"]))
 )]
 pub(super) async fn list(
@@ -93,17 +95,22 @@ pub(super) async fn list(
     Path(account): Path<String>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadAccounts)?;
-    let query = Query::read(query.as_deref(), &PARAMETERS)?;
+    let query = Query::read(query.as_deref(), &[PARAMETERS, CREATED].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let scope = scope(&account)?;
     if let AccountScope::One(account) = &scope {
         super::accounts::find(&app, &caller, account.as_str()).await?;
     }
-    let state = app.node.data.control.state();
-    let all = state.quotas_of(caller.principal.tenant, &scope).map(|record| view(&caller, record));
-    let items = paging.cut(Order::Rising, all, |quota| quota.metric.clone());
-    drop(state);
-    Ok(paging.answer(&app, items, |quota| quota.metric.clone()))
+    let created = Created::read(&query)?;
+    let key = |record: &QuotaRecord| created.key(record.life.created_at, record.metric.as_str());
+    let items: Vec<QuotaRecord> = {
+        let state = app.node.data.control.state();
+        let quotas = state.quotas_of(caller.principal.tenant, &scope);
+        let (order, all) =
+            created.sorted(quotas.filter(|record| created.holds(record.life.created_at)), |record| key(record));
+        paging.cut(order, all.into_iter().cloned(), key)
+    };
+    Ok(paging.answer_as(&app, items, key, |record| view(&caller, record)))
 }
 
 /// Sets a quota; makes the account known.

@@ -1,12 +1,16 @@
 //! Every path, and what every request passes through.
 
 use super::app::{App, Caller, RequestId, SeenMode};
+use super::gate::SeenRate;
 use super::problem::{Problem, ProblemBody};
 use super::second_look::second_look;
 use super::server::ListenerLimits;
 use super::{
-    accounts, alert_rows, alerts, channels, description, events, linger, metrics, operations, quarantine, quotas, usage,
+    accounts, alert_rows, alerts, audit, channels, description, events, incidents, keys, linger, metrics, oauth,
+    oauth_clients, operations, outbox, projects, quarantine, quotas, rehearsals, sandbox, silences, trials, usage,
+    usage_query, whoami, workspace,
 };
+use super::{deliveries, event_types, stream, webhook_actions, webhooks};
 use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
 use crate::runtime::clock::{self, Stopwatch};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
@@ -61,9 +65,52 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(alerts::resume))
         .routes(routes!(alert_rows::instances))
         .routes(routes!(alert_rows::history))
+        .routes(routes!(rehearsals::preview))
+        .routes(routes!(rehearsals::explain))
+        .routes(routes!(usage_query::query))
+        .routes(routes!(trials::test_alert))
+        .routes(routes!(trials::test_channel))
+        .routes(routes!(incidents::list))
+        .routes(routes!(incidents::get))
+        .routes(routes!(incidents::acknowledge))
+        .routes(routes!(silences::list, silences::create))
+        .routes(routes!(silences::get, silences::update))
+        .routes(routes!(silences::expire))
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::replay))
         .routes(routes!(quarantine::discard))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::get, webhooks::update, webhooks::delete))
+        .routes(routes!(event_types::list))
+        .routes(routes!(webhook_actions::secret))
+        .routes(routes!(webhook_actions::rotate_secret))
+        .routes(routes!(webhook_actions::test))
+        .routes(routes!(webhook_actions::pause))
+        .routes(routes!(webhook_actions::resume))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::replay))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::redeliver))
+        .routes(routes!(stream::follow))
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::get, projects::update, projects::delete))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::get, keys::update))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(oauth_clients::list, oauth_clients::create))
+        .routes(routes!(oauth_clients::get, oauth_clients::delete))
+        .routes(routes!(oauth_clients::rotate_secret))
+        .routes(routes!(oauth::token))
+        .routes(routes!(oauth::revoke))
+        .routes(routes!(oauth::metadata))
+        .routes(routes!(workspace::get, workspace::update))
+        .routes(routes!(whoami::get))
+        .routes(routes!(audit::list))
+        .routes(routes!(sandbox::get))
+        .routes(routes!(sandbox::reset))
+        .routes(routes!(sandbox::advance_clock))
+        .routes(routes!(outbox::list))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
 }
@@ -87,7 +134,8 @@ pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(app.clone(), second_look));
-    dressed(bounded(router).merge(swagger), limits).with_state(app)
+    let router = app.front.around(dressed(bounded(router).merge(swagger), limits));
+    router.with_state(app)
 }
 
 /// What the admin listener serves.
@@ -153,22 +201,24 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     let given =
         request.headers().get("x-request-id").and_then(|value| value.to_str().ok()).filter(|id| is_request_id(id));
     let id = given.map_or_else(|| format!("req_{}", ulid::Ulid(clock::ulid())), str::to_owned);
-    let path = request.uri().path().to_owned();
-    let method = known_method(request.method());
-    let route =
-        request.extensions().get::<MatchedPath>().map_or("unmatched".to_owned(), |path| path.as_str().to_owned());
+    let (uri, method) = (request.uri().clone(), named(request.method()));
+    let path = uri.path();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let seen = SeenMode::default();
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(seen.clone());
+    let rate = SeenRate::default();
+    request.extensions_mut().insert(rate.clone());
     let answered = tokio::time::timeout(limit, next.run(request)).await;
     let mut response = answered.unwrap_or_else(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT).into_response());
     if let Some(problem) = problem_of(&mut response) {
         let allow = response.headers().get("allow").cloned();
-        response = problem.render(&id, &path);
+        response = problem.render(&id, path);
         if let Some(allow) = allow {
             response.headers_mut().insert("allow", allow);
         }
     }
+    let status = response.status();
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert("x-request-id", value);
@@ -183,21 +233,19 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     if let Some(mode) = seen.get() {
         headers.insert("x-mode", HeaderValue::from_static(mode.name()));
     }
-    let status = response.status().as_u16();
-    let labels = vec![
-        ("http_request_method", method.to_owned()),
-        ("http_route", route),
-        ("http_response_status_code", status.to_string()),
-    ];
-    crate::telemetry::seconds("http_server_request_duration_seconds", labels, stopwatch.elapsed());
-    tracing::debug!(request_id = %id, method, path, status, elapsed_us = stopwatch.elapsed().as_micros() as u64, "answered");
+    rate.answer(path, status, headers);
+    let status = status.as_u16();
+    let elapsed = stopwatch.elapsed();
+    crate::telemetry::answered(method, route.as_ref().map_or("unmatched", MatchedPath::as_str), status, elapsed);
+    tracing::debug!(request_id = %id, method, path, status, elapsed_us = elapsed.as_micros() as u64, "answered");
     response
 }
 
-/// The method as metrics have it: a caller may send any word, and each would be a series of its own.
-fn known_method(method: &Method) -> &'static str {
-    let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-    known.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
+/// A method's name; one that somebody made up has none of its own, or anybody could fill the metrics with names.
+fn named(method: &Method) -> &'static str {
+    let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
+    let names = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    known.iter().position(|one| one == method).and_then(|place| names.get(place)).copied().unwrap_or("_OTHER")
 }
 
 /// The problem that an answer without success stands for.
@@ -212,7 +260,9 @@ fn problem_of(response: &mut Response) -> Option<Problem> {
 }
 
 fn is_request_id(text: &str) -> bool {
+    // A key that got there by mistake must not end up in logs and answers.
     (8..=128).contains(&text.len())
+        && crate::credential::parse(text).is_err()
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 

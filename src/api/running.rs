@@ -1,8 +1,11 @@
 //! A node that serves: its listeners, and how it ends in order.
 
 use super::app::App;
+use super::front::Front;
+use super::gate::Gate;
 use super::router::{admin_router, public_router};
 use super::server::{ListenerLimits, ServeError, Server, bind};
+use super::tls::Tls;
 use crate::runtime::node::Node;
 use axum::Router;
 use std::net::SocketAddr;
@@ -17,6 +20,7 @@ pub struct Listeners {
     public: Server,
     admin: Server,
     limits: ListenerLimits,
+    front: Front,
 }
 
 /// A node that serves.
@@ -58,13 +62,33 @@ impl Listeners {
     /// # Errors
     /// Where an address cannot be listened on.
     pub async fn open(public: SocketAddr, admin: SocketAddr) -> Result<Self, ServeError> {
-        Ok(Self { public: bind(public).await?, admin: bind(admin).await?, limits: ListenerLimits::default() })
+        Ok(Self {
+            public: bind(public).await?,
+            admin: bind(admin).await?,
+            limits: ListenerLimits::default(),
+            front: Front::default(),
+        })
     }
 
     /// Waits for callers for other times.
     #[must_use]
     pub const fn with_limits(mut self, limits: ListenerLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Believes and allows other things than the defaults.
+    #[must_use]
+    pub fn with_front(mut self, front: Front) -> Self {
+        self.public.trusted.clone_from(&front.trusted_proxies);
+        self.front = front;
+        self
+    }
+
+    /// Encrypts the connections of the API.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.public.tls = Some(tls);
         self
     }
 
@@ -76,11 +100,18 @@ impl Listeners {
     /// Serves a node.
     pub fn serve(self, node: Node) -> Running {
         let cursor_key = node.data.vault.cursor_key();
+        let gate = Gate::new(self.front.rates, node.data.journal.is_shared(), node.requests.clone());
         let app = App {
             node: Arc::new(node),
             draining: Arc::new(AtomicBool::new(false)),
             under_way: Arc::default(),
+            followers: Arc::default(),
+            gate: Arc::new(gate),
+            front: Arc::new(self.front),
+            last_uses: Arc::default(),
             cursor_key,
+            queries: Arc::new(tokio::sync::Semaphore::new(crate::domain::limits::USAGE_QUERIES_MAX)),
+            query_timeout: self.limits.query,
         };
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);
         let metrics = crate::telemetry::recorder();

@@ -1,17 +1,28 @@
 //! The accept loop: bounded connections, a time limit on request heads, an orderly end.
 
-use crate::domain::limits::{CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, REQUEST_TIMEOUT};
+use super::address::Peer;
+use super::crowd::Crowd;
+use super::stream::Hangup;
+use super::tls::Tls;
+use crate::domain::limits::{
+    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, REQUEST_TIMEOUT,
+};
 use crate::domain::time::Millis;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tower::Service;
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +38,10 @@ pub struct ServeError {
 #[derive(Debug)]
 pub(super) struct Server {
     listener: TcpListener,
+    /// What encrypts connections, where that is wanted.
+    pub(super) tls: Option<Tls>,
+    /// Proxies that may hold any number of connections.
+    pub(super) trusted: Vec<IpNet>,
     /// Where it listens.
     pub(super) address: SocketAddr,
 }
@@ -39,7 +54,7 @@ pub(super) async fn bind(address: SocketAddr) -> Result<Server, ServeError> {
     let failed = |source| ServeError { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(Server { listener, address })
+    Ok(Server { listener, tls: None, trusted: Vec::new(), address })
 }
 
 /// How long a listener waits for its callers.
@@ -49,13 +64,23 @@ pub struct ListenerLimits {
     pub head: Duration,
     /// From a request's head to its answer.
     pub request: Duration,
+    /// For a question across accounts, or about the past.
+    pub query: Duration,
     /// For what is under way when it is told to stop.
     pub drain: Duration,
+    /// Connections of one address (IPv6: /64), proxies that are trusted apart.
+    pub per_address: usize,
 }
 
 impl Default for ListenerLimits {
     fn default() -> Self {
-        Self { head: duration(HEAD_TIMEOUT), request: duration(REQUEST_TIMEOUT), drain: duration(DRAIN_TIMEOUT) }
+        Self {
+            head: duration(HEAD_TIMEOUT),
+            request: duration(REQUEST_TIMEOUT),
+            query: duration(crate::domain::limits::USAGE_QUERY_TIMEOUT),
+            drain: duration(DRAIN_TIMEOUT),
+            per_address: CONNECTIONS_PER_ADDRESS_MAX,
+        }
     }
 }
 
@@ -63,6 +88,7 @@ impl Server {
     /// Serves until `stop` says so, then accepts nothing more and lets what is under way end.
     pub(super) async fn serve(self, router: Router, limits: ListenerLimits, mut stop: watch::Receiver<bool>) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let crowd = Crowd::new(limits.per_address, &self.trusted);
         loop {
             // A connection is taken off the listener only when there is room for it.
             let permit = tokio::select! {
@@ -72,11 +98,13 @@ impl Server {
             let Ok(permit) = permit else { break };
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        let (router, stop) = (router.clone(), stop.clone());
+                    Ok((stream, peer)) => {
+                        // Who holds too many already is closed at once.
+                        let Some(place) = crowd.join(peer.ip()) else { continue };
+                        let (router, tls, stop) = (router.clone(), self.tls.clone(), stop.clone());
                         tokio::spawn(async move {
-                            connection(stream, router, limits, stop).await;
-                            drop(permit);
+                            connection((stream, peer), tls, router, limits, stop).await;
+                            drop((permit, place));
                         });
                     }
                     Err(error) => {
@@ -97,21 +125,58 @@ impl Server {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: ListenerLimits, mut stop: watch::Receiver<bool>) {
+async fn connection(
+    (stream, peer): (TcpStream, SocketAddr),
+    tls: Option<Tls>,
+    router: Router,
+    limits: ListenerLimits,
+    mut stop: watch::Receiver<bool>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "TCP_NODELAY could not be set");
     }
+    let Some(tls) = tls else { return exchange((stream, peer), router, limits, stop).await };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(limits.head, tls.acceptor().accept(stream)) => shaken,
+        () = stopped(&mut stop) => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => exchange((stream, peer), router, limits, stop).await,
+        Ok(Err(error)) => tracing::debug!(error = %error, "a handshake failed"),
+        Err(_) => tracing::debug!("a handshake did not end in time"),
+    }
+}
+
+/// Answers the requests of one connection.
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    (stream, peer): (S, SocketAddr),
+    router: Router,
+    limits: ListenerLimits,
+    mut stop: watch::Receiver<bool>,
+) {
+    let hangup = Hangup::default();
+    let hung_up = hangup.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        Peer::mark(peer, &mut request);
+        request.extensions_mut().insert(hangup.clone());
+        router.clone().call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
+        // Its client takes nothing any more: what waits for it is dropped with the connection.
+        () = hung_up.0.notified() => return,
         () = stopped(&mut stop) => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            tokio::select! {
+                ended = serving.as_mut() => ended,
+                () = hung_up.0.notified() => return,
+            }
         }
     };
     if let Err(error) = ended {

@@ -13,7 +13,6 @@ use crate::domain::limits::USAGE_POINTS_MAX;
 use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
-use crate::runtime::clock;
 use crate::store::{WindowPoint, WindowQuery};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
@@ -89,7 +88,7 @@ pub(super) struct QuotaLevel {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Measure {
+pub(super) enum Measure {
     Of(Fold),
     Count,
     Min,
@@ -98,7 +97,7 @@ enum Measure {
 }
 
 impl Measure {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         match text {
             "sum" => Some(Self::Of(Fold::Sum)),
             "max" => Some(Self::Of(Fold::Max)),
@@ -111,7 +110,7 @@ impl Measure {
         }
     }
 
-    fn of(self, aggregate: &Aggregate, width: Millis) -> Option<Quantity> {
+    pub(super) fn of(self, aggregate: &Aggregate, width: Millis) -> Option<Quantity> {
         let present = !aggregate.is_empty();
         match self {
             Self::Of(Fold::Sum) => Some(aggregate.sum),
@@ -162,7 +161,7 @@ pub(super) async fn get(
     }
     let asked = read(&app, &caller, &query, &account).await?;
     let partition = app.partition(&caller, &asked.account);
-    let as_of = app.node.progress(partition).await.map_err(store_away)?.clock;
+    let as_of = caller.in_world(app.node.progress(partition).await.map_err(store_away)?.clock);
     let grace = app.node.data.control.state().settings().grace;
     let points = points(&app, &caller, &asked).await?;
     let closed = |end: Timestamp| end.plus(grace) <= as_of;
@@ -191,7 +190,7 @@ async fn read(app: &App, caller: &Caller, query: &Query, account: &str) -> Resul
     let named =
         |text: &str| widths.iter().find(|(name, _)| *name == text).map(|(_, minutes)| Millis::minutes(*minutes));
     let width = query.read_as("window", "5m, 15m, 1h or 1d", named)?.unwrap_or(WINDOW);
-    let to = query.instant("to")?.unwrap_or_else(|| clock::now().plus(Millis(1))).round_up(width);
+    let to = query.instant("to")?.unwrap_or_else(|| caller.now().plus(Millis(1))).round_up(width);
     let default_from = Timestamp(to.0.saturating_sub(width.0.saturating_mul(WINDOWS_DEFAULT)));
     let from = query.instant("from")?.unwrap_or(default_from).window_start(width);
     if from >= to {
@@ -232,7 +231,7 @@ async fn read(app: &App, caller: &Caller, query: &Query, account: &str) -> Resul
     Ok(Asked { account, epoch, width, from, to, metric, measure, groups, csv: csv.unwrap_or(false) })
 }
 
-fn too_many(points: i64) -> Problem {
+pub(super) fn too_many(points: i64) -> Problem {
     let detail =
         format!("{points} points, at most {USAGE_POINTS_MAX} are answered; take wider windows or a shorter time");
     Problem::unprocessable("query_too_large", detail).with("limit", USAGE_POINTS_MAX)
@@ -332,7 +331,7 @@ async fn quotas(app: &App, caller: &Caller, asked: &Asked, as_of: Timestamp) -> 
     let effective = app.node.data.control.state().effective_quotas(tenant, &asked.account);
     let mut levels = Vec::new();
     // Before the first record there is no fold's clock; the period is then that of now.
-    let at = if as_of.0 == 0 { clock::now() } else { as_of };
+    let at = if as_of.0 == 0 { caller.now() } else { as_of };
     for (metric, quota) in effective {
         if asked.metric.as_ref().is_some_and(|wanted| *wanted != metric) {
             continue;

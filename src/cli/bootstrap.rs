@@ -4,6 +4,7 @@ use super::exit::Code;
 use super::terminal::{complain, say};
 use super::{DataArguments, workspace};
 use crate::domain::id::{Mode, Tenant};
+use crate::domain::limits::RATE_LIMIT_MAX;
 use crate::runtime::data::Data;
 use secrecy::ExposeSecret;
 
@@ -20,6 +21,9 @@ pub(super) struct Arguments {
     /// Make one more owner key though there is one: for when the first is lost
     #[arg(long)]
     another: bool,
+    /// Give the key a rate limit of its own, in requests a minute; 0 is no limit [default: that of `serve`]
+    #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u32).range(..=i64::from(RATE_LIMIT_MAX)))]
+    rate_limit: Option<u32>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
@@ -32,7 +36,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
             complain(&format!("highwater: {id} has a key already, and keys are shown once; --another makes one more"));
             return Ok(Code::Bootstrapped);
         }
-        let key = workspace::create_owner_key(&data, Tenant { workspace: id, mode }, "owner").await?;
+        let key =
+            workspace::create_owner_key(&data, Tenant { workspace: id, mode }, "owner", arguments.rate_limit).await?;
         say(key.expose_secret());
         Ok(Code::Done)
     })

@@ -1,6 +1,6 @@
 //! The named exit codes, and which error leads to which.
 
-use crate::api::ServeError;
+use crate::api::{ServeError, TlsError};
 use crate::config::ConfigError;
 use crate::folder::FolderError;
 use crate::journal::{OpenError, ReadError};
@@ -45,7 +45,7 @@ pub(super) fn code_of(error: &anyhow::Error) -> Code {
 }
 
 fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
-    if cause.is::<ConfigError>() {
+    if cause.is::<ConfigError>() || cause.is::<TlsError>() {
         return Some(Code::Usage);
     }
     if cause.is::<ServeError>() {
@@ -68,10 +68,21 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         Some(OfflineError::Read(inner)) => return code_of_cause(inner),
         Some(_) | None => {}
     }
-    let damaged = matches!(cause.downcast_ref(), Some(ReadError::Damaged { .. } | ReadError::Gap { .. }))
-        || matches!(cause.downcast_ref(), Some(OpenError::Read(_)))
+    let read = match cause.downcast_ref() {
+        Some(OpenError::Read(inner)) => Some(inner),
+        Some(_) | None => cause.downcast_ref(),
+    };
+    let damaged = read.is_some_and(is_damage)
         || matches!(cause.downcast_ref(), Some(FoldError::Fact { .. }))
         || matches!(cause.downcast_ref(), Some(ControlFoldError::Entry { .. }))
         || matches!(cause.downcast_ref(), Some(TakeError::JournalBehind { .. }));
     damaged.then_some(Code::Damaged)
+}
+
+/// Tells damage from a storage that does not answer.
+const fn is_damage(error: &ReadError) -> bool {
+    match error {
+        ReadError::Damaged { .. } | ReadError::Gap { .. } | ReadError::CutBack { .. } => true,
+        ReadError::Storage { .. } => false,
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::exit::Code;
 use super::workspace;
-use crate::api::{Listeners, Running};
+use crate::api::{Listeners, Running, Tls};
 use crate::config::{self, Config, Given};
 use crate::domain::control::command::Command;
 use crate::domain::id::WorkspaceId;
@@ -11,7 +11,7 @@ use crate::runtime::node::{Duty, Node};
 use anyhow::Context;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -27,7 +27,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<Code> {
     let config = config::resolve(arguments.given, file)?;
     super::multi_threaded()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
-        let running = start(&config).await?;
+        let tls = config.tls.clone().map(Tls::load).transpose()?;
+        let running = start(&config, tls.clone()).await?;
+        if let Some(tls) = tls {
+            tokio::spawn(reload(tls, signal(SignalKind::hangup())?));
+        }
         announce(&config, &running);
         let code = tokio::select! {
             _ = terminate.recv() => Code::Done,
@@ -41,8 +45,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<Code> {
 }
 
 /// Starts a node and serves it.
-pub(super) async fn start(config: &Config) -> anyhow::Result<Running> {
-    let listeners = Listeners::open(config.listen, config.admin).await?;
+pub(super) async fn start(config: &Config, tls: Option<Tls>) -> anyhow::Result<Running> {
+    let listeners = Listeners::open(config.listen, config.admin).await?.with_front(config.front.clone());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let listeners = tls.into_iter().fold(listeners, Listeners::with_tls);
     let data = Data::open(&config.places).await.with_context(|| format!("open {}", config.places.folder.display()))?;
     let present = data.control.state().settings();
     let settings = config.settings.over(present)?;
@@ -50,7 +56,7 @@ pub(super) async fn start(config: &Config) -> anyhow::Result<Running> {
         workspace::submit(&data, workspace::live(WorkspaceId(0)), Command::ChangeSettings { settings }).await?;
         tracing::info!(?settings, "the settings of the folds changed");
     }
-    let base_url = config.base_url.clone().unwrap_or_else(|| format!("http://{}", listeners.address()));
+    let base_url = config.base_url.clone().unwrap_or_else(|| format!("{scheme}://{}", listeners.address()));
     let node = Node::start(data, config.guard.clone(), &base_url, Duty::Serve).await?;
     Ok(listeners.serve(node))
 }
@@ -60,10 +66,14 @@ fn announce(config: &Config, running: &Running) {
     if !guard.allow_cidrs.is_empty() || !guard.allow_hosts.is_empty() {
         tracing::warn!(networks = ?guard.allow_cidrs, hosts = ?guard.allow_hosts, "webhooks may reach these targets");
     }
+    if !config.front.trusted_proxies.is_empty() {
+        tracing::info!(networks = ?config.front.trusted_proxies, "X-Forwarded-For of these proxies is believed");
+    }
     tracing::info!(
         data = %config.places.folder.display(),
         version = env!("CARGO_PKG_VERSION"),
-        "serving http://{address} · docs http://{address}/docs · metrics http://{admin}/metrics",
+        "serving {scheme}://{address} · docs {scheme}://{address}/docs · metrics http://{admin}/metrics",
+        scheme = if config.tls.is_some() { "https" } else { "http" },
         address = running.address,
         admin = running.admin,
     );
@@ -76,6 +86,16 @@ fn announce(config: &Config, running: &Running) {
             "there is no API key yet, so every call answers 401: stop, run `highwater bootstrap --data {}`, serve again",
             config.places.folder.display()
         );
+    }
+}
+
+/// Takes a new certificate at every SIGHUP; where it is broken, the present one stays.
+async fn reload(tls: Tls, mut hang_up: Signal) {
+    while hang_up.recv().await.is_some() {
+        match tls.reload() {
+            Ok(()) => tracing::info!("new connections get the certificate that was just read"),
+            Err(error) => tracing::error!(error = %error, "the new certificate is not taken; the present one stays"),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::runtime::control::Asking;
 use crate::runtime::data::Data;
 use anyhow::bail;
 use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
 
 /// The name of the workspace that is made where nobody gives one.
 pub(super) const DEFAULT_NAME: &str = "default";
@@ -42,7 +43,12 @@ pub(super) const fn live(workspace: WorkspaceId) -> Tenant {
 }
 
 /// Makes an owner key; only its hash is kept.
-pub(super) async fn create_owner_key(data: &Data, tenant: Tenant, name: &str) -> anyhow::Result<SecretString> {
+pub(super) async fn create_owner_key(
+    data: &Data,
+    tenant: Tenant,
+    name: &str,
+    rate_limit: Option<u32>,
+) -> anyhow::Result<SecretString> {
     let key = credential::generate(tenant.mode, clock::random());
     let text = key.expose_secret();
     let id = KeyId(clock::ulid());
@@ -58,6 +64,10 @@ pub(super) async fn create_owner_key(data: &Data, tenant: Tenant, name: &str) ->
         projects: Vec::new(),
         hint: credential::hint(text),
         expires_at: None,
+        rate_limit,
+        role: Some(Role::Owner),
+        allowed_ips: Vec::new(),
+        metadata: BTreeMap::new(),
     };
     submit(data, tenant, Command::CreateKey { key: record }).await?;
     Ok(key)

@@ -1,4 +1,5 @@
 //! The text of an API key: `pk_(live|test)_<12 base62>_<32 base62 + 6 checksum>`. No error and no hint holds its secret.
+//! The secret of an OAuth client has the same form behind `cs_`.
 
 use crate::domain::id::Mode;
 use secrecy::SecretString;
@@ -42,11 +43,28 @@ pub const fn prefix(mode: Mode) -> &'static str {
     }
 }
 
+/// Returns the first part of the secrets of a mode's OAuth clients.
+const fn secret_prefix(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Live => "cs_live_",
+        Mode::Sandbox => "cs_test_",
+    }
+}
+
 /// Makes a key of random bytes. Every character is equally likely.
 pub fn generate(mode: Mode, random: [u8; RANDOM_BYTES]) -> SecretString {
+    generate_behind(prefix(mode), random)
+}
+
+/// Makes the secret of an OAuth client of random bytes.
+pub fn generate_secret(mode: Mode, random: [u8; RANDOM_BYTES]) -> SecretString {
+    generate_behind(secret_prefix(mode), random)
+}
+
+fn generate_behind(prefix: &str, random: [u8; RANDOM_BYTES]) -> SecretString {
     let mut characters = base62_characters(random);
-    let mut key = String::with_capacity(prefix(mode).len() + LOOKUP_CHARS + 1 + SECRET_CHARS + CHECKSUM_CHARS);
-    key.push_str(prefix(mode));
+    let mut key = String::with_capacity(prefix.len() + LOOKUP_CHARS + 1 + SECRET_CHARS + CHECKSUM_CHARS);
+    key.push_str(prefix);
     key.extend(characters.by_ref().take(LOOKUP_CHARS));
     key.push('_');
     key.extend(characters.take(SECRET_CHARS));
@@ -83,9 +101,19 @@ pub fn hash(key: &str) -> String {
 
 /// Returns what people may see of a key: `pk_live_7Hq2…xiM`. Of a text that is no key, nothing.
 pub fn hint(key: &str) -> String {
-    let Ok(ParsedKey { lookup, mode }) = parse(key) else { return String::new() };
-    let (first, last) = (lookup.get(..4).unwrap_or(""), key.get(key.len() - 3..).unwrap_or(""));
-    format!("{}{first}…{last}", prefix(mode))
+    if parse(key).is_ok() { ends(key) } else { String::new() }
+}
+
+/// Returns what people may see of the secret of an OAuth client: `cs_live_7Hq2…xiM`. Of another text, nothing.
+pub fn secret_hint(secret: &str) -> String {
+    let is_secret = [Mode::Live, Mode::Sandbox].iter().any(|mode| secret.starts_with(secret_prefix(*mode)));
+    if is_secret { ends(secret) } else { String::new() }
+}
+
+/// Both prefixes have 8 characters; 4 and 3 of the rest tell it apart from others and give nothing away.
+fn ends(text: &str) -> String {
+    let (first, last) = (text.get(..12).unwrap_or(""), text.get(text.len().saturating_sub(3)..).unwrap_or(""));
+    format!("{first}…{last}")
 }
 
 fn checksum(before: &str) -> String {

@@ -1,11 +1,13 @@
 //! Whom a presented key stands for. Unknown ids, wrong secrets and malformed keys cost the same and look the same.
 
-use super::key;
+use super::{key, token};
 use crate::domain::control::fold::Control;
-use crate::domain::control::resource::Scope;
-use crate::domain::id::{KeyId, ProjectId, Tenant};
+use crate::domain::control::resource::{ClientRecord, ClientSecret, Scope};
+use crate::domain::id::{ClientId, KeyId, ProjectId, Tenant};
+use crate::domain::limits::LIVE_PREDECESSORS_MAX;
 use crate::domain::time::Timestamp;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use subtle::ConstantTimeEq;
 
 /// What a key of an unknown id is compared with: as long as a hash, and never one, for hashes are lower-case hex.
@@ -16,8 +18,10 @@ const NO_HASH: &str = "*********************************************************
 pub struct Principal {
     /// The workspace and mode.
     pub tenant: Tenant,
-    /// The key.
+    /// The key; of an access token, its client's name among the keys.
     pub key_id: KeyId,
+    /// The OAuth client, where an access token was presented.
+    pub client: Option<ClientId>,
     /// Shared by the key and what it was rotated from: the scope of idempotency and of the rate limit.
     pub lineage: KeyId,
     /// What it may do, with what its scopes bring along.
@@ -26,12 +30,19 @@ pub struct Principal {
     pub projects: Vec<ProjectId>,
     /// When the key stops to work.
     pub expires_at: Option<Timestamp>,
+    /// Its own rate limit, where it has one.
+    pub rate_limit: Option<u32>,
 }
 
 impl Principal {
     /// Tells whether the principal has a scope.
     pub fn may(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
+    }
+
+    /// Tells whether the principal reaches what is labelled with a project, or with none.
+    pub fn reaches(&self, project: Option<ProjectId>) -> bool {
+        self.projects.is_empty() || project.is_some_and(|project| self.projects.contains(&project))
     }
 }
 
@@ -47,9 +58,15 @@ pub enum AuthError {
     /// It was a key of ours until it expired.
     #[error("the API key has expired")]
     Expired,
-    /// It was a key of ours until it was revoked.
-    #[error("the API key was revoked")]
+    /// It was a key or token of ours until it was revoked.
+    #[error("the key or token was revoked")]
     Revoked,
+    /// It was a token of ours until it expired.
+    #[error("the access token has expired")]
+    TokenExpired,
+    /// It is a key of ours, but not one for where it was presented from.
+    #[error("the API key may not be used from this address")]
+    Address,
 }
 
 impl AuthError {
@@ -60,6 +77,8 @@ impl AuthError {
             Self::Invalid => "invalid_api_key",
             Self::Expired => "api_key_expired",
             Self::Revoked => "api_key_revoked",
+            Self::TokenExpired => "token_expired",
+            Self::Address => "ip_not_allowed",
         }
     }
 }
@@ -69,9 +88,9 @@ impl AuthError {
 /// Each presented key costs one SHA-256 and one comparison in constant time, whether or not it is known.
 ///
 /// # Errors
-/// Where the key is absent (empty), no key of ours, revoked, or expired at `now`. The last two are told only to who
-/// holds the secret.
-pub fn authenticate(control: &Control, presented: &str, now: Timestamp) -> Result<Principal, AuthError> {
+/// Where the key is absent (empty), no key of ours, revoked, expired at `now`, or not for the address that it came from.
+/// The last three are told only to who holds the secret.
+pub fn authenticate(control: &Control, presented: &str, from: IpAddr, now: Timestamp) -> Result<Principal, AuthError> {
     if presented.is_empty() {
         return Err(AuthError::Missing);
     }
@@ -89,13 +108,18 @@ pub fn authenticate(control: &Control, presented: &str, now: Timestamp) -> Resul
         return Err(AuthError::Expired);
     }
     let key = &record.key;
+    if !key.allowed_ips.is_empty() && !key.allowed_ips.iter().any(|network| network.contains(&from)) {
+        return Err(AuthError::Address);
+    }
     Ok(Principal {
         tenant: Tenant { workspace: key.workspace, mode: key.mode },
         key_id: key.id,
+        client: None,
         lineage: key.lineage,
         scopes: Scope::closure(&key.scopes),
         projects: key.projects.clone(),
         expires_at: key.expires_at,
+        rate_limit: key.rate_limit,
     })
 }
 
@@ -104,4 +128,77 @@ pub fn authenticate(control: &Control, presented: &str, now: Timestamp) -> Resul
 /// Such a key is refused only after the node has folded to the control log's end.
 pub fn names_unknown_key(control: &Control, presented: &str) -> bool {
     key::parse(presented).is_ok_and(|parsed| control.key_by_lookup(&parsed.lookup).is_none())
+}
+
+/// Returns whom an access token stands for.
+///
+/// It ends with its time, its client, the secret that it was issued for, and its revocation, whichever is first.
+///
+/// # Errors
+/// Where the token is none of ours, expired at `now`, or revoked in one of these ways.
+pub fn authenticate_token(
+    control: &Control,
+    mac_key: &[u8; 32],
+    presented: &str,
+    now: Timestamp,
+) -> Result<Principal, AuthError> {
+    let claims = token::open(mac_key, presented).ok_or(AuthError::Invalid)?;
+    if claims.expires_at <= now {
+        return Err(AuthError::TokenExpired);
+    }
+    let record = control.client(claims.client).ok_or(AuthError::Revoked)?;
+    let has_secret = record.secrets(now).any(|secret| secret.generation == claims.generation);
+    if !has_secret || record.has_revoked(&claims.number_text(), claims.issued_at) {
+        return Err(AuthError::Revoked);
+    }
+    if !record.is_active(now) {
+        return Err(AuthError::TokenExpired);
+    }
+    let client = &record.client;
+    Ok(Principal {
+        tenant: client.tenant,
+        key_id: record.as_key(),
+        client: Some(client.id),
+        lineage: record.as_key(),
+        scopes: token_scopes(&client.scopes, claims.scopes),
+        projects: client.projects.clone(),
+        expires_at: Some(claims.expires_at),
+        rate_limit: None,
+    })
+}
+
+/// Tells whether a token is of a client that this node has not folded yet.
+pub fn names_unknown_client(control: &Control, mac_key: &[u8; 32], presented: &str) -> bool {
+    token::open(mac_key, presented).is_some_and(|claims| control.client(claims.client).is_none())
+}
+
+/// Returns the scopes that a token's bits stand for. A client's scopes are frozen with what they bring along, so the
+/// bits mean the same in every release.
+pub fn token_scopes(of_client: &BTreeSet<Scope>, bits: u64) -> BTreeSet<Scope> {
+    let is_set =
+        |at: &usize| bits.checked_shr(u32::try_from(*at).unwrap_or(u32::MAX)).is_some_and(|rest| rest & 1 == 1);
+    of_client.iter().enumerate().filter(|(at, _)| is_set(at)).map(|(_, scope)| *scope).collect()
+}
+
+/// Returns the client and the secret of it that was presented, where both fit at `now`.
+///
+/// Each call costs one SHA-256 and as many comparisons in constant time, whether or not the client is known.
+pub fn verify_secret<'a>(
+    control: &'a Control,
+    id: &str,
+    presented: &str,
+    now: Timestamp,
+) -> Option<(&'a ClientRecord, &'a ClientSecret)> {
+    let record = id.parse().ok().and_then(|id| control.client(id)).filter(|record| record.is_active(now));
+    let hash = key::hash(presented);
+    let mut secrets = record.into_iter().flat_map(|record| record.secrets(now));
+    let mut found = None;
+    for _ in 0..=LIVE_PREDECESSORS_MAX {
+        let secret = secrets.next();
+        let stored = secret.map_or(NO_HASH, |secret| secret.hash.as_str());
+        if bool::from(hash.as_bytes().ct_eq(stored.as_bytes())) {
+            found = secret;
+        }
+    }
+    record.zip(found)
 }

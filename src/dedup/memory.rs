@@ -112,6 +112,8 @@ impl Index {
         seen.clear();
         seen.reserve(fingerprints.len());
         self.known.reserve(fingerprints.len());
+        // Neighbours nearly always share their base: what they add to it is added at once.
+        let (mut run_base, mut run) = (0, Vec::new());
         for (fingerprint, base) in fingerprints.iter().zip(bases) {
             let Some(base) = base else {
                 seen.push(Seen::TooOld);
@@ -126,10 +128,19 @@ impl Index {
                 }
                 Entry::Vacant(place) => {
                     place.insert(entry);
-                    self.by_base.entry(entry.base).or_default().push(identity);
+                    if run_base != entry.base {
+                        if !run.is_empty() {
+                            self.by_base.entry(run_base).or_default().append(&mut run);
+                        }
+                        run_base = entry.base;
+                    }
+                    run.push(identity);
                     seen.push(Seen::First);
                 }
             }
+        }
+        if !run.is_empty() {
+            self.by_base.entry(run_base).or_default().append(&mut run);
         }
     }
 

@@ -162,6 +162,22 @@ pub struct Matcher {
     pub op: MatchOp,
 }
 
+impl Matcher {
+    /// Compiles the value as an expression for whole texts, in linear time and bounded space.
+    ///
+    /// # Errors
+    /// Where it is no expression by itself, or a too large one.
+    pub fn expression(&self) -> Result<regex::Regex, regex::Error> {
+        let build = |pattern: &str| {
+            let mut builder = regex::RegexBuilder::new(pattern);
+            builder.size_limit(crate::domain::limits::MATCHER_BYTES_MAX).build()
+        };
+        // By itself first: `a)|(b` is an expression only inside of parentheses.
+        build(&self.value)?;
+        build(&format!("^(?:{})$", self.value))
+    }
+}
+
 /// How a matcher compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MatchOp {

@@ -77,6 +77,8 @@ prefixed_ids! {
     ProjectId = "prj_";
     /// An API key (its public half).
     KeyId = "key_";
+    /// An OAuth client.
+    ClientId = "cli_";
     /// An alert definition.
     AlertId = "alr_";
     /// A notification channel.
@@ -87,6 +89,14 @@ prefixed_ids! {
     NotificationId = "msg_";
     /// A quarantined event.
     QuarantineId = "evt_";
+    /// An endpoint that is told of state changes.
+    WebhookId = "whk_";
+    /// A replay of deliveries.
+    ReplayId = "rpl_";
+    /// An entry of the audit log; ordered as the entries are.
+    AuditId = "aud_";
+    /// An incident: one firing of an alert instance, from its beginning to its end.
+    IncidentId = "inc_";
 }
 
 /// The world a credential belongs to. Objects never cross from one to the other.
@@ -148,6 +158,26 @@ impl fmt::Display for Position {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PartitionId(pub u32);
+
+impl PartitionId {
+    /// Stands for the control log where rows are kept by partition.
+    pub const CONTROL: Self = Self(u32::MAX);
+
+    /// The log whose rows these are.
+    pub const fn log(self) -> Log {
+        if self.0 == Self::CONTROL.0 { Log::Control } else { Log::Partition(self) }
+    }
+}
+
+impl Log {
+    /// The number under which the rows of this log are kept.
+    pub const fn rows(self) -> PartitionId {
+        match self {
+            Self::Control => PartitionId::CONTROL,
+            Self::Partition(partition) => partition,
+        }
+    }
+}
 
 /// One of the logs that the journal keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

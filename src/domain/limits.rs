@@ -67,10 +67,50 @@ pub const REPEAT_INTERVAL: Millis = Millis::hours(4);
 pub const CHANNELS_PER_ALERT_MAX: usize = 10;
 /// Alerts of one tenant.
 pub const ALERTS_MAX: usize = 10_000;
+/// Silences of one tenant; of more, the one that ended first is forgotten.
+pub const SILENCES_MAX: usize = 2_000;
+/// Matchers of one silence.
+pub const MATCHERS_MAX: usize = 20;
+/// Characters of a matcher's value.
+pub const MATCHER_CHARS_MAX: usize = 256;
+/// Bytes of a matcher's compiled regular expression.
+pub const MATCHER_BYTES_MAX: usize = 64 * 1024;
+/// Acknowledgements of one tenant that are remembered; of more, the oldest is forgotten.
+pub const ACKNOWLEDGEMENTS_MAX: usize = 20_000;
+/// Test messages of one tenant within [`TESTS_SPAN`], counted by destination.
+pub const TESTS_MAX: usize = 100;
+/// The span in which test messages are counted.
+pub const TESTS_SPAN: Millis = Millis::hours(1);
 /// Channels of one tenant.
 pub const CHANNELS_MAX: usize = 500;
-/// Keys that are active in one workspace.
+/// Keys that are active in one workspace; those that a rotation replaced are apart.
 pub const ACTIVE_KEYS_MAX: usize = 100;
+/// Replaced keys of one lineage, and replaced secrets of one OAuth client, that still work.
+pub const LIVE_PREDECESSORS_MAX: usize = 3;
+/// Keys of one workspace that no longer work and are still known.
+pub const ENDED_KEYS_KEPT: usize = 1_000;
+/// How long a replaced key or secret goes on to work, at most.
+pub const ROTATION_GRACE_MAX: Millis = Millis::days(7);
+/// How long a replaced key or secret goes on to work where the caller does not say.
+pub const ROTATION_GRACE: Millis = Millis::days(1);
+/// Networks that one key may be used from.
+pub const ALLOWED_IPS_MAX: usize = 50;
+/// Keys whose last use a node remembers.
+pub const LAST_USES_MAX: usize = 10_000;
+/// How fine the last use of a key is told.
+pub const LAST_USE_EVERY: Millis = Millis::minutes(1);
+/// Projects of one tenant.
+pub const PROJECTS_MAX: usize = 1_000;
+/// Projects that one key is narrowed to.
+pub const PROJECTS_PER_KEY_MAX: usize = 100;
+/// OAuth clients of one workspace.
+pub const OAUTH_CLIENTS_MAX: usize = 100;
+/// How long an access token works.
+pub const ACCESS_TOKEN_LIFE: Millis = Millis::hours(1);
+/// Revoked tokens of one client that are known one by one; past it, all that it had are revoked.
+pub const REVOKED_TOKENS_MAX: usize = 1_000;
+/// Bytes of a form at the token endpoint.
+pub const FORM_BYTES_MAX: usize = 16 * 1024;
 /// Accounts with settings of their own in one tenant.
 pub const ACCOUNTS_MAX: usize = 1_000_000;
 /// Metric definitions of one tenant.
@@ -91,8 +131,18 @@ pub const NAME_CHARS_MAX: usize = 200;
 pub const MESSAGE_CHARS_MAX: usize = 2_000;
 /// Bytes of a target URL.
 pub const URL_BYTES_MAX: usize = 2_048;
-/// How long an idempotency record is kept.
+/// What the names of the system's own metrics begin with; nobody else sends any.
+pub const SYSTEM_METRIC_PREFIX: &str = "highwater.";
+/// Entries of the audit log that are kept of one tenant; the oldest go first.
+pub const AUDIT_ENTRIES_MAX: usize = 10_000;
+/// How far a sandbox's clock may be put forward between two resets.
+pub const SANDBOX_ADVANCE_MAX: Millis = Millis::days(31);
+/// Attempts to deliver one notification of a sandbox to one destination.
+pub const SANDBOX_DELIVERY_ATTEMPTS_MAX: u32 = 3;
+/// How long an idempotency record is kept where the workspace does not say.
 pub const IDEMPOTENCY_HORIZON: Millis = Millis::hours(24);
+/// How short and how long a workspace may have its idempotency records kept.
+pub const IDEMPOTENCY_HORIZON_RANGE: (Millis, Millis) = (Millis::hours(1), Millis::days(30));
 
 /// Items of one page.
 pub const PAGE_SIZE_MAX: usize = 100;
@@ -100,6 +150,20 @@ pub const PAGE_SIZE_MAX: usize = 100;
 pub const PAGE_SIZE_DEFAULT: usize = 25;
 /// The furthest item that `page` reaches; past it a cursor is needed.
 pub const PAGE_REACH_MAX: usize = 10_000;
+/// Groups of one usage query.
+pub const USAGE_GROUPS_MAX: usize = 1_000;
+/// Accounts, and metrics, that one usage query may name.
+pub const USAGE_NAMES_MAX: usize = 1_000;
+/// Parts of windows that one usage query reads.
+pub const USAGE_ROWS_MAX: usize = 2_000_000;
+/// Usage queries, previews and explanations that a node works on at once.
+pub const USAGE_QUERIES_MAX: usize = 4;
+/// How long a usage query may take.
+pub const USAGE_QUERY_TIMEOUT: Millis = Millis::seconds(10);
+/// How much time a preview may cover.
+pub const PREVIEW_SPAN: Millis = Millis::days(31);
+/// Windows times instances that a preview evaluates.
+pub const PREVIEW_EVALUATIONS_MAX: usize = 10_000;
 /// Points times groups of one usage answer.
 pub const USAGE_POINTS_MAX: usize = 11_000;
 /// Items of one `errors[]`.
@@ -115,6 +179,43 @@ pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Requests that wait for the journal's writer.
 pub const APPEND_QUEUE_MAX: usize = 1_024;
+
+/// Endpoints that state changes are told to, of one workspace and mode.
+pub const WEBHOOKS_MAX: usize = 50;
+/// Patterns of one endpoint.
+pub const EVENT_TYPES_PER_WEBHOOK_MAX: usize = 50;
+/// Headers of an endpoint's own.
+pub const WEBHOOK_HEADERS_MAX: usize = 10;
+/// Bytes of the value of a header of an endpoint's own.
+pub const WEBHOOK_HEADER_BYTES_MAX: usize = 1_024;
+/// Characters of an endpoint's description.
+pub const DESCRIPTION_CHARS_MAX: usize = 500;
+/// Deliveries a second that an endpoint may ask for.
+pub const WEBHOOK_RATE_MAX: u32 = 1_000;
+/// Secrets of an endpoint that sign at once, the newest included.
+pub const WEBHOOK_SECRETS_MAX: usize = 4;
+/// How long a rotated secret may go on to sign.
+pub const SECRET_GRACE_MAX: Millis = Millis::days(7);
+/// How long it does where the caller does not say.
+pub const SECRET_GRACE_DEFAULT: Millis = Millis::days(1);
+/// Deliveries that one log owes to one endpoint at once; what comes then is dropped, and can be replayed.
+pub const OWED_PER_WEBHOOK_MAX: usize = 10_000;
+/// Deliveries that one replay asks for.
+pub const REPLAY_DELIVERIES_MAX: usize = 10_000;
+/// Bytes of the data of an event that the control plane makes; what is longer goes without its labels.
+pub const EVENT_DATA_BYTES_MAX: usize = 16 * 1024;
+/// How long an endpoint may fail and nothing else before it is disabled.
+pub const WEBHOOK_FAILING_MAX: Millis = Millis::days(5);
+/// How often a node sums an endpoint's failures up.
+pub const HEALTH_EVERY: Millis = Millis::hours(1);
+/// Streams that one key, with what it was rotated from, may follow at once.
+pub const STREAMS_PER_KEY_MAX: usize = 5;
+/// Rows that a stream reads of the store at once, about.
+pub const STREAM_PAGE_ROWS: usize = 20_000;
+/// Attempts to deliver one event of a sandbox.
+pub const SANDBOX_ATTEMPTS_MAX: u32 = 3;
+/// How long before its end an API key is said to expire.
+pub const KEY_EXPIRY_NOTICES: [Millis; 2] = [Millis::days(7), Millis::days(1)];
 
 /// Attempts to deliver one notification to one destination.
 pub const DELIVERY_ATTEMPTS_MAX: u32 = 10;
@@ -146,6 +247,20 @@ pub const IMPORT_BLOCK_BYTES: usize = 4 * 1024 * 1024;
 pub const INTAKE_BATCH_MESSAGES: usize = 50_000;
 /// Connections that are open at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
+/// Connections of one address that are open at once.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
+/// Projects whose requests are counted at once until the next flush.
+pub const COUNTED_PROJECTS_MAX: usize = 100_000;
+/// How often the counts of requests are taken in as events.
+pub const REQUESTS_FLUSH_EVERY: Millis = Millis::seconds(10);
+/// Keys whose requests are counted at once, each for its two budgets.
+pub const RATE_BUCKETS_MAX: usize = 100_000;
+/// Addresses whose wrong credentials are counted at once.
+pub const FAILING_ADDRESSES_MAX: usize = 65_536;
+/// How long one asks nothing until what it asked is forgotten.
+pub const RATE_IDLE: Millis = Millis::minutes(2);
+/// The largest rate limit, so that the instants of one key stay below 8 MB.
+pub const RATE_LIMIT_MAX: u32 = 1_000_000;
 /// How long a stopping server waits for what is under way.
 pub const DRAIN_TIMEOUT: Millis = Millis::seconds(30);
 /// Bytes of a request's head.

@@ -32,3 +32,6 @@ pub mod event;
 pub mod control;
 
 pub mod partition;
+
+pub mod incident;
+pub mod webhook;

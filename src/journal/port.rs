@@ -8,6 +8,9 @@ use crate::domain::id::{Log, Position, Stamp};
 use crate::domain::time::Timestamp;
 use bytes::Bytes;
 
+/// How often a record that must be there is asked for; a shared journal waits half a second each time.
+const KNOWN_TRIES: usize = 40;
+
 /// One record of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -69,6 +72,16 @@ pub enum ReadError {
         expected: Position,
         /// What comes next.
         found: Position,
+    },
+    /// The log ends before what was read of it already.
+    #[error("log {log} ends at {end}, but record {read} was read: it was cut back or made anew")]
+    CutBack {
+        /// Whose records.
+        log: Log,
+        /// What was read last.
+        read: Position,
+        /// Where it ends.
+        end: Position,
     },
     /// The storage failed.
     #[error("the journal's storage failed: {detail}")]
@@ -177,6 +190,29 @@ impl Journal {
             #[cfg(feature = "kafka")]
             Self::Kafka(journal) => journal.read(log, after, records_max, bytes_max),
         }
+    }
+
+    /// As [`Self::read`], where something must stand behind the position: asks again for a while.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and where nothing comes.
+    pub fn read_known(
+        &self,
+        log: Log,
+        after: Position,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        for _ in 0..KNOWN_TRIES {
+            let records = self.read(log, after, records_max, bytes_max)?;
+            if !records.is_empty() {
+                return Ok(records);
+            }
+            if !self.is_shared() {
+                break;
+            }
+        }
+        Err(ReadError::Storage { detail: format!("log {log} has records behind {after}, and none of them came") })
     }
 
     /// The last durable position of a log.

@@ -3,10 +3,11 @@
 use super::guard::{Guard, TargetError};
 use super::resolver::VettingResolver;
 use super::{payload, signature, slack};
+use crate::domain::control::resource::ChannelKind;
 use crate::domain::limits::{CONNECT_TIMEOUT, DELIVERY_TIMEOUT, RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX};
 use crate::domain::partition::notification::Notification;
 use crate::domain::time::{Millis, Timestamp};
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
@@ -45,6 +46,17 @@ impl Destination {
     }
 }
 
+/// Where events go. Its `Debug` form hides what is secret.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Where to.
+    pub url: SecretString,
+    /// What signs.
+    pub secrets: Vec<SecretString>,
+    /// Headers of its own.
+    pub headers: Vec<(String, SecretString)>,
+}
+
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
 pub enum Outgoing<'a> {
@@ -65,6 +77,21 @@ impl Attempt {
     /// An attempt that was not made, because the destination cannot be used.
     pub const fn refused(why: String) -> Self {
         Self { result: Err(Failure::Unusable(why)) }
+    }
+
+    /// The status of the answer, where there was one.
+    pub const fn status(&self) -> Option<u16> {
+        match &self.result {
+            Ok(sent) => Some(sent.status),
+            Err(Failure::Status { code, .. }) => Some(*code),
+            Err(
+                Failure::Slack { .. }
+                | Failure::Timeout
+                | Failure::Connect(_)
+                | Failure::Blocked(_)
+                | Failure::Unusable(_),
+            ) => None,
+        }
     }
 }
 
@@ -196,6 +223,11 @@ impl Notifier {
         Self::with_timeout(guard, base_url, DELIVERY_TIMEOUT)
     }
 
+    /// Where links in messages lead, without a slash at the end.
+    pub fn base_url(&self) -> &str {
+        self.base_url.trim_end_matches('/')
+    }
+
     fn with_timeout(guard: Guard, base_url: &str, timeout: Millis) -> Result<Self, NotifierError> {
         // Another part of the process may have set the provider up already.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -214,6 +246,16 @@ impl Notifier {
     /// The guard that vets targets.
     pub fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// Returns the body that one notification is sent with.
+    pub fn body(&self, kind: ChannelKind, notification: &Notification) -> String {
+        match kind {
+            ChannelKind::Slack => self.slack_message(Outgoing::One(notification, None)).to_string(),
+            ChannelKind::Webhook => {
+                String::from_utf8_lossy(&payload::webhook_body(notification, &self.base_url)).into_owned()
+            }
+        }
     }
 
     /// Sends a message, once.
@@ -241,13 +283,32 @@ impl Notifier {
             Outgoing::Digest(_) => return Err(Failure::Unusable("webhooks take one notification each".to_owned())),
         };
         let body = payload::webhook_body(notification, &self.base_url);
-        let id = notification.id.to_string();
+        self.signed((url, secrets), HeaderMap::new(), (&notification.id.to_string(), body), now).await
+    }
+
+    /// Sends an event, once.
+    pub async fn post(&self, endpoint: &Endpoint, id: &str, body: Vec<u8>, now: Timestamp) -> Attempt {
+        let result = match (self.vetted(endpoint.url.expose_secret()), header_map(&endpoint.headers)) {
+            (Ok(url), Ok(headers)) => self.signed((url, &endpoint.secrets), headers, (id, body), now).await,
+            (Err(failure), _) | (_, Err(failure)) => Err(failure),
+        };
+        Attempt { result }
+    }
+
+    async fn signed(
+        &self,
+        (url, secrets): (Url, &[SecretString]),
+        headers: HeaderMap,
+        (id, body): (&str, Vec<u8>),
+        now: Timestamp,
+    ) -> Result<Sent, Failure> {
         let timestamp = now.0.div_euclid(1_000);
         let secrets: Vec<&str> = secrets.iter().map(ExposeSecret::expose_secret).collect();
-        let signed = signature::sign(&secrets, &id, timestamp, &body);
+        let signed = signature::sign(&secrets, id, timestamp, &body);
         let request = self
             .client
             .post(url.clone())
+            .headers(headers)
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp.to_string())
             .header("webhook-signature", signed)
@@ -341,6 +402,19 @@ impl Notifier {
         let request = request.header(CONTENT_TYPE, "application/json").header(USER_AGENT, agent);
         request.send().await.map_err(|error| failure(&error))
     }
+}
+
+/// Makes headers of texts that were checked when they were given.
+fn header_map(texts: &[(String, SecretString)]) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in texts {
+        let unusable = || Failure::Unusable(format!("the header {name} cannot be sent"));
+        let name: HeaderName = name.parse().map_err(|_| unusable())?;
+        let mut value = HeaderValue::from_str(value.expose_secret()).map_err(|_| unusable())?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
 }
 
 fn failure(error: &reqwest::Error) -> Failure {

@@ -100,6 +100,11 @@ impl Guard {
         if self.allows_address(url.host_str().unwrap_or(""), address) { Ok(()) } else { refuse(not_public(address)) }
     }
 
+    /// Tells whether a URL's host is allowed by name, or by its literal address: what the operator lists as their own.
+    pub fn lists(&self, url: &Url) -> bool {
+        url.host().is_some_and(|host| self.allows_host(&host))
+    }
+
     fn allows_host(&self, host: &Host<&str>) -> bool {
         let address = match host {
             // The one name whose address is known without asking (RFC 6761 §6.3).

@@ -13,8 +13,8 @@ mod resolver;
 mod signature;
 mod slack;
 
-pub use client::{Attempt, Destination, Failure, Notifier, NotifierError, Outgoing, Sent};
+pub use client::{Attempt, Destination, Endpoint, Failure, Notifier, NotifierError, Outgoing, Sent};
 pub use guard::{Guard, TargetError, TargetKind};
-pub use payload::webhook_body;
+pub use payload::{event_body, webhook_body};
 pub use queue::{DestinationKind, Queue, Work};
 pub use signature::{new_secret, sign, verify};

@@ -2,9 +2,10 @@
 
 use crate::domain::id::Log;
 use crate::domain::partition::effect::Evidence;
-use crate::domain::partition::notification::Notification;
+use crate::domain::partition::notification::{Notification, NotificationKind};
 use crate::domain::quantity::Quantity;
 use crate::domain::rule::TraceStep;
+use crate::domain::webhook::event::{Content, Event};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -12,8 +13,11 @@ use std::collections::BTreeMap;
 /// Receivers are promised bodies of at most this size.
 const BODY_BYTES_MAX: usize = 20 * 1024;
 
+/// The version of the bodies.
+const API_VERSION: &str = "v1";
+
 #[derive(Serialize)]
-struct Body<'a> {
+struct Body<D> {
     id: String,
     r#type: &'static str,
     timestamp: String,
@@ -23,12 +27,16 @@ struct Body<'a> {
     log: String,
     sequence: u64,
     index: u32,
-    data: Data<'a>,
+    data: D,
 }
 
 #[derive(Serialize)]
 struct Data<'a> {
-    alert_id: String,
+    /// Null where a channel is tried.
+    alert_id: Option<String>,
+    /// Stands where nothing has happened.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    test: bool,
     alert_name: Option<&'a str>,
     alert_version: u64,
     account_id: &'a str,
@@ -46,6 +54,8 @@ struct Data<'a> {
     message: Option<&'a str>,
     follows: Option<String>,
     fired_meanwhile: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silenced: Option<bool>,
     latency: Latency,
     url: String,
 }
@@ -79,10 +89,35 @@ struct Latency {
 
 /// Returns the body of a notification's webhook.
 pub fn webhook_body(notification: &Notification, base_url: &str) -> Vec<u8> {
+    bounded_body(notification, None, base_url)
+}
+
+/// Returns the body of an event.
+pub fn event_body(event: &Event, base_url: &str) -> Vec<u8> {
+    let data = match &event.content {
+        Content::Alert { notification, silenced } => return bounded_body(notification, Some(*silenced), base_url),
+        Content::Data(data) => data,
+    };
+    let body = Body {
+        id: event.id.to_string(),
+        r#type: event.kind.name(),
+        timestamp: event.at.to_string(),
+        workspace_id: event.tenant.workspace.to_string(),
+        mode: event.tenant.mode.name(),
+        api_version: API_VERSION,
+        log: event.log.to_string(),
+        sequence: event.position.0,
+        index: event.index,
+        data: RawValue::from_string(data.clone()).unwrap_or_default(),
+    };
+    serde_json::to_vec(&body).unwrap_or_default()
+}
+
+fn bounded_body(notification: &Notification, silenced: Option<bool>, base_url: &str) -> Vec<u8> {
     let evidence = &notification.evidence;
     let mut inputs = evidence.trace.0.as_slice();
     loop {
-        let bytes = serde_json::to_vec(&body(notification, inputs, base_url)).unwrap_or_default();
+        let bytes = serde_json::to_vec(&body(notification, silenced, inputs, base_url)).unwrap_or_default();
         // The trace is the only part without a tight bound of its own; its outermost steps are given up last.
         if bytes.len() <= BODY_BYTES_MAX || inputs.is_empty() {
             return bytes;
@@ -91,21 +126,27 @@ pub fn webhook_body(notification: &Notification, base_url: &str) -> Vec<u8> {
     }
 }
 
-fn body<'a>(notification: &'a Notification, inputs: &'a [TraceStep], base_url: &str) -> Body<'a> {
+fn body<'a>(
+    notification: &'a Notification,
+    silenced: Option<bool>,
+    inputs: &'a [TraceStep],
+    base_url: &str,
+) -> Body<Data<'a>> {
     let key = &notification.key;
     let evidence = &notification.evidence;
     Body {
         id: notification.id.to_string(),
-        r#type: notification.kind.event_type(),
+        r#type: notification.kind.event_type().name(),
         timestamp: notification.at.to_string(),
         workspace_id: key.tenant.workspace.to_string(),
         mode: key.tenant.mode.name(),
-        api_version: "v1",
+        api_version: API_VERSION,
         log: Log::Partition(notification.partition).to_string(),
         sequence: notification.position.0,
         index: notification.index,
         data: Data {
-            alert_id: key.alert.to_string(),
+            alert_id: notification.is_about_alert().then(|| key.alert.to_string()),
+            test: notification.kind == NotificationKind::Test,
             alert_name: notification.alert_name.as_deref(),
             alert_version: evidence.alert_version,
             account_id: key.account.as_str(),
@@ -128,6 +169,7 @@ fn body<'a>(notification: &'a Notification, inputs: &'a [TraceStep], base_url: &
             message: notification.message.as_deref(),
             follows: notification.follows.map(|id| id.to_string()),
             fired_meanwhile: notification.fired_meanwhile,
+            silenced,
             latency: Latency {
                 accepted_at: notification.accepted_at.map(|at| at.to_string()),
                 recorded_at: notification.recorded_at.to_string(),
@@ -140,7 +182,12 @@ fn body<'a>(notification: &'a Notification, inputs: &'a [TraceStep], base_url: &
 
 /// Where people read on about a notification.
 pub(super) fn link(notification: &Notification, base_url: &str) -> String {
-    format!("{}/v1/alerts/{}/history", base_url.trim_end_matches('/'), notification.key.alert)
+    let base = base_url.trim_end_matches('/');
+    if notification.is_about_alert() {
+        format!("{base}/v1/alerts/{}/history", notification.key.alert)
+    } else {
+        format!("{base}/docs")
+    }
 }
 
 fn quota(evidence: &Evidence) -> Option<Quota> {
@@ -167,7 +214,6 @@ pub(super) mod tests {
     use crate::domain::definition::Severity;
     use crate::domain::id::*;
     use crate::domain::partition::effect::{InstanceKey, QuotaEvidence, Reason, State};
-    use crate::domain::partition::notification::NotificationKind;
     use crate::domain::rule::Trace;
     use crate::domain::time::{Period, Timestamp};
 

@@ -18,6 +18,8 @@ pub enum DestinationKind {
     Slack,
     /// A few requests at once, one notification each.
     Webhook,
+    /// As a webhook, with at least this much between two requests.
+    Paced(Millis),
 }
 
 /// One message to send.
@@ -72,14 +74,17 @@ impl Lane {
         match self.kind {
             DestinationKind::Slack if self.requests > 0 => None,
             DestinationKind::Slack => Some(at.max(self.spaced.minus(Millis(SLACK_SPACING.0 * (SLACK_BURST - 1))))),
-            DestinationKind::Webhook if self.requests >= DELIVERIES_PER_DESTINATION_MAX => None,
+            DestinationKind::Webhook | DestinationKind::Paced(_) if self.requests >= DELIVERIES_PER_DESTINATION_MAX => {
+                None
+            }
             DestinationKind::Webhook => Some(at),
+            DestinationKind::Paced(_) => Some(at.max(self.spaced)),
         }
     }
 
     fn take(&mut self, now: Timestamp) -> Vec<NotificationId> {
         let most = match self.kind {
-            DestinationKind::Webhook => 1,
+            DestinationKind::Webhook | DestinationKind::Paced(_) => 1,
             // While there is burst left, messages go singly; then what waits is merged.
             DestinationKind::Slack if self.spaced <= now => 1,
             DestinationKind::Slack => DIGEST_MAX,
@@ -90,8 +95,10 @@ impl Lane {
             self.waits.remove(id);
             self.under_way.insert(*id);
         }
-        if self.kind == DestinationKind::Slack {
-            self.spaced = self.spaced.max(now).plus(SLACK_SPACING);
+        match self.kind {
+            DestinationKind::Slack => self.spaced = self.spaced.max(now).plus(SLACK_SPACING),
+            DestinationKind::Paced(spacing) => self.spaced = self.spaced.max(now).plus(spacing),
+            DestinationKind::Webhook => {}
         }
         self.requests += 1;
         taken.into_iter().map(|(_, id)| id).collect()

@@ -60,6 +60,8 @@ fn title(notification: &Notification) -> String {
         NotificationKind::Resolved => "✅ Resolved",
         NotificationKind::NoData => "⚪ No data",
         NotificationKind::Corrected => "🔁 Corrected",
+        NotificationKind::Pending => "🟡 Pending",
+        NotificationKind::Test => "🧪 Test",
     };
     let name = notification.alert_name.as_deref().unwrap_or(&notification.evidence.rule);
     format!("{sign}: {name} · {}", notification.key.account)
@@ -103,6 +105,7 @@ fn why(notification: &Notification) -> String {
         Reason::CaughtUp => "this is how it stands after a time without processing",
         Reason::Retraction => "a late event takes the earlier message back",
         Reason::LateFire => "a late event shows that it should have fired",
+        Reason::Test => "this is a test: nothing has happened",
     };
     let steps: Vec<String> = notification
         .evidence

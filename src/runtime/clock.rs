@@ -1,6 +1,7 @@
 //! The one place that reads a clock, and that draws identifiers.
 
 use crate::domain::time::Timestamp;
+use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Returns the present instant.
@@ -39,9 +40,23 @@ pub fn random<const N: usize>() -> [u8; N] {
     }
 }
 
+/// Draws 16 random bytes that need not be secret: of the operating system too, which is asked for many at once.
+fn pooled() -> [u8; 16] {
+    const POOL: usize = 1_024;
+    thread_local! {
+        static LEFT: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+    }
+    LEFT.with_borrow_mut(|left| {
+        left.pop().unwrap_or_else(|| {
+            left.extend(random::<POOL>().as_chunks::<16>().0);
+            random()
+        })
+    })
+}
+
 /// Draws a ULID: 48 bits of time, 80 random ones.
 pub fn ulid() -> u128 {
-    let random = random::<16>();
+    let random = pooled();
     let ms = u64::try_from(now().0).unwrap_or(0);
     ulid::Ulid::from_parts(ms, u128::from_le_bytes(random)).0
 }

@@ -368,6 +368,6 @@ impl Asking {
     /// Asks as the command line does: no key, no version, no repetition.
     pub fn by_command_line(tenant: Tenant) -> Self {
         let request_id = format!("req_{}", ulid::Ulid(clock::ulid()));
-        Self { tenant, actor: None, request_id, if_match: None, idempotency: None }
+        Self { tenant, actor: None, request_id, if_match: None, idempotency: None, ip: None }
     }
 }

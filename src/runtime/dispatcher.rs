@@ -2,8 +2,10 @@
 
 use super::clock;
 use super::control::ControlPlane;
+use super::outbox::{self, Route};
 use crate::domain::control::resource::{Channel, ChannelKind};
-use crate::domain::id::{ChannelId, Log, NotificationId, PartitionId, Tenant};
+use crate::domain::control::sandbox::kept_as;
+use crate::domain::id::{ChannelId, Log, Mode, NotificationId, PartitionId, Tenant};
 use crate::domain::partition::Owed;
 use crate::domain::partition::fact::Note;
 use crate::domain::partition::notification::{Attempted, Notification};
@@ -108,6 +110,8 @@ pub struct Tally {
     pub delivered: AtomicU64,
     /// Attempts that failed.
     pub failed: AtomicU64,
+    /// Messages of sandboxes that were kept.
+    pub kept: AtomicU64,
     /// Pairs that wait or are under way.
     pub pending: AtomicU64,
 }
@@ -209,6 +213,10 @@ impl Dispatcher {
     }
 
     fn kind_of(&self, tenant: Tenant, channel: ChannelId) -> DestinationKind {
+        if tenant.mode == Mode::Sandbox {
+            // What is kept needs no pace, and is shown message by message.
+            return DestinationKind::Webhook;
+        }
         let state = self.means.control.state();
         match state.channel(tenant, channel).map(|channel| channel.kind) {
             Some(ChannelKind::Slack) => DestinationKind::Slack,
@@ -264,19 +272,29 @@ async fn perform(means: Means, work: Work, debts: Vec<Debt>, tally: &Tally) -> F
         return Finished { work, partitions: Vec::new(), penalty_until: None, recorded: true };
     };
     let tenant = first.notification.key.tenant;
-    let attempt = match destination(&means, tenant, work.channel) {
-        Ok(destination) => send(&means, &destination, &debts, work.channel).await,
-        Err(gone) => Attempt::refused(gone),
+    let came = match route(&means, tenant, work.channel) {
+        Ok(Route::Send(destination)) => Came::Tried(send(&means, &destination, &debts, work.channel).await),
+        Ok(Route::Keep(kind)) => Came::Kept(kind),
+        Err(gone) => Came::Tried(Attempt::refused(gone)),
     };
     let now = clock::now();
-    let counter = if attempt.result.is_ok() { &tally.delivered } else { &tally.failed };
+    let counter = match &came {
+        Came::Kept(_) => &tally.kept,
+        Came::Tried(attempt) if attempt.result.is_ok() => &tally.delivered,
+        Came::Tried(_) => &tally.failed,
+    };
     counter.fetch_add(debts.len() as u64, Ordering::Relaxed);
     let mut penalty_until = None;
     let facts: Vec<(Log, Bytes)> = debts
         .iter()
         .map(|debt| {
-            let fact = outcome(debt, work.channel, &attempt, now);
-            penalty_until = penalty_until.max(backoff::penalty(&attempt, now));
+            let fact = match &came {
+                Came::Tried(attempt) => {
+                    penalty_until = penalty_until.max(backoff::penalty(attempt, now));
+                    outcome(debt, work.channel, attempt, now)
+                }
+                Came::Kept(kind) => kept(debt, work.channel, *kind),
+            };
             (Log::Partition(debt.partition), Bytes::from(Note::NotificationAttempted(fact).encode()))
         })
         .collect();
@@ -290,6 +308,33 @@ async fn perform(means: Means, work: Work, debts: Vec<Debt>, tally: &Tally) -> F
     };
     let partitions = debts.iter().map(|debt| debt.partition).collect();
     Finished { work, partitions, penalty_until, recorded }
+}
+
+/// What became of a message.
+enum Came {
+    Tried(Attempt),
+    Kept(ChannelKind),
+}
+
+/// Where a message goes: to its destination, or into the outbox of its sandbox.
+fn route(means: &Means, tenant: Tenant, channel: ChannelId) -> Result<Route, String> {
+    let kind = means.control.state().channel(tenant, channel).map(|channel| channel.kind);
+    if let Some(kept) = outbox::keeps_unseen(tenant, channel, kind) {
+        return Ok(Route::Keep(kept));
+    }
+    let destination = destination(means, tenant, channel)?;
+    Ok(outbox::route(tenant.mode, means.notifier.guard(), destination))
+}
+
+fn kept(debt: &Debt, channel: ChannelId, kind: ChannelKind) -> Attempted {
+    Attempted {
+        id: debt.notification.id,
+        channel,
+        attempt: debt.attempts.saturating_add(1),
+        delivered: true,
+        outcome: kept_as(kind).to_owned(),
+        next_at: None,
+    }
 }
 
 async fn send(means: &Means, destination: &Destination, debts: &[Debt], channel: ChannelId) -> Attempt {
@@ -338,6 +383,7 @@ fn outcome(debt: &Debt, channel: ChannelId, attempt: &Attempt, now: Timestamp) -
         }
         Err(failure) => {
             let next_at = backoff::next_attempt(&Try { id, channel, attempt: number, failure }, now);
+            let next_at = next_at.filter(|_| outbox::may_try_again(debt.notification.key.tenant.mode, number));
             tracing::info!(
                 notification = %id, channel = %channel, attempt = number, outcome = %failure.text(),
                 next_at = next_at.map(|at| at.to_string()), "a delivery failed"

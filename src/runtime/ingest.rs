@@ -2,11 +2,12 @@
 
 use super::clock;
 use super::control::ControlPlane;
+use super::requests::SYSTEM_WORKSPACE;
 use crate::domain::event::{Acceptance, FrameBuilder, Refusal, RefusalCode, UsageEvent, decide, derived_id};
 use crate::domain::id::{AccountId, Epoch, Log, PartitionId, Position, Stamp, Tenant};
 use crate::domain::limits::{AHEAD_MAX, FRAME_BYTES_MAX, FRAME_EVENTS_MAX};
 use crate::domain::routing::partition_of;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 use crate::journal::{AppendError, Journal};
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -60,6 +61,8 @@ pub struct Batch<'a> {
     sender: &'a Sender,
     control: &'a ControlPlane,
     acceptance: Acceptance,
+    /// How far the sender's clock is ahead.
+    advance: Millis,
     strict: bool,
     partition_count: u32,
     accounts: HashMap<Box<str>, Option<Routed>>,
@@ -84,7 +87,10 @@ impl Ingest {
 
     /// Begins a batch that is accepted now.
     pub fn batch<'a>(&'a self, sender: &'a Sender) -> Batch<'a> {
-        let settings = self.control.state().settings();
+        let (settings, advance) = {
+            let state = self.control.state();
+            (state.settings(), state.advance_of(sender.tenant))
+        };
         let acceptance = Acceptance {
             accepted_at: clock::now(),
             lateness_horizon: settings.lateness_horizon,
@@ -95,7 +101,8 @@ impl Ingest {
             sender,
             control: &self.control,
             acceptance,
-            strict: settings.strict_accounts,
+            strict: settings.strict_accounts && sender.tenant.workspace != SYSTEM_WORKSPACE,
+            advance,
             partition_count: self.journal.partitions(),
             accounts: HashMap::new(),
             open: BTreeMap::new(),
@@ -199,6 +206,7 @@ impl Batch<'_> {
     /// # Errors
     /// As [`Self::push`].
     pub fn push_as(&mut self, event: &UsageEvent<'_>, id: &str, accepted_at: Timestamp) -> Result<(), Refusal> {
+        let accepted_at = accepted_at.plus(self.advance);
         let timestamp = decide(event, &Acceptance { accepted_at, ..self.acceptance })?;
         let routed = self.route(&event.account_id).ok_or_else(|| Refusal {
             code: RefusalCode::UnknownAccount,

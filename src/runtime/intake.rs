@@ -131,7 +131,7 @@ impl Copier {
         let mut messages = Vec::new();
         while !self.stop.load(Ordering::Acquire) {
             messages.clear();
-            let progress = self.reader.poll(INTAKE_BATCH_MESSAGES, PATIENCE, |message| messages.push(message));
+            let progress = self.reader.poll(INTAKE_BATCH_MESSAGES, PATIENCE, &mut messages);
             if messages.is_empty() {
                 continue;
             }
@@ -146,7 +146,7 @@ impl Copier {
     }
 
     /// Makes messages durable, however long that takes; tells whether it did before it was stopped.
-    fn copy(&self, messages: &[IntakeMessage]) -> bool {
+    fn copy(&self, messages: &[IntakeMessage<'_>]) -> bool {
         loop {
             let (prepared, refused) = self.prepare(messages);
             let (accepted, rejected) = (prepared.accepted as u64, refused.len() as u64);
@@ -167,7 +167,7 @@ impl Copier {
         }
     }
 
-    fn prepare(&self, messages: &[IntakeMessage]) -> (Prepared, Vec<(Log, Bytes)>) {
+    fn prepare(&self, messages: &[IntakeMessage<'_>]) -> (Prepared, Vec<(Log, Bytes)>) {
         let default = self.default_workspace();
         let mut refused = Vec::new();
         let mut senders: BTreeMap<Tenant, Vec<usize>> = BTreeMap::new();
@@ -199,7 +199,7 @@ impl Copier {
 
     fn take(
         &self,
-        message: &IntakeMessage,
+        message: &IntakeMessage<'_>,
         headers: &[(String, Vec<u8>)],
         batch: &mut Batch<'_>,
     ) -> Result<(), (Option<String>, Refusal)> {
@@ -209,7 +209,7 @@ impl Copier {
         let id = match &event.id {
             Some(id) => id.as_ref(),
             None => {
-                made = format!("k:{}:{}:{}:{}", self.topic, message.partition, message.offset, accepted_at.0);
+                made = format!("k:{}:{}:{}:{}", self.topic, message.partition(), message.offset(), accepted_at.0);
                 &made
             }
         };
@@ -224,7 +224,7 @@ impl Copier {
         first.filter(|_| all.next().is_none())
     }
 
-    fn tenant(&self, message: &IntakeMessage, default: Option<WorkspaceId>) -> Result<Tenant, Refusal> {
+    fn tenant(&self, message: &IntakeMessage<'_>, default: Option<WorkspaceId>) -> Result<Tenant, Refusal> {
         let header = |name: &str| {
             let found = message.headers.iter().find(|(known, _)| known == name);
             found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
@@ -252,12 +252,12 @@ impl Copier {
     /// Makes the fact that a message was set aside; its id is a hash of where it stands, so a second copy lists once.
     fn set_aside(
         &self,
-        message: &IntakeMessage,
+        message: &IntakeMessage<'_>,
         tenant: Tenant,
         account: Option<&str>,
         refusal: Refusal,
     ) -> (Log, Bytes) {
-        let origin = format!("{}:{}:{}", self.topic, message.partition, message.offset);
+        let origin = format!("{}:{}:{}", self.topic, message.partition(), message.offset());
         let digest = Sha256::digest(origin.as_bytes());
         let mut first = [0_u8; 16];
         first.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
@@ -265,9 +265,9 @@ impl Copier {
         let partitions = self.ingest.partitions();
         let partition = match &account {
             Some(account) => partition_of(tenant.workspace, account, partitions),
-            None => PartitionId(u32::try_from(message.partition).unwrap_or(0) % partitions.max(1)),
+            None => PartitionId(u32::try_from(message.partition()).unwrap_or(0) % partitions.max(1)),
         };
-        let body = message.payload.as_deref().unwrap_or_default();
+        let body = message.payload().unwrap_or_default();
         let kept = body.get(..QUARANTINE_BYTES_MAX).unwrap_or(body);
         let row = QuarantineRow {
             tenant,
@@ -293,7 +293,7 @@ fn count(result: &'static str, by: u64) {
 }
 
 /// The attributes of a binary CloudEvent. Kafka's binding carries them as they are; a percent sign is no escape there.
-fn binary_headers(message: &IntakeMessage) -> Vec<(String, Vec<u8>)> {
+fn binary_headers(message: &IntakeMessage<'_>) -> Vec<(String, Vec<u8>)> {
     let own = message.headers.iter().filter_map(|(name, value)| Some((name.strip_prefix(BINARY_PREFIX)?, value)));
     own.map(|(name, value)| {
         let escaped = value.iter().flat_map(|byte| if *byte == b'%' { b"%25".to_vec() } else { vec![*byte] });
@@ -302,8 +302,8 @@ fn binary_headers(message: &IntakeMessage) -> Vec<(String, Vec<u8>)> {
     .collect()
 }
 
-fn read<'a>(message: &'a IntakeMessage, headers: &'a [(String, Vec<u8>)]) -> Result<UsageEvent<'a>, Refusal> {
-    let Some(payload) = &message.payload else {
+fn read<'a>(message: &'a IntakeMessage<'_>, headers: &'a [(String, Vec<u8>)]) -> Result<UsageEvent<'a>, Refusal> {
+    let Some(payload) = message.payload() else {
         return Err(refusal("a tombstone: the message has no value".to_owned()));
     };
     if payload.len() > EVENT_BYTES_MAX {

@@ -1,12 +1,16 @@
 //! A running node: its state restored, its loops running.
 
 use super::control::ControlPlane;
+use super::courier::{self, Post};
 use super::data::{Data, StartError};
 use super::dispatcher::{self, Dispatch, Means, Tally};
+use super::hub::Hub;
 use super::ingest::Ingest;
 use super::lag::{self, Answers, IntakeClock};
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
+use super::requests::{self, Requests};
+use super::sandbox;
 use super::snapshotter;
 use super::timekeeper;
 use crate::domain::control::keeper::Keeper;
@@ -37,6 +41,12 @@ pub struct Node {
     /// Whether the journal answers.
     pub answers: Answers,
     replaced: Arc<AtomicBool>,
+    /// What is folded here, for those who follow it.
+    pub hub: Hub,
+    /// What the courier counted.
+    pub posted: Arc<courier::Tally>,
+    /// What was asked for each project.
+    pub requests: Requests,
     ownership: Ownership,
     #[cfg(feature = "kafka")]
     intake: Option<super::intake::Intake>,
@@ -62,13 +72,19 @@ impl Node {
         let notifier = Notifier::new(guard, base_url)?;
         let (stop, stopped) = watch::channel(false);
         let (dispatch, inbox) = mpsc::unbounded_channel::<Dispatch>();
+        let (posts, letters) = mpsc::unbounded_channel::<Post>();
         let tally = Arc::new(Tally::default());
+        let hub = Hub::default();
+        let posted = Arc::new(courier::Tally::default());
         let partitions = Partitions::new(partitions::Means {
             journal: data.journal.clone(),
             store: data.store.clone(),
             snapshots: data.snapshots.clone(),
             fingerprint_key: data.fingerprint_key(),
             dispatch: (duty == Duty::Serve).then_some(dispatch),
+            posts: (duty == Duty::Serve).then_some(posts),
+            hub: hub.clone(),
+            control: data.control.clone(),
         });
         let keeper = if duty == Duty::Serve { data.keep_rows().await? } else { None };
         // Who imports into shared data leaves the folding to those who serve it.
@@ -90,18 +106,15 @@ impl Node {
             tasks.push(tokio::spawn(follow_control(following, stopped.clone())));
         }
         if duty == Duty::Serve {
-            let means = Means {
-                journal: data.journal.clone(),
-                control: data.control.clone(),
-                store: data.store.clone(),
-                notifier: notifier.clone(),
-                vault: Arc::clone(&data.vault),
-            };
-            tasks.push(tokio::spawn(dispatcher::run(means, inbox, stopped.clone(), Arc::clone(&tally))));
-            let (snapshots, store) = (data.snapshots.clone(), data.store.clone());
-            tasks.push(tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped)));
+            let inboxes = (inbox, letters);
+            let tallies = (Arc::clone(&tally), Arc::clone(&posted));
+            tasks.extend(begin_to_serve((&data, &partitions, &notifier), inboxes, tallies, &stopped));
         }
         let ingest = Ingest::new(data.journal.clone(), data.control.clone());
+        let requests = Requests::default();
+        if duty == Duty::Serve {
+            tasks.push(tokio::spawn(requests::run(requests.clone(), ingest.clone(), stop.subscribe())));
+        }
         #[cfg(feature = "kafka")]
         let intake = match &data.journal {
             Journal::Kafka(kafka) if duty == Duty::Serve => {
@@ -119,6 +132,9 @@ impl Node {
             intake_clock: time,
             answers,
             replaced,
+            posted,
+            hub,
+            requests,
             ownership,
             #[cfg(feature = "kafka")]
             intake,
@@ -172,6 +188,36 @@ impl Node {
         let progress = self.data.store.progress(partition).await?;
         Ok(progress.unwrap_or(Progress { position: Position::START, clock: crate::domain::time::Timestamp(0) }))
     }
+}
+
+/// Starts what only a serving node does: it sends, keeps sandboxes and takes snapshots.
+fn begin_to_serve(
+    (data, partitions, notifier): (&Data, &Partitions, &Notifier),
+    (inbox, letters): (mpsc::UnboundedReceiver<Dispatch>, mpsc::UnboundedReceiver<Post>),
+    (tally, posted): (Arc<Tally>, Arc<courier::Tally>),
+    stopped: &watch::Receiver<bool>,
+) -> [tokio::task::JoinHandle<()>; 4] {
+    let means = Means {
+        journal: data.journal.clone(),
+        control: data.control.clone(),
+        store: data.store.clone(),
+        notifier: notifier.clone(),
+        vault: Arc::clone(&data.vault),
+    };
+    let dispatching = tokio::spawn(dispatcher::run(means, inbox, stopped.clone(), tally));
+    let means = courier::Means {
+        journal: data.journal.clone(),
+        control: data.control.clone(),
+        store: data.store.clone(),
+        notifier: notifier.clone(),
+        vault: Arc::clone(&data.vault),
+    };
+    let posting = tokio::spawn(courier::run(means, letters, stopped.clone(), posted));
+    let (control, vault) = (data.control.clone(), Arc::clone(&data.vault));
+    let keeping = tokio::spawn(sandbox::keep(control, partitions.clone(), vault, stopped.clone()));
+    let (snapshots, store) = (data.snapshots.clone(), data.store.clone());
+    let saving = tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped.clone()));
+    [dispatching, posting, keeping, saving]
 }
 
 /// What following the control log needs.

@@ -1,6 +1,10 @@
 //! The partitions that this node owns: taken, folded, and given back in order.
 
+use super::control::ControlPlane;
+use super::courier::Post;
 use super::dispatcher::Dispatch;
+use super::herald::Herald;
+use super::hub::Hub;
 use super::processor::{Fold, Processor, Wiring};
 use super::snapshotter;
 use super::writer::Writer;
@@ -16,6 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long a partition that is given back may take to store what it folded.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
+/// Whose owner looks after the control log, too.
+const HERALDS: PartitionId = PartitionId(0);
 /// How long a question waits before it is asked again, where a service does not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -32,6 +38,12 @@ pub struct Means {
     pub fingerprint_key: [u8; 16],
     /// Where notifications go; nowhere for an import.
     pub dispatch: Option<mpsc::UnboundedSender<Dispatch>>,
+    /// Where events for endpoints go; nowhere for an import.
+    pub posts: Option<mpsc::UnboundedSender<Post>>,
+    /// Where batches are told to those who follow them.
+    pub hub: Hub,
+    /// The control plane, for whoever has the first partition.
+    pub control: ControlPlane,
 }
 
 /// A partition that is folded here.
@@ -41,6 +53,8 @@ pub struct Held {
     pub processor: Processor,
     /// What stores its rows.
     pub writer: Writer,
+    /// What looks after the control log, beside the first partition.
+    herald: Option<Herald>,
 }
 
 /// A handle on the partitions of this node; cheap to clone.
@@ -108,11 +122,19 @@ impl Partitions {
             journal: means.journal.clone(),
             writer: writer.clone(),
             dispatch: means.dispatch.clone(),
+            posts: means.posts.clone(),
+            hub: means.hub.clone(),
             counted: crate::telemetry::count_fold,
         };
         let fold = fold.archiving(means.store.archives());
         let processor = Processor::start(fold, wiring, tokio::runtime::Handle::current())?;
-        let held = Arc::new(Held { processor, writer });
+        let herald = match &means.posts {
+            Some(posts) if partition == HERALDS => {
+                Some(Herald::start(means.control.clone(), means.store.clone(), posts.clone())?)
+            }
+            Some(_) | None => None,
+        };
+        let held = Arc::new(Held { processor, writer, herald });
         self.inner.held.write().unwrap_or_else(PoisonError::into_inner).insert(partition, held);
         Ok(())
     }
@@ -139,6 +161,12 @@ impl Partitions {
                 drop(waiting.await);
             }
         }
+        if let Some(posts) = &self.inner.means.posts {
+            let (ended, waiting) = oneshot::channel();
+            if posts.send(Post::Released { log: Log::Partition(partition), ended }).is_ok() {
+                drop(waiting.await);
+            }
+        }
         self.end(&held).await;
         self.inner.means.journal.unfollow(Log::Partition(partition));
         tracing::info!(partition = partition.0, "gave a partition back");
@@ -153,6 +181,9 @@ impl Partitions {
 
     async fn end(&self, held: &Arc<Held>) {
         let means = &self.inner.means;
+        if let Some(herald) = &held.herald {
+            herald.stop(RELEASE_PATIENCE).await;
+        }
         let taken = snapshotter::take(&held.processor, &means.snapshots, &means.store);
         let stored = tokio::time::timeout(RELEASE_PATIENCE, taken).await.is_ok();
         if !stored {

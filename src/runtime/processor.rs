@@ -1,6 +1,8 @@
 //! One partition's loop: read what is waiting, ask the dedup index, apply, hand the effects on.
 
+use super::courier::Post;
 use super::dispatcher::Dispatch;
+use super::hub::Hub;
 use super::writer::Writer;
 use crate::dedup::Index;
 use crate::domain::event::fingerprints;
@@ -91,11 +93,21 @@ impl Fold {
         self.index.len()
     }
 
-    /// Takes in records, in order, and hands over their effects.
+    /// Takes in records, in order, and hands over all their effects.
     ///
     /// # Errors
     /// Where a record is no fact that this release reads; what stood before it is taken in.
     pub fn take(&mut self, records: &[Record], effects: &mut Effects) -> Result<(), FoldError> {
+        let outcome = self.absorb(records, effects);
+        self.flush(effects);
+        outcome
+    }
+
+    /// As [`Self::take`], but the rows of windows and instances come with the next [`Self::flush`] only.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn absorb(&mut self, records: &[Record], effects: &mut Effects) -> Result<(), FoldError> {
         let mut outcome = Ok(());
         for record in records {
             match Fact::decode(&record.payload) {
@@ -110,11 +122,15 @@ impl Fold {
                 }
             }
         }
-        self.partition.flush(effects);
         outcome
     }
 
-    /// Takes in one fact. Call [`Partition::flush`] behind the last of a batch.
+    /// Hands over the rows of everything that changed since the last call.
+    pub fn flush(&mut self, effects: &mut Effects) {
+        self.partition.flush(effects);
+    }
+
+    /// Takes in one fact. Call [`Self::flush`] behind the last of a batch.
     pub fn take_fact(&mut self, stamp: Stamp, fact: &Fact, effects: &mut Effects) {
         if stamp.position <= self.partition.position() {
             return;
@@ -183,7 +199,7 @@ impl Gauges {
         let partition = &fold.partition;
         self.clock.store(partition.clock().0, Ordering::Relaxed);
         self.next_deadline.store(partition.next_deadline().unwrap_or(Timestamp::MAX).0, Ordering::Relaxed);
-        self.owed.store(partition.owed_count() as u64, Ordering::Relaxed);
+        self.owed.store((partition.owed_count() + partition.outbox().count()) as u64, Ordering::Relaxed);
         self.remembered.store(fold.remembered() as u64, Ordering::Relaxed);
         self.control_through.store(partition.control_through().0, Ordering::Relaxed);
         self.bounded.store(partition.is_bounded(), Ordering::Relaxed);
@@ -220,6 +236,10 @@ pub struct Wiring {
     pub writer: Writer,
     /// Where notifications go; nowhere for an import.
     pub dispatch: Option<mpsc::UnboundedSender<Dispatch>>,
+    /// Where events for endpoints go; nowhere for an import.
+    pub posts: Option<mpsc::UnboundedSender<Post>>,
+    /// Where batches are told to those who follow them.
+    pub hub: Hub,
     /// Told of every batch's counts.
     pub counted: fn(&Counts),
 }
@@ -266,27 +286,43 @@ impl Processor {
     }
 }
 
+/// A fold with what it has yet to hand to the store.
+struct Running<'a> {
+    fold: Fold,
+    wiring: &'a Wiring,
+    gauges: &'a Gauges,
+    /// Rows that are handed over with the next flush.
+    effects: Effects,
+    /// Whether records were taken in since the last flush.
+    unflushed: bool,
+    /// Up to where everything was handed over.
+    flushed: Position,
+}
+
 fn run(
-    mut fold: Fold,
+    fold: Fold,
     wiring: &Wiring,
     mut asks: mpsc::UnboundedReceiver<Ask>,
     gauges: &Gauges,
     runtime: &tokio::runtime::Handle,
 ) -> Result<(), FoldError> {
     let log = Log::Partition(fold.partition.id());
+    let flushed = fold.partition.position();
+    let mut running = Running { fold, wiring, gauges, effects: Effects::default(), unflushed: false, flushed };
     // Nothing is sent before everything that the log held at the start is folded: it may settle what is owed.
     let mut start_end = wiring.journal.end_now(log);
     let mut announced = false;
     loop {
         while let Ok(ask) = asks.try_recv() {
-            if !answer(ask, &fold) {
+            if !running.answer(ask) {
                 return Ok(());
             }
         }
+        let position = running.fold.partition.position();
         match &start_end {
-            Ok(end) if !announced && fold.partition.position() >= *end => {
+            Ok(end) if !announced && position >= *end => {
                 announced = true;
-                announce_all(&fold, wiring);
+                announce_all(&running.fold, wiring);
             }
             Ok(_) => {}
             Err(error) => {
@@ -294,12 +330,16 @@ fn run(
                 start_end = wiring.journal.end_now(log);
             }
         }
-        let position = fold.partition.position();
-        if wiring.journal.end(log) <= position {
+        let caught_up = wiring.journal.end(log) <= position;
+        // While the store has enough to do, what changes again and again becomes one row.
+        if caught_up || wiring.writer.has_room() || wiring.writer.is_heavy(&running.effects) {
+            running.flush();
+        }
+        if caught_up {
             let stop = runtime.block_on(async {
                 tokio::select! {
                     () = wiring.journal.wait_beyond(log, position) => false,
-                    ask = asks.recv() => ask.is_none_or(|ask| !answer(ask, &fold)),
+                    ask = asks.recv() => ask.is_none_or(|ask| !running.answer(ask)),
                 }
             });
             if stop {
@@ -308,36 +348,60 @@ fn run(
             continue;
         }
         let records = wiring.journal.read(log, position, READ_RECORDS_MAX, READ_BYTES_MAX)?;
-        if records.is_empty() {
-            continue;
+        if !records.is_empty() {
+            running.take(&records, announced)?;
         }
-        let mut effects = fold.effects();
-        let taken = fold.take(&records, &mut effects);
-        (wiring.counted)(&effects.counts);
-        if announced {
-            announce(&fold, wiring, &effects);
-        }
-        let progress = crate::store::Progress { position: fold.partition.position(), clock: fold.partition.clock() };
-        wiring.writer.push(effects, progress);
-        gauges.set(&fold);
-        taken?;
     }
 }
 
-/// Answers; tells whether to go on.
-fn answer(ask: Ask, fold: &Fold) -> bool {
-    match ask {
-        Ask::Snapshot(answer) => {
-            if answer.send(fold.snapshot()).is_err() {
-                tracing::debug!("nobody waits for the snapshot any more");
-            }
-            true
+impl Running<'_> {
+    fn take(&mut self, records: &[Record], announced: bool) -> Result<(), FoldError> {
+        let mut effects = self.fold.effects();
+        let taken = self.fold.absorb(records, &mut effects);
+        (self.wiring.counted)(&effects.counts);
+        if announced {
+            announce(&self.fold, self.wiring, &effects);
         }
-        Ask::Stop => false,
+        self.effects.append(effects);
+        self.unflushed = true;
+        self.gauges.set(&self.fold);
+        if taken.is_err() {
+            self.flush();
+        }
+        taken
+    }
+
+    /// Hands everything that changed to the store; waits where too much waits there already.
+    fn flush(&mut self) {
+        if !std::mem::take(&mut self.unflushed) {
+            return;
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        self.fold.flush(&mut effects);
+        let partition = &self.fold.partition;
+        let progress = crate::store::Progress { position: partition.position(), clock: partition.clock() };
+        let before = std::mem::replace(&mut self.flushed, progress.position);
+        self.wiring.hub.tell(partition.id(), (before, progress.position), &effects);
+        self.wiring.writer.push(effects, progress);
+    }
+
+    /// Answers; tells whether to go on. A state is written when its rows are handed over: it does not hold them.
+    fn answer(&mut self, ask: Ask) -> bool {
+        self.flush();
+        match ask {
+            Ask::Snapshot(answer) => {
+                if answer.send(self.fold.snapshot()).is_err() {
+                    tracing::debug!("nobody waits for the snapshot any more");
+                }
+                true
+            }
+            Ask::Stop => false,
+        }
     }
 }
 
 fn announce_all(fold: &Fold, wiring: &Wiring) {
+    post(wiring, Post::outstanding(Log::Partition(fold.partition.id()), fold.partition.outbox()));
     let Some(dispatch) = &wiring.dispatch else { return };
     for owed in fold.partition.outstanding().filter(|owed| !owed.waits) {
         let message = Dispatch::owed(fold.partition.id(), &owed);
@@ -350,6 +414,8 @@ fn announce_all(fold: &Fold, wiring: &Wiring) {
 
 /// Tells the dispatcher what became due, and what settled.
 fn announce(fold: &Fold, wiring: &Wiring, effects: &Effects) {
+    let log = Log::Partition(fold.partition.id());
+    post(wiring, Post::changed(log, fold.partition.outbox(), &effects.webhooks));
     let Some(dispatch) = &wiring.dispatch else { return };
     for row in &effects.deliveries {
         let message = match row.status {
@@ -364,5 +430,14 @@ fn announce(fold: &Fold, wiring: &Wiring, effects: &Effects) {
         if dispatch.send(message).is_err() {
             return;
         }
+    }
+}
+
+/// Tells the courier.
+fn post(wiring: &Wiring, all: Vec<Post>) {
+    let Some(posts) = &wiring.posts else { return };
+    // The courier outlives the processors, except in a shutdown.
+    if all.into_iter().any(|one| posts.send(one).is_err()) {
+        tracing::debug!("the courier has stopped");
     }
 }

@@ -5,6 +5,7 @@ use super::control::ControlPlane;
 use super::lag::IntakeClock;
 use super::partitions::Partitions;
 use super::processor::Gauges;
+use crate::domain::control::outcome::PositionedChange;
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::domain::limits::{TICK_EVERY, TICK_SPACING};
 use crate::domain::partition::fact::Note;
@@ -79,11 +80,28 @@ impl Timekeeper {
             if after >= through {
                 continue;
             }
-            let (through, changes) = self.control.changes_after(after);
+            let control = self.control.clone();
+            let asked = tokio::task::spawn_blocking(move || control.changes_after(after)).await;
+            let (through, changes) = match asked {
+                Ok(Ok(changes)) => changes,
+                Ok(Err(error)) => {
+                    let cause = crate::telemetry::chain(&error);
+                    tracing::warn!(partition = watched.partition.0, error = %cause, "control changes cannot be read");
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(error = %error, "reading control changes ended badly");
+                    continue;
+                }
+            };
             if changes.is_empty() && through.0.saturating_sub(after.0) < 64 {
                 // Records without changes need no copy of their own; they are covered by the next one.
                 continue;
             }
+            let own = |(position, change): PositionedChange| {
+                change.for_partition(watched.partition).map(|change| (position, change))
+            };
+            let changes = changes.into_iter().filter_map(own).collect();
             let note = Note::ControlCopied { after, through, changes };
             let append = vec![(Log::Partition(watched.partition), Bytes::from(note.encode()))];
             match self.journal.append(append).await {

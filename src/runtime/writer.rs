@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// How long a failed write waits at first and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MOST: Duration = Duration::from_secs(10);
+const RETRY_MOST: Duration = Duration::from_secs(2);
 
 /// The writer of one partition.
 #[derive(Clone, Debug)]
@@ -90,9 +90,19 @@ impl Writer {
         }
         backlog.bytes += bytes;
         backlog.progress = Some(progress);
-        append(&mut backlog.effects, effects);
+        backlog.effects.append(effects);
         drop(backlog);
         self.shared.changed.notify_all();
+    }
+
+    /// Tells whether nothing waits: what is handed over now is written next.
+    pub fn has_room(&self) -> bool {
+        self.shared.lock().progress.is_none()
+    }
+
+    /// Tells whether effects are too many to be held back any longer.
+    pub fn is_heavy(&self, effects: &Effects) -> bool {
+        weight(effects) > self.shared.backlog_bytes_max / 2
     }
 
     /// Tells whether the writer ended without being told to. The partition must be taken anew.
@@ -138,20 +148,28 @@ impl Shared {
 
     fn run(&self) {
         while let Some((effects, progress)) = self.next() {
-            let mut pause = RETRY_FIRST;
+            let (mut pause, mut failures) = (RETRY_FIRST, 0_u32);
             while let Err(error) = self.store.write_blocking(self.partition, &effects, progress) {
-                self.degraded.store(true, Ordering::Relaxed);
+                let partition = self.partition.0;
                 let cause = crate::telemetry::chain(&error);
-                tracing::warn!(partition = self.partition.0, error = %cause, "the store is away; the fold goes on");
-                let backlog = self.lock();
-                let (backlog, _) = self.changed.wait_timeout(backlog, pause).unwrap_or_else(PoisonError::into_inner);
-                if backlog.stopped {
+                if self.degraded.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(partition, error = %cause, "the store is still away");
+                } else {
+                    tracing::warn!(partition, error = %cause, "the store is away; the fold goes on");
+                }
+                // What is pushed meanwhile must not cut the pause short: a store in trouble would be hammered.
+                let goes_on = |backlog: &mut Backlog| !backlog.stopped;
+                let waited = self.changed.wait_timeout_while(self.lock(), pause, goes_on);
+                if waited.unwrap_or_else(PoisonError::into_inner).0.stopped {
                     return;
                 }
                 pause = (pause * 2).min(RETRY_MOST);
+                failures = failures.saturating_add(1);
             }
-            self.degraded.store(false, Ordering::Relaxed);
             self.stored.fetch_max(progress.position.0, Ordering::Relaxed);
+            if self.degraded.swap(false, Ordering::Relaxed) {
+                tracing::info!(partition = self.partition.0, failures, "the store is back");
+            }
             self.lock().writing = false;
             self.changed.notify_all();
         }
@@ -173,19 +191,6 @@ impl Shared {
             }
             backlog = self.changed.wait(backlog).unwrap_or_else(PoisonError::into_inner);
         }
-    }
-}
-
-fn append(all: &mut Effects, mut later: Effects) {
-    all.windows.append(&mut later.windows);
-    all.accounts.append(&mut later.accounts);
-    all.instances.append(&mut later.instances);
-    all.transitions.append(&mut later.transitions);
-    all.notifications.append(&mut later.notifications);
-    all.deliveries.append(&mut later.deliveries);
-    all.quarantine.append(&mut later.quarantine);
-    if let Some(mut events) = later.events {
-        all.events.get_or_insert_default().append(&mut events);
     }
 }
 
@@ -214,5 +219,8 @@ fn weight(effects: &Effects) -> usize {
         + effects.notifications.len() * 2_048
         + effects.deliveries.len() * 256
         + effects.events.as_ref().map_or(0, Vec::len) * 512
+        + effects.webhooks.events.len() * 2_048
+        + effects.webhooks.deliveries.len() * 256
+        + effects.webhooks.attempts.len() * 512
         + effects.quarantine.iter().map(|row| row.body.len() + 256).sum::<usize>()
 }

@@ -10,8 +10,12 @@ mod points;
 mod port;
 mod query;
 mod sqlite;
+mod sqlite_changes;
+mod sqlite_incidents;
 mod sqlite_read;
 mod sqlite_scan;
+mod sqlite_usage;
+mod sqlite_webhooks;
 mod sqlite_write;
 mod value;
 
@@ -22,7 +26,9 @@ mod contract;
 pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Keep, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, RecomputeTerms,
-    Recomputed, ScannedRow, Summary, TransitionPlace, TransitionQuery, WindowPoint, WindowQuery,
+    AccountQuery, Age, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, IncidentEntry, IncidentQuery,
+    InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, RecomputeTerms,
+    Recomputed, ScannedRow, Summary, TransitionPlace, TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery,
+    WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

@@ -3,16 +3,20 @@
 #[cfg(feature = "clickhouse")]
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, RecomputeTerms,
-    Recomputed, ScannedRow, Summary, TransitionQuery, WindowPoint, WindowQuery,
+    AccountQuery, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, IncidentEntry, IncidentQuery,
+    InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, RecomputeTerms,
+    Recomputed, ScannedRow, Span, Summary, TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint,
+    WindowQuery,
 };
 use super::sqlite::SqliteStore;
-use super::{sqlite_read as read, sqlite_scan};
+use super::{sqlite_changes, sqlite_read as read, sqlite_scan};
 use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, NotificationId, PartitionId, Position, Tenant};
 use crate::domain::partition::aggregate::Aggregate;
-use crate::domain::partition::effect::{AccountRow, DeliveryRow, Effects, InstanceRow, TransitionRow};
+use crate::domain::partition::effect::{AccountRow, DeliveryRow, Effects, InstanceRow, TransitionRow, WindowRow};
 use crate::domain::partition::notification::Notification;
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::event::Event;
+use crate::domain::webhook::rows::{Attempt, Delivery};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -142,14 +146,26 @@ impl Store {
         windows(query: WindowQuery) -> Vec<WindowPoint>;
         /// Alert instances, by account and metric.
         instances(query: InstanceQuery) -> Vec<InstanceRow>;
-        /// What happened to an alert's instances, newest first.
+        /// What happened to an alert's instances.
         transitions(query: TransitionQuery) -> Vec<TransitionRow>;
+        /// Accounts that have events, by when they were first seen.
+        accounts_by_age(query: AccountQuery) -> Vec<AccountRow>;
+        /// Incidents, by when they began.
+        incidents(query: IncidentQuery) -> Vec<IncidentEntry>;
         /// Notifications, newest first.
         notifications(query: NotificationQuery) -> Vec<Notification>;
         /// Deliveries, newest first.
         deliveries(query: DeliveryQuery) -> Vec<DeliveryRow>;
-        /// Quarantined events, newest first.
+        /// Deliveries by outcome, each with its notification, newest first.
+        outbox(query: OutboxQuery) -> Vec<(DeliveryRow, Notification)>;
+        /// Quarantined events.
         quarantine(query: QuarantineQuery) -> Vec<QuarantineEntry>;
+        /// An event that some endpoint wanted.
+        webhook_event(query: EventQuery) -> Option<Event>;
+        /// The attempts of a delivery to an endpoint, newest first.
+        webhook_attempts(query: AttemptQuery) -> Vec<Attempt>;
+        /// The deliveries to an endpoint, newest first.
+        webhook_deliveries(query: WebhookDeliveryQuery) -> Vec<Delivery>;
     }
 
     /// The total of a series over `[from, to)`.
@@ -163,6 +179,24 @@ impl Store {
             total.merge(&point.aggregate);
         }
         Ok(total)
+    }
+
+    /// Hands parts of windows across accounts to `take`, in no order, until it breaks.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn usage<T: FnMut(UsagePart) -> ControlFlow<()> + Send + 'static>(
+        &self,
+        query: UsageQuery,
+        mut take: T,
+    ) -> Answer<()> {
+        match self {
+            Self::Sqlite(store) => store.read(move |connection| read::usage(connection, &query, &mut take)).await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => {
+                store.read(|client| async move { clickhouse::usage(&client, &query, &mut take).await }).await
+            }
+        }
     }
 
     /// The metrics that an account has events of.
@@ -183,16 +217,20 @@ impl Store {
         }
     }
 
-    /// Whether any account of a tenant has events of a metric.
+    /// Whether any account of a tenant has events of a metric, of this epoch or a later one.
     ///
     /// # Errors
     /// Where the storage fails.
-    pub async fn has_metric(&self, tenant: Tenant, metric: MetricName) -> Answer<bool> {
+    pub async fn has_metric(&self, tenant: Tenant, since: Epoch, metric: MetricName) -> Answer<bool> {
         match self {
-            Self::Sqlite(store) => store.read(move |connection| read::has_metric(connection, tenant, &metric)).await,
+            Self::Sqlite(store) => {
+                store.read(move |connection| read::has_metric(connection, tenant, since, &metric)).await
+            }
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(store) => {
-                store.read(move |client| async move { clickhouse::has_metric(&client, tenant, &metric).await }).await
+                store
+                    .read(move |client| async move { clickhouse::has_metric(&client, tenant, since, &metric).await })
+                    .await
             }
         }
     }
@@ -245,6 +283,43 @@ impl Store {
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(store) => {
                 store.read(move |client| async move { clickhouse::summaries(&client, tenant, &alerts).await }).await
+            }
+        }
+    }
+
+    /// What changed behind a position.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn changes(&self, query: ChangeQuery) -> Answer<Changes> {
+        let ChangeQuery { tenant, behind, limit } = query;
+        let span = Span { tenant, behind, through: Position(i64::MAX.cast_unsigned()), limit };
+        let (mut transitions, mut windows) = self.changed(span).await?;
+        let cut = |full: bool, last: Option<Position>| last.filter(|_| full);
+        let ends = [
+            cut(transitions.len() >= limit, transitions.last().map(|row| row.position)),
+            cut(windows.len() >= limit, windows.last().map(|row| row.revision)),
+        ];
+        let Some(last) = ends.into_iter().flatten().min() else {
+            return Ok(Changes { transitions, windows, reach: None });
+        };
+        // The last record may be there in part.
+        let mut reach = Position(last.0.saturating_sub(1));
+        if reach <= behind {
+            reach = last;
+            (transitions, windows) = self.changed(Span { through: last, limit: usize::MAX, ..span }).await?;
+        }
+        transitions.retain(|row| row.position <= reach);
+        windows.retain(|row| row.revision <= reach);
+        Ok(Changes { transitions, windows, reach: Some(reach) })
+    }
+
+    async fn changed(&self, span: Span) -> Answer<(Vec<TransitionRow>, Vec<WindowRow>)> {
+        match self {
+            Self::Sqlite(store) => store.read(move |connection| sqlite_changes::changed(connection, &span)).await,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => {
+                store.read(move |client| async move { clickhouse::changed(&client, &span).await }).await
             }
         }
     }

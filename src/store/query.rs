@@ -1,12 +1,17 @@
 //! What the store is asked, and what it answers.
 
 use crate::domain::id::{
-    AccountId, AlertId, ChannelId, Epoch, MetricName, NotificationId, PartitionId, Position, QuarantineId, Tenant,
+    AccountId, AlertId, ChannelId, Epoch, IncidentId, MetricName, NotificationId, PartitionId, Position, QuarantineId,
+    Tenant, WebhookId,
 };
 use crate::domain::partition::aggregate::Aggregate;
-use crate::domain::partition::effect::{DeliveryStatus, QuarantineRow, QuarantineStatus, State};
+use crate::domain::partition::effect::{
+    DeliveryStatus, QuarantineRow, QuarantineStatus, State, TransitionRow, WindowRow,
+};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp};
+use crate::domain::webhook::kind::EventType;
+use crate::domain::webhook::rows::DeliveryId;
 use std::collections::BTreeMap;
 
 /// How far a partition's rows reach.
@@ -39,6 +44,59 @@ pub struct WindowQuery {
     pub groups: bool,
 }
 
+/// Asks for usage across accounts. The rest of the question is how what is found is added up.
+#[derive(Clone, Debug)]
+pub struct UsageQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The accounts; all where empty.
+    pub accounts: Vec<AccountId>,
+    /// The metrics; all where empty.
+    pub metrics: Vec<MetricName>,
+    /// The first start, inclusive.
+    pub from: Timestamp,
+    /// The last start, exclusive.
+    pub to: Timestamp,
+    /// Whether the groups are wanted, instead of the totals.
+    pub groups: bool,
+}
+
+/// One part of one window of some account.
+#[derive(Clone, Debug)]
+pub struct UsagePart {
+    /// The account.
+    pub account: AccountId,
+    /// The epoch that it was counted in, which may be a past one.
+    pub epoch: Epoch,
+    /// The metric.
+    pub metric: MetricName,
+    /// The group; empty for the total.
+    pub group: String,
+    /// The start of the 5-minute window.
+    pub start: Timestamp,
+    /// The events.
+    pub aggregate: Aggregate,
+    /// How many of them were late.
+    pub late_events: u64,
+}
+
+/// Asks for accounts that have events by when they were first seen.
+#[derive(Clone, Debug)]
+pub struct AccountQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The earliest time, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest time, exclusive.
+    pub to: Option<Timestamp>,
+    /// The order.
+    pub age: Age,
+    /// The time and account behind which to begin.
+    pub after: Option<(Timestamp, AccountId)>,
+    /// How many at most.
+    pub limit: usize,
+}
+
 /// A window with all of its parts merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowPoint {
@@ -56,6 +114,62 @@ pub struct WindowPoint {
     pub revision: Position,
 }
 
+/// In which order what has a time is listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Age {
+    /// The newest first.
+    #[default]
+    Falling,
+    /// The oldest first.
+    Rising,
+}
+
+impl Age {
+    /// SQL's word for the order, and how what stands behind a place compares with it.
+    pub(super) const fn sql(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Falling => ("DESC", "<"),
+            Self::Rising => ("ASC", ">"),
+        }
+    }
+}
+
+/// Asks for incidents by their beginning.
+#[derive(Clone, Debug)]
+pub struct IncidentQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// One incident; all where absent.
+    pub id: Option<IncidentId>,
+    /// The alerts; all where empty.
+    pub alerts: Vec<AlertId>,
+    /// The accounts; all where empty.
+    pub accounts: Vec<AccountId>,
+    /// Those that last, or those that ended; both where absent.
+    pub lasts: Option<bool>,
+    /// The earliest beginning, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest beginning, exclusive.
+    pub to: Option<Timestamp>,
+    /// The order.
+    pub age: Age,
+    /// The beginning and id behind which to begin.
+    pub after: Option<(Timestamp, IncidentId)>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// An incident: the transition that began it, and the one that ended it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncidentEntry {
+    /// How it began.
+    pub begin: TransitionRow,
+    /// How it ended; absent while it lasts.
+    pub end: Option<TransitionRow>,
+}
+
 /// Asks for alert instances, ordered by alert, account and metric.
 #[derive(Clone, Debug)]
 pub struct InstanceQuery {
@@ -65,8 +179,8 @@ pub struct InstanceQuery {
     pub alert: AlertId,
     /// The states; all where empty.
     pub states: Vec<State>,
-    /// The account; all where absent.
-    pub account: Option<AccountId>,
+    /// The accounts; all where empty.
+    pub accounts: Vec<AccountId>,
     /// The account and metric behind which to begin.
     pub after: Option<(AccountId, Option<MetricName>)>,
     /// How many to pass over.
@@ -96,19 +210,23 @@ impl Summary {
     }
 }
 
-/// Asks for transitions of one alert, newest first.
+/// Asks for transitions of one alert.
 #[derive(Clone, Debug)]
 pub struct TransitionQuery {
     /// Workspace and mode.
     pub tenant: Tenant,
     /// The alert.
     pub alert: AlertId,
-    /// The account; all where absent.
-    pub account: Option<AccountId>,
+    /// The accounts; all where empty.
+    pub accounts: Vec<AccountId>,
+    /// The metric of the instance; all where absent, `None` for that without one.
+    pub metric: Option<Option<MetricName>>,
     /// The earliest own time, inclusive.
     pub from: Option<Timestamp>,
     /// The latest own time, exclusive.
     pub to: Option<Timestamp>,
+    /// The order.
+    pub age: Age,
     /// The transition behind which to begin.
     pub after: Option<TransitionPlace>,
     /// How many to pass over.
@@ -160,19 +278,130 @@ pub struct DeliveryQuery {
     pub limit: usize,
 }
 
+/// Asks for an event that some endpoint wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct EventQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// Which one.
+    pub id: NotificationId,
+}
+
+/// Asks for the attempts of one delivery, newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// Which delivery.
+    pub id: DeliveryId,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for the deliveries to one endpoint, newest first.
+#[derive(Clone, Debug)]
+pub struct WebhookDeliveryQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// To whom.
+    pub webhook: WebhookId,
+    /// One event; all where absent.
+    pub event: Option<NotificationId>,
+    /// Where they stand; anywhere where empty.
+    pub statuses: Vec<DeliveryStatus>,
+    /// Their events' types; all where empty.
+    pub kinds: Vec<EventType>,
+    /// The earliest time at which they were first owed, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest such time, exclusive.
+    pub to: Option<Timestamp>,
+    /// The time and event of the delivery behind which to begin.
+    pub after: Option<(Timestamp, NotificationId)>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for deliveries with one of these outcomes and what they are of, newest first.
+#[derive(Clone, Debug)]
+pub struct OutboxQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The oldest epoch of an account whose notifications are wanted.
+    pub epoch: Epoch,
+    /// What came of their last attempt: either of these.
+    pub outcomes: [String; 2],
+    /// The destination; all where absent.
+    pub channel: Option<ChannelId>,
+    /// The alert; all where absent.
+    pub alert: Option<AlertId>,
+    /// The earliest time, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest time, exclusive.
+    pub to: Option<Timestamp>,
+    /// The delivery behind which to begin.
+    pub after: Option<(Timestamp, NotificationId, ChannelId)>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Asks for what changed behind a position, in whatever partition: who asks knows which one an account is in.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangeQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// Rows of this position and before are left out.
+    pub behind: Position,
+    /// How many rows of a kind, about.
+    pub limit: usize,
+}
+
+/// Rows between two positions, of one adapter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) tenant: Tenant,
+    pub(super) behind: Position,
+    /// The last position, inclusive.
+    pub(super) through: Position,
+    pub(super) limit: usize,
+}
+
+/// What changed behind a position.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What happened to alert instances, by position.
+    pub transitions: Vec<TransitionRow>,
+    /// Window parts, each as its last change left it, by revision.
+    pub windows: Vec<WindowRow>,
+    /// Up to where the answer is whole; absent where it is so to the end.
+    pub reach: Option<Position>,
+}
+
 /// Asks for quarantined events, newest first.
+/// Asks for quarantined events.
 #[derive(Clone, Debug)]
 pub struct QuarantineQuery {
     /// Workspace and mode.
     pub tenant: Tenant,
     /// One entry; all where absent.
     pub id: Option<QuarantineId>,
-    /// Where they stand; anywhere where absent.
-    pub status: Option<QuarantineStatus>,
-    /// Why they are there; all reasons where absent.
-    pub code: Option<String>,
-    /// Whose they are; all where absent.
-    pub account: Option<AccountId>,
+    /// What was recorded behind this instant; everything where absent.
+    pub since: Option<Timestamp>,
+    /// Where they stand; anywhere where empty.
+    pub statuses: Vec<QuarantineStatus>,
+    /// Why they are there; all reasons where empty.
+    pub codes: Vec<String>,
+    /// Whose they are; all where empty.
+    pub accounts: Vec<AccountId>,
+    /// The earliest time, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest time, exclusive.
+    pub to: Option<Timestamp>,
+    /// The order.
+    pub age: Age,
     /// The time and id of the entry behind which to begin.
     pub after: Option<(Timestamp, QuarantineId)>,
     /// How many to pass over.
@@ -229,9 +458,9 @@ impl ScannedRow {
     pub fn at(&self) -> Option<Timestamp> {
         let time = match self.table {
             "usage_windows" => self.key.rsplit('|').nth(2),
-            "alert_transitions" => self.row.split('|').next(),
+            "webhook_events" | "webhook_attempts" | "alert_transitions" => self.row.split('|').next(),
             "notifications" => self.row.split('|').nth(1),
-            "deliveries" => self.row.rsplit('|').nth(2),
+            "deliveries" | "webhook_deliveries" => self.row.rsplit('|').nth(2),
             "quarantine" => self.row.split('|').nth(4),
             _ => None,
         };

@@ -70,6 +70,10 @@ impl SqliteStore {
         if found > FORMAT {
             return Err(StoreError::TooNew { found, known: FORMAT });
         }
+        let indexes = "INSERT OR IGNORE INTO meta (name, value) VALUES ('incidents', 1)";
+        if connection.execute(indexes, [])? > 0 {
+            super::sqlite_incidents::note_all(&connection)?;
+        }
         let positions = sqlite_read::progress(&connection)?;
         let positions = positions.into_iter().map(|(partition, progress)| (partition, progress.position)).collect();
         let writer = Writer { connection, series: hashbrown::HashMap::new() };

@@ -1,11 +1,15 @@
 //! Reading rows.
 
+pub(super) use super::sqlite_webhooks::{webhook_attempts, webhook_deliveries, webhook_event};
+
 use super::points::{Part, Points};
 use super::query::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, Summary,
+    DeliveryQuery, InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, Summary,
     TransitionQuery, WindowPoint, WindowQuery,
 };
-use super::value::{Amount, Id, mode, parsed, workspace};
+pub(super) use super::sqlite_incidents::incidents;
+pub(super) use super::sqlite_usage::{accounts_by_age, usage};
+use super::value::{Amount, Id, json, mode, parsed, workspace};
 use crate::domain::id::{
     AccountId, AlertId, ChannelId, Epoch, MetricName, NotificationId, PartitionId, Position, Tenant,
 };
@@ -86,10 +90,12 @@ pub(super) fn metrics_of(
 }
 
 /// Tells whether any account of a tenant has events of a metric.
-pub(super) fn has_metric(connection: &Connection, tenant: Tenant, metric: &MetricName) -> Answer<bool> {
-    let mut select = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM series WHERE workspace = ?1 AND mode = ?2 AND metric = ?3)")?;
-    select.query_row(params![workspace(tenant), mode(tenant), metric.as_str()], |row| row.get(0))
+pub(super) fn has_metric(connection: &Connection, tenant: Tenant, since: Epoch, metric: &MetricName) -> Answer<bool> {
+    let mut select = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM series WHERE workspace = ?1 AND mode = ?2 AND metric = ?3 AND epoch >= ?4)",
+    )?;
+    let values = params![workspace(tenant), mode(tenant), metric.as_str(), since.0.cast_signed()];
+    select.query_row(values, |row| row.get(0))
 }
 
 pub(super) fn accounts(
@@ -122,7 +128,7 @@ pub(super) fn account(
     select.query_row(values, |row| account_row(tenant, row)).optional()
 }
 
-fn account_row(tenant: Tenant, row: &Row<'_>) -> Answer<AccountRow> {
+pub(super) fn account_row(tenant: Tenant, row: &Row<'_>) -> Answer<AccountRow> {
     Ok(AccountRow {
         tenant,
         account: account_id(row.get_ref(0)?.as_str()?)?,
@@ -137,7 +143,7 @@ pub(super) fn instances(connection: &Connection, query: &InstanceQuery) -> Answe
     let mut select = connection.prepare_cached(
         "SELECT account, metric, epoch, state, since, silenced, value, evaluated_at, revision FROM alert_states
          WHERE workspace = ?1 AND mode = ?2 AND alert = ?3 AND state IS NOT NULL
-           AND (?4 = '' OR instr(?4, ',' || state || ',') > 0) AND (?5 IS NULL OR account = ?5)
+           AND (?4 = '' OR instr(?4, ',' || state || ',') > 0) AND (?5 = '[]' OR account IN (SELECT value FROM json_each(?5)))
            AND (?8 IS NULL OR (account, metric) > (?8, ?9))
          ORDER BY account, metric LIMIT ?6 OFFSET ?7",
     )?;
@@ -147,7 +153,7 @@ pub(super) fn instances(connection: &Connection, query: &InstanceQuery) -> Answe
         mode(query.tenant),
         Id(query.alert.0),
         states,
-        query.account.as_ref().map(|account| account.as_str()),
+        json(&query.accounts)?,
         query.limit as i64,
         query.offset as i64,
         query.after.as_ref().map(|(account, _)| account.as_str()),
@@ -201,19 +207,21 @@ pub(super) fn summaries(
 }
 
 pub(super) fn transitions(connection: &Connection, query: &TransitionQuery) -> Answer<Vec<TransitionRow>> {
-    let mut select = connection.prepare_cached(
+    let (order, behind) = query.age.sql();
+    let mut select = connection.prepare_cached(&format!(
         "SELECT body FROM alert_transitions
-         WHERE workspace = ?1 AND mode = ?2 AND alert = ?3 AND (?4 IS NULL OR account = ?4)
+         WHERE workspace = ?1 AND mode = ?2 AND alert = ?3
+           AND (?4 = '[]' OR account IN (SELECT value FROM json_each(?4))) AND (?13 IS NULL OR metric = ?13)
            AND at >= ?5 AND at < ?6
-           AND (?9 IS NULL OR (at, account, metric, sequence) < (?9, ?10, ?11, ?12))
-         ORDER BY at DESC, account DESC, metric DESC, sequence DESC LIMIT ?7 OFFSET ?8",
-    )?;
+           AND (?9 IS NULL OR (at, account, metric, sequence) {behind} (?9, ?10, ?11, ?12))
+         ORDER BY at {order}, account {order}, metric {order}, sequence {order} LIMIT ?7 OFFSET ?8"
+    ))?;
     let after = query.after.as_ref();
     let values = params![
         workspace(query.tenant),
         mode(query.tenant),
         Id(query.alert.0),
-        query.account.as_ref().map(|account| account.as_str()),
+        json(&query.accounts)?,
         query.from.unwrap_or(Timestamp::MIN).0,
         query.to.unwrap_or(Timestamp::MAX).0,
         query.limit as i64,
@@ -221,7 +229,8 @@ pub(super) fn transitions(connection: &Connection, query: &TransitionQuery) -> A
         after.map(|place| place.at.0),
         after.map(|place| place.account.as_str()),
         after.map(|place| place.metric.as_ref().map_or("", MetricName::as_str)),
-        after.map(|place| place.sequence.cast_signed())
+        after.map(|place| place.sequence.cast_signed()),
+        query.metric.as_ref().map(|metric| metric.as_ref().map_or("", MetricName::as_str))
     ];
     let rows = select.query_map(values, |row| parsed(row.get_ref(0)?.as_str()?))?;
     rows.collect()
@@ -259,41 +268,83 @@ pub(super) fn deliveries(connection: &Connection, query: &DeliveryQuery) -> Answ
         query.limit as i64,
         query.offset as i64
     ];
-    let rows = select.query_map(values, |row| {
-        Ok(DeliveryRow {
-            tenant: query.tenant,
-            notification: NotificationId(row.get::<_, Id>(0)?.0),
-            channel: ChannelId(row.get::<_, Id>(1)?.0),
-            status: parse_name(row.get_ref(2)?.as_str()?)?,
-            attempts: row.get(3)?,
-            outcome: row.get(4)?,
-            next_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
-            at: Timestamp(row.get(6)?),
-            revision: position(row, 7)?,
-        })
-    })?;
+    let rows = select.query_map(values, |row| delivery(query.tenant, row))?;
     rows.collect()
 }
 
-pub(super) fn quarantine(connection: &Connection, query: &QuarantineQuery) -> Answer<Vec<QuarantineEntry>> {
+/// Reads a delivery off the first eight columns.
+fn delivery(tenant: Tenant, row: &Row<'_>) -> Answer<DeliveryRow> {
+    Ok(DeliveryRow {
+        tenant,
+        notification: NotificationId(row.get::<_, Id>(0)?.0),
+        channel: ChannelId(row.get::<_, Id>(1)?.0),
+        status: parse_name(row.get_ref(2)?.as_str()?)?,
+        attempts: row.get(3)?,
+        outcome: row.get(4)?,
+        next_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
+        at: Timestamp(row.get(6)?),
+        revision: position(row, 7)?,
+    })
+}
+
+pub(super) fn outbox(connection: &Connection, query: &OutboxQuery) -> Answer<Vec<(DeliveryRow, Notification)>> {
     let mut select = connection.prepare_cached(
-        "SELECT partition, body FROM quarantine
-         WHERE workspace = ?1 AND mode = ?2 AND (?3 IS NULL OR id = ?3) AND (?4 IS NULL OR status = ?4)
-           AND (?5 IS NULL OR code = ?5) AND (?6 IS NULL OR account = ?6)
-           AND (?9 IS NULL OR (at, id) < (?9, ?10))
-         ORDER BY at DESC, id DESC LIMIT ?7 OFFSET ?8",
+        "SELECT d.notification, d.channel, d.status, d.attempts, d.outcome, d.next_at, d.at, d.revision, n.body
+         FROM deliveries d JOIN notifications n
+           ON n.workspace = d.workspace AND n.mode = d.mode AND n.id = d.notification
+         WHERE d.workspace = ?1 AND d.mode = ?2 AND d.outcome IN (?3, ?14)
+           AND json_extract(n.body, '$.epoch') >= ?4
+           AND (?5 IS NULL OR d.channel = ?5) AND (?6 IS NULL OR n.alert = ?6)
+           AND (?7 IS NULL OR d.at >= ?7) AND (?8 IS NULL OR d.at < ?8)
+           AND (?9 IS NULL OR (d.at, d.notification, d.channel) < (?9, ?10, ?11))
+         ORDER BY d.at DESC, d.notification DESC, d.channel DESC LIMIT ?12 OFFSET ?13",
     )?;
     let values = params![
         workspace(query.tenant),
         mode(query.tenant),
+        query.outcomes[0],
+        query.epoch.0.cast_signed(),
+        query.channel.map(|id| Id(id.0)),
+        query.alert.map(|id| Id(id.0)),
+        query.from.map(|at| at.0),
+        query.to.map(|at| at.0),
+        query.after.map(|(at, _, _)| at.0),
+        query.after.map(|(_, id, _)| Id(id.0)),
+        query.after.map(|(_, _, id)| Id(id.0)),
+        query.limit as i64,
+        query.offset as i64,
+        query.outcomes[1]
+    ];
+    let rows =
+        select.query_map(values, |row| Ok((delivery(query.tenant, row)?, parsed(row.get_ref(8)?.as_str()?)?)))?;
+    rows.collect()
+}
+
+pub(super) fn quarantine(connection: &Connection, query: &QuarantineQuery) -> Answer<Vec<QuarantineEntry>> {
+    let (order, behind) = query.age.sql();
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT partition, body FROM quarantine
+         WHERE workspace = ?1 AND mode = ?2 AND (?3 IS NULL OR id = ?3)
+           AND (?4 = '[]' OR status IN (SELECT value FROM json_each(?4)))
+           AND (?5 = '[]' OR code IN (SELECT value FROM json_each(?5)))
+           AND (?6 = '[]' OR account IN (SELECT value FROM json_each(?6)))
+           AND at >= ?11 AND at < ?12 AND (?9 IS NULL OR (at, id) {behind} (?9, ?10)) AND (?13 IS NULL OR at > ?13)
+         ORDER BY at {order}, id {order} LIMIT ?7 OFFSET ?8"
+    ))?;
+    let values = params![
+        workspace(query.tenant),
+        mode(query.tenant),
         query.id.map(|id| Id(id.0)),
-        query.status.map(|status| status.name()),
-        query.code,
-        query.account.as_ref().map(|account| account.as_str()),
+        json(&query.statuses)?,
+        json(&query.codes)?,
+        json(&query.accounts)?,
         query.limit as i64,
         query.offset as i64,
         query.after.map(|(at, _)| at.0),
-        query.after.map(|(_, id)| Id(id.0))
+        query.after.map(|(_, id)| Id(id.0)),
+        query.from.unwrap_or(Timestamp::MIN).0,
+        query.to.unwrap_or(Timestamp::MAX).0,
+        query.since.map(|since| since.0)
     ];
     let rows = select.query_map(values, |row| {
         Ok(QuarantineEntry { partition: PartitionId(row.get(0)?), row: parsed(row.get_ref(1)?.as_str()?)? })
@@ -305,11 +356,11 @@ fn position(row: &Row<'_>, at: usize) -> Answer<Position> {
     Ok(Position(row.get::<_, i64>(at)?.cast_unsigned()))
 }
 
-fn account_id(text: &str) -> Answer<AccountId> {
+pub(super) fn account_id(text: &str) -> Answer<AccountId> {
     AccountId::new(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
-fn metric_name(text: &str) -> Answer<MetricName> {
+pub(super) fn metric_name(text: &str) -> Answer<MetricName> {
     MetricName::new(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 

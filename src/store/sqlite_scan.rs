@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 /// Each table with a query whose first columns, as many as the number says, are its key.
-const TABLES: [(&str, usize, &str); 7] = [
+const TABLES: [(&str, usize, &str); 10] = [
     (
         "usage_windows",
         8,
@@ -21,6 +21,9 @@ const TABLES: [(&str, usize, &str); 7] = [
     ("notifications", 3, "SELECT * FROM notifications ORDER BY 1, 2, 3"),
     ("deliveries", 4, "SELECT * FROM deliveries ORDER BY 1, 2, 3, 4"),
     ("quarantine", 3, "SELECT * FROM quarantine ORDER BY 1, 2, 3"),
+    ("webhook_events", 3, "SELECT * FROM webhook_events ORDER BY 1, 2, 3"),
+    ("webhook_deliveries", 4, "SELECT * FROM webhook_deliveries ORDER BY 1, 2, 3, 4"),
+    ("webhook_attempts", 5, "SELECT * FROM webhook_attempts ORDER BY 1, 2, 3, 4, 5"),
 ];
 
 pub(super) fn scan(

@@ -22,6 +22,7 @@ pub(super) fn write(
     history(transaction, effects)?;
     deliveries(transaction, effects)?;
     quarantine(transaction, partition, effects)?;
+    super::sqlite_webhooks::write(transaction, &effects.webhooks)?;
     transaction.execute(
         "INSERT INTO positions (partition, position, clock) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET position = excluded.position, clock = excluded.clock
@@ -157,6 +158,7 @@ fn history(transaction: &Transaction<'_>, effects: &Effects) -> rusqlite::Result
             row.at.0,
             json(row)?
         ])?;
+        super::sqlite_incidents::note(transaction, row)?;
     }
     let mut notification = transaction.prepare_cached(
         "INSERT OR REPLACE INTO notifications (workspace, mode, id, alert, at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

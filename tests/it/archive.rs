@@ -1,7 +1,7 @@
 //! What ClickHouse keeps and for how long, and what it makes of the raw events by itself.
 
-use crate::cluster::{Cluster, ask, clickhouse, total, wait_for};
 use crate::kafka::brokers;
+use crate::nodes::{Cluster, ask, clickhouse, total, wait_for};
 use crate::process::{Server, bootstrap_with, highwater, refused_to_serve};
 use serde_json::{Value, json};
 

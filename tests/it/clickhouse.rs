@@ -2,6 +2,7 @@
 //! once. The server comes from `HIGHWATER_TEST_CLICKHOUSE`; one that is to be killed is started by `scripts/services`.
 
 use crate::proxy::{Fault, Proxy};
+use crate::services::{Own, Service};
 use highwater::domain::id::{AccountId, Epoch, MetricName, Mode, PartitionId, Position, Tenant, WorkspaceId};
 use highwater::domain::partition::aggregate::Aggregate;
 use highwater::domain::partition::effect::{AccountRow, Effects, SeriesKey, WindowRow};
@@ -11,8 +12,6 @@ use highwater::runtime::writer::Writer;
 use highwater::store::{ClickHouseSettings, ClickHouseStore, Progress, ScannedRow, SqliteStore, Store};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 const P: PartitionId = PartitionId(0);
@@ -199,12 +198,21 @@ fn the_server_is_slow_and_then_too_slow() {
     broken.check();
 }
 
-/// Runs `scripts/services` on a server of the test's own.
-fn services(state: &Path, arguments: &[&str]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
-    let output = Command::new(script).args(arguments).env("HIGHWATER_TEST_SERVICES_STATE", state).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+#[test]
+fn a_server_in_trouble_is_not_hammered() {
+    let Some(server) = server() else { return };
+    let broken = Broken::before(server, "hammered");
+    broken.run(|batch, writer| match batch {
+        3 => broken.proxy.set(Fault::DiskFull),
+        25 => {
+            // Rows come all the while; each of them must not be another attempt.
+            assert!(writer.is_degraded());
+            assert!((1..=12).contains(&broken.proxy.failed()), "{} attempts", broken.proxy.failed());
+            broken.proxy.set(Fault::None);
+        }
+        _ => {}
+    });
+    broken.check();
 }
 
 /// Waits a little where something is not so yet.
@@ -215,35 +223,25 @@ fn pause_until(so: bool) -> bool {
     so
 }
 
-/// Ends the test's own server, also when the test fails.
-struct Own(tempfile::TempDir);
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        services(self.0.path(), &["kill", "clickhouse"]);
-    }
-}
-
 #[test]
 fn the_server_is_killed_and_starts_again() {
     if server().is_none() {
         return;
     }
-    let own = Own(tempfile::tempdir().unwrap());
-    let said = services(own.0.path(), &["up", "clickhouse"]);
-    let server = said.trim().rsplit_once("http://").unwrap().1.parse().unwrap();
+    let own = Own::start(Service::ClickHouse);
+    let server = own.address.parse().unwrap();
     let broken = Broken::before(server, "killed");
     let before = rows(&broken.store).len();
     broken.run(|batch, writer| match batch {
-        8 | 20 => drop(services(own.0.path(), &["kill", "clickhouse"])),
+        8 | 20 => own.kill(),
         14 => {
             assert!(
                 (0..100).any(|_| pause_until(writer.is_degraded())),
                 "the writer hears of it; what is pushed waits"
             );
-            services(own.0.path(), &["up", "clickhouse"]);
+            own.restart();
         }
-        26 => drop(services(own.0.path(), &["up", "clickhouse"])),
+        26 => own.restart(),
         _ => {}
     });
     assert_eq!(before, 1);

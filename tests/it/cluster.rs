@@ -1,105 +1,15 @@
 //! The node on Kafka: the journal in topics, and services that produce straight into the intake.
 
-use crate::kafka::{Producer, brokers, fresh_name};
-use crate::load::{Aim, Ledger, Random, check_alerts, check_usage, send, set_up, settle};
-use crate::process::{Receiver, Server, bootstrap_with, call, highwater};
+use crate::kafka::{Producer, brokers};
+use crate::load::{Aim, Ledger, QUOTA, Random, check_alerts, check_usage, send, set_up, settle};
+use crate::nodes::{Cluster, ask, clickhouse, total, verify, wait_for, wait_until_held};
+use crate::process::Server;
+use crate::process::{Receiver, bootstrap_with, highwater};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// What the nodes of a test are given.
-pub(crate) struct Cluster {
-    pub(crate) folder: tempfile::TempDir,
-    prefix: String,
-    pub(crate) journal: String,
-    key_file: String,
-    /// Where many nodes keep what they share.
-    pub(crate) shared: Option<(String, String)>,
-}
-
-/// Where the ClickHouse of the tests is.
-#[expect(clippy::disallowed_methods, reason = "where the services of a test are is no configuration of the product")]
-pub(crate) fn clickhouse() -> Option<String> {
-    let named = std::env::var("HIGHWATER_TEST_CLICKHOUSE").ok();
-    let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
-    assert!(named.is_some() || !required, "HIGHWATER_TEST_CLICKHOUSE is not set; scripts/services up starts an engine");
-    named
-}
-
-impl Cluster {
-    pub(crate) fn new(brokers: &str) -> Self {
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let folder = tempfile::tempdir().unwrap();
-        let prefix = fresh_name("cluster");
-        let journal = format!("kafka://{brokers}?partitions=4&prefix={prefix}");
-        let key_file = folder.path().join("master.key");
-        std::fs::write(&key_file, "ab".repeat(32)).unwrap();
-        Self { folder, prefix, journal, key_file: key_file.to_str().unwrap().to_owned(), shared: None }
-    }
-
-    /// A cluster whose nodes share a database and a folder of snapshots.
-    pub(crate) fn of_many(brokers: &str, clickhouse: &str) -> Self {
-        let mut cluster = Self::new(brokers);
-        let store = format!("clickhouse+{clickhouse}/{}", fresh_name("hw").replace('-', "_"));
-        let snapshots = cluster.folder.path().join("snapshots").to_str().unwrap().to_owned();
-        cluster.shared = Some((store, snapshots));
-        cluster
-    }
-
-    pub(crate) fn data(&self) -> PathBuf {
-        self.folder_of("node")
-    }
-
-    pub(crate) fn folder_of(&self, node: &str) -> PathBuf {
-        self.folder.path().join(node)
-    }
-
-    pub(crate) fn arguments(&self) -> Vec<&str> {
-        let mut arguments = vec!["--journal", &self.journal, "--master-key-file", &self.key_file];
-        if let Some((store, snapshots)) = &self.shared {
-            arguments.extend(["--store", store, "--snapshots", snapshots]);
-        }
-        arguments
-    }
-
-    pub(crate) fn start(&self) -> Server {
-        self.start_node("node")
-    }
-
-    pub(crate) fn start_node(&self, node: &str) -> Server {
-        Server::start_with(&self.folder_of(node), &self.arguments())
-    }
-}
-
-pub(crate) async fn ask(server: &Server, key: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    call(&http, (method, &format!("{}{path}", server.base), key), body.as_ref()).await.unwrap()
-}
-
-/// Asks until the answer fits.
-pub(crate) async fn wait_for(server: &Server, key: &str, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
-    for _ in 0..600 {
-        let (status, answer) = ask(server, key, "GET", path, None).await;
-        if status == 200 && fits(&answer) {
-            return answer;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    panic!("{path}: {:?}", ask(server, key, "GET", path, None).await);
-}
-
-pub(crate) fn total(usage: &Value, name: &str) -> f64 {
-    usage["items"].as_array().unwrap().iter().map(|item| item[name].as_f64().unwrap_or(0.0)).sum()
-}
-
-pub(crate) fn verify(cluster: &Cluster, data: &Path) {
-    let verified = highwater(&[&["verify", "--data", data.to_str().unwrap()], &cluster.arguments()[..]].concat());
-    let said = [verified.stdout, verified.stderr].concat();
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&said));
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_services_produce_is_counted_or_set_aside() {
@@ -211,26 +121,6 @@ async fn check_lags(server: &Server, key: &str, produced: f64) {
     }
 }
 
-/// How many partitions a node holds, as it says itself.
-async fn held(server: &Server, key: &str) -> usize {
-    let (_, ready) = ask(server, key, "GET", "/readyz", None).await;
-    ready["checks"]["folds"].as_object().map_or(0, serde_json::Map::len)
-}
-
-async fn wait_until_held(servers: &[&Server], key: &str, fits: impl Fn(&[usize]) -> bool) {
-    for _ in 0..600 {
-        let mut counts = Vec::new();
-        for server in servers {
-            counts.push(held(server, key).await);
-        }
-        if fits(&counts) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the partitions were not shared out");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_nodes_answer_as_one_and_survive_the_loss_of_each_other() {
     let (Some(brokers), Some(clickhouse)) = (brokers(), clickhouse()) else { return };
@@ -240,8 +130,8 @@ async fn many_nodes_answer_as_one_and_survive_the_loss_of_each_other() {
     wait_until_held(&[&first, &second], &key, |counts| counts == [2, 2]).await;
     let receiver = Receiver::start().await;
     // Made on one node, known to the other at the next request.
-    let alerts = set_up(&first.base, &key, &receiver).await;
-    for (_, alert) in &alerts {
+    let alerts = set_up(&first.base, &key, &receiver, QUOTA).await;
+    for (_, alert) in &alerts.alerts {
         let (status, answer) = ask(&second, &key, "GET", &format!("/v1/alerts/{alert}"), None).await;
         assert_eq!(status, 200, "{answer}");
     }
@@ -252,7 +142,7 @@ async fn many_nodes_answer_as_one_and_survive_the_loss_of_each_other() {
         .map(|n| {
             let mut bases = bases.clone();
             bases.rotate_left(n % 2);
-            let aim = Aim { bases, key: key.clone(), ends: false, stop: Arc::clone(&stop) };
+            let aim = Aim { bases, key: key.clone(), ends: false, pace: Duration::ZERO, stop: Arc::clone(&stop) };
             tokio::spawn(send(Arc::clone(&ledger), aim, Random(n as u64 + 7)))
         })
         .collect();
@@ -282,6 +172,71 @@ async fn many_nodes_answer_as_one_and_survive_the_loss_of_each_other() {
     println!("{acknowledged} events over three nodes, none lost or doubled");
 }
 
+/// Sends a form to the token endpoint or to its neighbour.
+async fn form(server: &Server, path: &str, client: (&str, &str), fields: &[(&str, &str)]) -> (u16, Value) {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    let request = http.post(format!("{}{path}", server.base)).basic_auth(client.0, Some(client.1));
+    let answer = request.header("content-type", "application/x-www-form-urlencoded").body(body).send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or(Value::Null))
+}
+
+/// How long it takes until a node refuses a credential that another one ended.
+async fn until_refused(server: &Server, credential: &str) -> Duration {
+    let stopwatch = highwater::runtime::clock::Stopwatch::start();
+    while ask(server, credential, "GET", "/v1/whoami", None).await.0 != 401 {
+        assert!(stopwatch.elapsed() < Duration::from_secs(10), "the credential still works");
+    }
+    stopwatch.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_hold_on_every_node_and_end_on_every_node() {
+    let (Some(brokers), Some(clickhouse)) = (brokers(), clickhouse()) else { return };
+    let cluster = Cluster::of_many(&brokers, &clickhouse);
+    let key = bootstrap_with(&cluster.folder_of("first"), &cluster.arguments());
+    let (first, second) = (cluster.start_node("first"), cluster.start_node("second"));
+    // One idempotency key to both at once: one key is made, and both show it.
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for round in 0..10 {
+        let create = |server: &Server| {
+            let request = http.post(format!("{}/v1/api-keys", server.base)).bearer_auth(&key);
+            let request = request.header("idempotency-key", format!("round-{round}"));
+            let body = json!({"name": format!("r{round}"), "scope": "read:usage"}).to_string();
+            request.header("content-type", "application/json").body(body).send()
+        };
+        let (one, other) = tokio::join!(create(&first), create(&second));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!((one.status().as_u16(), other.status().as_u16()), (201, 201));
+        assert_eq!(one.text().await.unwrap(), other.text().await.unwrap(), "round {round}");
+    }
+    let listed = ask(&first, &key, "GET", "/v1/api-keys?page_size=100&q=r", None).await.1;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 10);
+    // What one node made works on the other at once.
+    let made = ask(&first, &key, "POST", "/v1/api-keys", Some(json!({"name": "k", "role": "viewer"}))).await.1;
+    let made_key = made["key"].as_str().unwrap();
+    assert_eq!(ask(&second, made_key, "GET", "/v1/whoami", None).await.0, 200);
+    let client = ask(&first, &key, "POST", "/v1/oauth/clients", Some(json!({"name": "c", "role": "viewer"}))).await.1;
+    let (id, secret) = (client["client_id"].as_str().unwrap(), client["client_secret"].as_str().unwrap());
+    let grant = [("grant_type", "client_credentials")];
+    let (status, token) = form(&second, "/v1/oauth/token", (id, secret), &grant).await;
+    assert_eq!(status, 200, "{token}");
+    let token = token["access_token"].as_str().unwrap();
+    for server in [&first, &second] {
+        assert_eq!(ask(server, token, "GET", "/v1/whoami", None).await.1["client_id"], id);
+    }
+    // What one node ended ends on the other.
+    assert_eq!(form(&first, "/v1/oauth/revoke", (id, secret), &[("token", token)]).await.0, 200);
+    let token_took = until_refused(&second, token).await;
+    let path = format!("/v1/api-keys/{}/revoke", made["id"].as_str().unwrap());
+    assert_eq!(ask(&first, &key, "POST", &path, None).await.0, 200);
+    let key_took = until_refused(&second, made_key).await;
+    println!("refused by the other node after {token_took:.0?} (token) and {key_took:.0?} (key)");
+    first.stop();
+    second.stop();
+}
+
 #[test]
 fn what_nodes_must_share_is_checked() {
     let (Some(brokers), Some(clickhouse)) = (brokers(), clickhouse()) else { return };
@@ -308,4 +263,30 @@ fn what_nodes_must_share_is_checked() {
     let elsewhere = cluster.folder_of("elsewhere");
     let said = run(Some(&cluster.key_file), elsewhere.to_str().unwrap());
     assert!(said.contains("the same --snapshots"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_node_has_its_own_budget_of_a_key_and_says_so() {
+    let (Some(brokers), Some(clickhouse)) = (brokers(), clickhouse()) else { return };
+    let cluster = Cluster::of_many(&brokers, &clickhouse);
+    let key = bootstrap_with(&cluster.folder_of("one"), &[&cluster.arguments()[..], &["--rate-limit", "5"]].concat());
+    let nodes = [cluster.start_node("one"), cluster.start_node("two")];
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for node in &nodes {
+        let get = |path: &str| http.get(format!("{}{path}", node.base)).bearer_auth(&key).send();
+        // What is not there is looked for twice, and asked for once.
+        let missing = get("/v1/alerts/alr_01J9Z0000000000000000000AA").await.unwrap();
+        assert_eq!(missing.status().as_u16(), 404);
+        assert_eq!(missing.headers()["x-ratelimit-remaining"], "4");
+        assert_eq!(missing.headers()["ratelimit-policy"], "\"default\";q=5;w=60;hw-scope=\"node\"");
+        for left in ["3", "2", "1", "0"] {
+            let answer = get("/v1/metrics").await.unwrap();
+            assert_eq!(
+                (answer.status().as_u16(), answer.headers()["x-ratelimit-remaining"].to_str().unwrap()),
+                (200, left)
+            );
+        }
+        assert_eq!(get("/v1/metrics").await.unwrap().status().as_u16(), 429);
+    }
+    nodes.into_iter().for_each(Server::stop);
 }

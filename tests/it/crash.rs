@@ -3,7 +3,7 @@
 //!
 //! `HIGHWATER_TEST_CRASH_ROUNDS` sets the number of rounds.
 
-use crate::load::{Aim, Ledger, Random, check_alerts, check_usage, send, set_up, settle};
+use crate::load::{Aim, Ledger, QUOTA, Random, Watched, check_alerts, check_usage, send, set_up, settle};
 use crate::process::{Receiver, Server, bootstrap, highwater};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,16 +28,22 @@ async fn what_was_acknowledged_survives_kill_9() {
     let key = bootstrap(&data);
     let receiver = Receiver::start().await;
     let ledger = Arc::new(Ledger::default());
-    let mut alerts = Vec::new();
+    let mut alerts = Watched::default();
     for round in 0..rounds {
         let server = Server::start(&data);
         if round == 0 {
-            alerts = set_up(&server.base, &key, &receiver).await;
+            alerts = set_up(&server.base, &key, &receiver, QUOTA).await;
         }
         let senders: Vec<_> = (0..SENDERS)
             .map(|_| {
                 let random = Random(random.below(u64::MAX));
-                let aim = Aim { bases: vec![server.base.clone()], key: key.clone(), ends: true, stop: Arc::default() };
+                let aim = Aim {
+                    bases: vec![server.base.clone()],
+                    key: key.clone(),
+                    ends: true,
+                    pace: Duration::ZERO,
+                    stop: Arc::default(),
+                };
                 tokio::spawn(send(Arc::clone(&ledger), aim, random))
             })
             .collect();

@@ -62,6 +62,7 @@ pub(crate) enum Edit {
     Unsilence(u128),
     Advance(i64),
     Reset,
+    Seed { account: usize, metric: usize, ago: i64, values: Vec<i64> },
     Grace(i64),
 }
 
@@ -137,6 +138,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => (1_u128..4).prop_map(Edit::Unsilence),
         1 => (1_i64..5_000).prop_map(Edit::Advance),
         1 => prop::bool::weighted(0.2).prop_map(|reset| if reset { Edit::Reset } else { Edit::Advance(60) }),
+        1 => (0..3_usize, 0..3_usize, 0_i64..7_000, prop::collection::vec(0_i64..60, 1..5))
+            .prop_map(|(account, metric, ago, values)| Edit::Seed { account, metric, ago, values }),
         1 => (5_i64..90).prop_map(Edit::Grace),
     ]
 }
@@ -308,6 +311,14 @@ impl Writer {
                 }
                 Change::SandboxReset { tenant }
             }
+            Edit::Seed { account: number, metric: of, ago, values } => Change::UsageSeeded {
+                tenant,
+                account: account(ACCOUNTS[*number]),
+                metric: metric(METRICS[*of]),
+                from: now.minus(Millis::seconds(*ago)),
+                every: Millis::minutes(3),
+                values: values.clone(),
+            },
             Edit::Grace(seconds) => Change::Settings {
                 grace: Millis::seconds(*seconds),
                 dedup_horizon: Millis::hours(49),

@@ -1,8 +1,10 @@
 //! A real broker: where it is, topics of one's own, and a producer as services have it.
 
-use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::time::Duration;
 
 /// Where the broker of the tests is. Where one is required and none is named, the test fails.
@@ -42,4 +44,13 @@ impl Producer {
         record.payload = value;
         self.producer.send(record, Duration::from_secs(10)).await.unwrap();
     }
+}
+
+/// Removes the records of a topic's partition before an offset, as its retention would.
+pub(crate) async fn cut(brokers: &str, topic: &str, partition: i32, before: i64) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(before)).unwrap();
+    admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
 }

@@ -11,6 +11,7 @@
 mod kafka;
 mod load;
 mod log;
+mod nodes;
 mod process;
 #[cfg(feature = "clickhouse")]
 mod proxy;
@@ -18,6 +19,7 @@ mod receiver;
 mod rows;
 mod script;
 mod server;
+mod services;
 mod words;
 
 // The domain, through the fold.
@@ -30,6 +32,8 @@ mod lateness;
 mod model;
 mod properties;
 mod reference;
+mod silences;
+mod worlds;
 
 // The API, over HTTP.
 mod api;
@@ -40,8 +44,13 @@ mod archive;
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
 mod cluster;
-mod nodes;
+mod keepers;
+#[cfg(feature = "clickhouse")]
 mod outages;
+mod peers;
+#[cfg(feature = "clickhouse")]
+mod shapes;
+mod unreachable;
 
 // What is shipped beside the binary.
 mod deploy;
@@ -49,7 +58,12 @@ mod deploy;
 // The binary, as a process.
 mod crash;
 mod faults;
+mod hooks;
 mod import;
+mod repeats;
+mod sandbox;
+mod secrets;
+mod timing;
 
 // The tree.
 mod tidy;

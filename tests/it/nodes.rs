@@ -1,109 +1,117 @@
-//! Who may be a node beside whom: a store of its own makes a node the only one of its journal.
+//! A cluster's nodes as processes: what they share, and what a node is asked.
 
-use crate::cluster::{Cluster, ask, clickhouse, total, verify, wait_for};
-use crate::kafka::brokers;
-use crate::process::{Server, bootstrap_with, highwater, refused_to_serve};
-use serde_json::json;
+use crate::kafka::fresh_name;
+use crate::process::{Server, call, highwater};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-const IN_USE: Option<i32> = Some(3);
-const OTHER_KEEPER: Option<i32> = Some(9);
-
-async fn send(server: &Server, key: &str, value: u64) {
-    let event = json!({"account_id": "acme", "metric": "m", "value": value});
-    let (status, answer) = ask(server, key, "POST", "/v1/events", Some(event)).await;
-    assert_eq!(status, 202, "{answer}");
+pub(crate) struct Cluster {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) prefix: String,
+    pub(crate) journal: String,
+    pub(crate) key_file: String,
+    /// Where many nodes keep what they share.
+    pub(crate) shared: Option<(String, String)>,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_with_a_store_of_its_own_is_the_only_one() {
-    let Some(brokers) = brokers() else { return };
-    let cluster = Cluster::new(&brokers);
-    let key = bootstrap_with(&cluster.folder_of("first"), &cluster.arguments());
-    let first = cluster.start_node("first");
-    send(&first, &key, 5).await;
-    // What `first` shares with nobody is not its snapshots alone.
-    let snapshots = cluster.folder_of("first").join("snapshots");
-    let beside = [&cluster.arguments()[..], &["--snapshots", snapshots.to_str().unwrap()]].concat();
-    let (code, said) = refused_to_serve(&cluster.folder_of("second"), &beside);
-    assert!(said.contains("the single node node_") && said.contains("highwater replay"), "{said}");
-    assert_eq!(code, OTHER_KEEPER, "{said}");
-    // The first was not disturbed, and stays the one when it starts again.
-    send(&first, &key, 6).await;
-    first.stop();
-    let first = cluster.start_node("first");
-    let usage = "/v1/accounts/acme/usage?window=1h&metric=m";
-    wait_for(&first, &key, usage, |usage| total(usage, "value") == 11.0).await;
-    // Another one can take its place, by will: the store is made anew there, and the first ends.
-    let second = cluster.folder_of("second");
-    let replayed = highwater(&[&["replay", "--data", second.to_str().unwrap()], &cluster.arguments()[..]].concat());
-    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
-    assert_eq!(first.end(), OTHER_KEEPER);
-    let anew = cluster.folder_of("second").join("snapshots");
-    let beside = [&cluster.arguments()[..], &["--snapshots", anew.to_str().unwrap()]].concat();
-    let (code, said) = refused_to_serve(&cluster.folder_of("first"), &beside);
-    assert_eq!(code, OTHER_KEEPER, "{said}");
-    let second = cluster.start_node("second");
-    send(&second, &key, 7).await;
-    wait_for(&second, &key, usage, |usage| total(usage, "value") == 18.0).await;
-    second.stop();
-    verify(&cluster, &cluster.folder_of("second"));
+/// Where the ClickHouse of the tests is.
+#[expect(clippy::disallowed_methods, reason = "where the services of a test are is no configuration of the product")]
+pub(crate) fn clickhouse() -> Option<String> {
+    let named = std::env::var("HIGHWATER_TEST_CLICKHOUSE").ok();
+    let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
+    assert!(named.is_some() || !required, "HIGHWATER_TEST_CLICKHOUSE is not set; scripts/services up starts an engine");
+    named
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nodes_of_one_journal_share_one_store_or_none() {
-    let (Some(brokers), Some(clickhouse)) = (brokers(), clickhouse()) else { return };
-    let mut cluster = Cluster::of_many(&brokers, &clickhouse);
-    let key = bootstrap_with(&cluster.folder_of("anywhere"), &cluster.arguments());
-    let first = cluster.start_node("first");
-    send(&first, &key, 5).await;
-    let shared = cluster.shared.take();
-    let snapshots = shared.as_ref().unwrap().1.clone();
-    let apart = [&cluster.arguments()[..], &["--snapshots", &snapshots]].concat();
-    let (code, said) = refused_to_serve(&cluster.folder_of("second"), &apart);
-    assert!(said.contains("a store that nodes share"), "{said}");
-    assert_eq!(code, OTHER_KEEPER, "{said}");
-    // A store that is not empty is not filled again.
-    cluster.shared = shared;
-    let data = cluster.folder_of("second");
-    let replay = |arguments: &[&str]| {
-        let output = highwater(&[&["replay", "--data", data.to_str().unwrap()], arguments].concat());
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
-    };
-    wait_for(&first, &key, "/v1/accounts/acme/usage?window=1h", |usage| total(usage, "value") == 5.0).await;
-    let (code, said) = replay(&cluster.arguments());
-    assert!(code == Some(2) && said.contains("holds rows already"), "{said}");
-    first.stop();
-    // From ClickHouse into another database: the log has everything.
-    cluster.shared.as_mut().unwrap().0.push_str("_anew");
-    let (code, said) = replay(&cluster.arguments());
-    assert_eq!(code, Some(0), "{said}");
-    verify(&cluster, &cluster.folder_of("second"));
-    let second = cluster.start_node("second");
-    wait_for(&second, &key, "/v1/accounts/acme/usage?window=1h", |usage| total(usage, "value") == 5.0).await;
-    second.stop();
-}
-
-#[test]
-fn a_file_is_used_by_one_process_whatever_the_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (journal, store) = (format!("sqlite:{}", path("j.db")), format!("sqlite:{}", path("s.db")));
-    let places = ["--journal", &journal, "--store", &store];
-    bootstrap_with(&folder.path().join("a"), &places);
-    let first = Server::start_with(&folder.path().join("a"), &places);
-    for shared in [&places[..2], &places[2..]] {
-        let (code, said) = refused_to_serve(&folder.path().join("b"), shared);
-        assert!(said.contains("in use by process"), "{said}");
-        assert_eq!(code, IN_USE, "{said}");
+impl Cluster {
+    pub(crate) fn new(brokers: &str) -> Self {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let folder = tempfile::tempdir().unwrap();
+        let prefix = fresh_name("cluster");
+        let journal = format!("kafka://{brokers}?partitions=4&prefix={prefix}");
+        let key_file = folder.path().join("master.key");
+        std::fs::write(&key_file, "ab".repeat(32)).unwrap();
+        Self { folder, prefix, journal, key_file: key_file.to_str().unwrap().to_owned(), shared: None }
     }
-    let (journal_b, store_b) = (format!("sqlite:{}", path("j2.db")), format!("sqlite:{}", path("s2.db")));
-    Server::start_with(&folder.path().join("b"), &["--journal", &journal_b, "--store", &store_b]).stop();
-    first.stop();
-    // `replay` makes the file anew that the node uses.
-    let before = std::fs::metadata(path("s.db")).unwrap().modified().unwrap();
-    let data = path("a");
-    let replayed = highwater(&[&["replay", "--data", &data][..], &places].concat());
-    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
-    assert!(std::fs::metadata(path("s.db")).unwrap().modified().unwrap() > before);
-    assert!(!folder.path().join("a/store.db").exists());
+
+    /// A cluster whose nodes share a database and a folder of snapshots.
+    pub(crate) fn of_many(brokers: &str, clickhouse: &str) -> Self {
+        let mut cluster = Self::new(brokers);
+        let store = format!("clickhouse+{clickhouse}/{}", fresh_name("hw").replace('-', "_"));
+        let snapshots = cluster.folder.path().join("snapshots").to_str().unwrap().to_owned();
+        cluster.shared = Some((store, snapshots));
+        cluster
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder_of("node")
+    }
+
+    pub(crate) fn folder_of(&self, node: &str) -> PathBuf {
+        self.folder.path().join(node)
+    }
+
+    pub(crate) fn arguments(&self) -> Vec<&str> {
+        let mut arguments = vec!["--journal", &self.journal, "--master-key-file", &self.key_file];
+        if let Some((store, snapshots)) = &self.shared {
+            arguments.extend(["--store", store, "--snapshots", snapshots]);
+        }
+        arguments
+    }
+
+    pub(crate) fn start(&self) -> Server {
+        self.start_node("node")
+    }
+
+    pub(crate) fn start_node(&self, node: &str) -> Server {
+        Server::start_with(&self.folder_of(node), &self.arguments())
+    }
+}
+
+pub(crate) async fn ask(server: &Server, key: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    call(&http, (method, &format!("{}{path}", server.base), key), body.as_ref()).await.unwrap()
+}
+
+/// Asks until the answer fits.
+pub(crate) async fn wait_for(server: &Server, key: &str, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..600 {
+        let (status, answer) = ask(server, key, "GET", path, None).await;
+        if status == 200 && fits(&answer) {
+            return answer;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{path}: {:?}", ask(server, key, "GET", path, None).await);
+}
+
+pub(crate) fn total(usage: &Value, name: &str) -> f64 {
+    usage["items"].as_array().unwrap().iter().map(|item| item[name].as_f64().unwrap_or(0.0)).sum()
+}
+
+pub(crate) fn verify(cluster: &Cluster, data: &Path) {
+    let verified = highwater(&[&["verify", "--data", data.to_str().unwrap()], &cluster.arguments()[..]].concat());
+    let said = [verified.stdout, verified.stderr].concat();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
+/// How many partitions a node holds, as it says itself.
+pub(crate) async fn held(server: &Server, key: &str) -> usize {
+    let (_, ready) = ask(server, key, "GET", "/readyz", None).await;
+    ready["checks"]["folds"].as_object().map_or(0, serde_json::Map::len)
+}
+
+pub(crate) async fn wait_until_held(servers: &[&Server], key: &str, fits: impl Fn(&[usize]) -> bool) {
+    for _ in 0..600 {
+        let mut counts = Vec::new();
+        for server in servers {
+            counts.push(held(server, key).await);
+        }
+        if fits(&counts) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the partitions were not shared out");
 }

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -18,33 +18,29 @@ pub(crate) fn highwater(arguments: &[&str]) -> Output {
 
 /// Runs `serve` where it must not come to serve; returns its exit code and what it says.
 pub(crate) fn refused_to_serve(data: &Path, more: &[&str]) -> (Option<i32>, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_highwater"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", data.to_str().unwrap()])
-        .args(more)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    let mut errors = child.stderr.take().unwrap();
-    let reading = std::thread::spawn(move || {
-        errors.read_to_string(&mut said).unwrap();
-        said
-    });
-    let code = ended(&mut child);
-    (code, reading.join().unwrap())
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+    ended(&[&serve, more].concat(), std::time::Duration::from_secs(60))
 }
 
-/// Waits for the end of a process for a minute; kills it then.
-fn ended(child: &mut Child) -> Option<i32> {
-    for _ in 0..600 {
+/// Runs a command that ends by itself, for at most so long; returns its code and what it said on standard error.
+pub(crate) fn ended(arguments: &[&str], patience: std::time::Duration) -> (Option<i32>, String) {
+    let said = tempfile::NamedTempFile::new().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_highwater"))
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(said.reopen().unwrap())
+        .spawn()
+        .unwrap();
+    let pause = std::time::Duration::from_millis(50);
+    for _ in 0..patience.as_millis() / pause.as_millis() {
         if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
+            return (status.code(), std::fs::read_to_string(said.path()).unwrap());
         }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(pause);
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    None
+    (None, std::fs::read_to_string(said.path()).unwrap())
 }
 
 /// Runs `bootstrap` and returns the key that it prints.
@@ -76,7 +72,7 @@ impl Server {
     pub(crate) fn start_with(data: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_highwater"))
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow-target", "127.0.0.0/8"])
-            .args(["--base-url", "http://highwater.example"])
+            .args(["--base-url", "http://highwater.example", "--rate-limit", "0", "--ingest-rate-limit", "0"])
             .args(["--log-format", "json", "--data", data.to_str().unwrap()])
             .args(more)
             .stderr(Stdio::piped())
@@ -86,9 +82,9 @@ impl Server {
         let mut log = Vec::new();
         let (base, admin) = loop {
             let Some(Ok(line)) = lines.next() else { panic!("the server did not start:\n{}", log.join("\n")) };
-            if let Some((_, rest)) = line.split_once("serving http://") {
+            if let Some((_, rest)) = line.split_once("serving http") {
                 let (_, admin) = rest.split_once("metrics http://").unwrap();
-                let base = format!("http://{}", rest.split_whitespace().next().unwrap());
+                let base = format!("http{}", rest.split_whitespace().next().unwrap());
                 break (base, format!("http://{}", admin.split("/metrics").next().unwrap()));
             }
             log.push(line);
@@ -112,21 +108,47 @@ impl Server {
         samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
     }
 
+    /// Stops the process as it stands; it learns nothing of the time that passes.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets the process go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     /// Kills the process as a power cut would: it learns nothing of it.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits until the process ends by itself, and returns its exit code.
+    /// Waits until the process ends by itself, for at most a minute, and returns its exit code.
     pub(crate) fn end(mut self) -> Option<i32> {
-        ended(&mut self.child)
+        for _ in 0..600 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        None
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
     }
 
     /// Asks the process to stop, and waits until it has.
     pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("-TERM");
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}");
     }

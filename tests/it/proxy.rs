@@ -12,6 +12,8 @@ pub(crate) enum Fault {
     None,
     /// Every third insert is answered by 500, and does not reach the service.
     ThirdInsertFails,
+    /// Every insert is answered as a server answers whose disk is full, and does not reach the service.
+    DiskFull,
     /// Each of the next inserts loses its connection in the middle of its rows.
     Cut(u32),
     /// Each of the next inserts reaches the service, but its answer gets lost.
@@ -19,6 +21,9 @@ pub(crate) enum Fault {
     /// Every piece of every insert takes as long.
     Slow(Duration),
 }
+
+/// What ClickHouse says when it can write nothing.
+const DISK_FULL: &str = "Code: 243. DB::Exception: Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)";
 
 /// A running proxy. It ends with the test's process.
 pub(crate) struct Proxy {
@@ -35,7 +40,7 @@ struct Plan {
 /// What is to be done with one request.
 enum Act {
     Pass,
-    Refuse,
+    Refuse(&'static str),
     Cut,
     Deafen,
     Delay(Duration),
@@ -81,7 +86,8 @@ impl Plan {
         let act = match self.fault {
             Fault::None => return Act::Pass,
             Fault::Slow(pause) => return Act::Delay(pause),
-            Fault::ThirdInsertFails if self.inserts.is_multiple_of(3) => Act::Refuse,
+            Fault::ThirdInsertFails if self.inserts.is_multiple_of(3) => Act::Refuse("busy"),
+            Fault::DiskFull => Act::Refuse(DISK_FULL),
             Fault::ThirdInsertFails | Fault::Cut(0) | Fault::Deaf(0) => return Act::Pass,
             Fault::Cut(left) => {
                 self.fault = Fault::Cut(left - 1);
@@ -100,10 +106,13 @@ impl Plan {
 fn serve(mut client: &TcpStream, service: SocketAddr, plan: &Mutex<Plan>) -> std::io::Result<()> {
     let (head, rest) = head(&mut client)?;
     let act = plan.lock().unwrap().act(&head);
-    if matches!(act, Act::Refuse) {
+    if let Act::Refuse(why) = act {
         // The rows are read first, or the sender would hear of a broken connection instead.
-        client
-            .write_all(b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbusy")?;
+        let length = why.len();
+        write!(
+            client,
+            "HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{why}"
+        )?;
         client.shutdown(Shutdown::Write)?;
         client.set_read_timeout(Some(Duration::from_secs(1)))?;
         return std::io::copy(&mut client, &mut std::io::sink()).map(drop);

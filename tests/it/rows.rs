@@ -62,4 +62,5 @@ pub(crate) fn add(sum: &mut Counts, counts: &Counts) {
     sum.late += counts.late;
     sum.late_uncorrected += counts.late_uncorrected;
     sum.ungrouped += counts.ungrouped;
+    sum.sown += counts.sown;
 }

@@ -156,6 +156,13 @@ impl Stage {
             "unsilence" => Change::SilenceDeleted { tenant, silence: SilenceId(words.next().parse().unwrap()) },
             "forget" => Change::AccountDeleted { tenant, account: account(words.next()) },
             "reset" => Change::SandboxReset { tenant },
+            "seed" => {
+                let (account, metric) = (account(words.next()), metric(words.next()));
+                let from = NOON.plus(words::time(words.next()));
+                let every = Millis::parse(words.next()).unwrap();
+                let values = words.rest().split_whitespace().map(|value| value.parse().unwrap()).collect();
+                Change::UsageSeeded { tenant, account, metric, from, every, values }
+            }
             "advance" => Change::ClockAdvanced { tenant, by: Millis::parse(words.next()).unwrap() },
             other => panic!("no such action: {other}"),
         };
@@ -256,7 +263,7 @@ impl Stage {
     fn notification(&mut self, notification: &Notification) -> String {
         assert!(!self.notifications.contains(&notification.id), "an id stands for two notifications");
         self.notifications.push(notification.id);
-        let kind = notification.kind.event_type().trim_start_matches("alert.");
+        let kind = notification.kind.event_type().name().trim_start_matches("alert.");
         let mut text = format!("notify {} {kind}", self.notifications.len());
         if let Some(first) = notification.follows {
             text += &format!(" after {}", self.number(first));

@@ -1,8 +1,9 @@
 //! A server in the test's process: its data in a temporary folder, its listeners on free loopback ports.
 
-use highwater::api::{ListenerLimits, Listeners, Running};
+use highwater::api::{Front, ListenerLimits, Listeners, Rates, Running, Tls};
 use highwater::credential;
 use highwater::domain::control::command::Command;
+use highwater::domain::control::outcome::Outcome;
 use highwater::domain::control::resource::{ApiKey, Role, Scope};
 use highwater::domain::id::{KeyId, Mode, Tenant, WorkspaceId};
 use highwater::notifier::Guard;
@@ -14,7 +15,7 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,12 +30,25 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Options {
     pub(crate) limits: ListenerLimits,
     pub(crate) guard: Guard,
+    pub(crate) front: Front,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: ListenerLimits::default(), guard: loopback_guard() }
+        Self {
+            limits: ListenerLimits::default(),
+            guard: loopback_guard(),
+            front: Front { rates: unhurried(), ..Front::default() },
+            tls: None,
+        }
     }
+}
+
+/// Limits that no test reaches by accident; what they are by default is tested on its own.
+pub(crate) fn unhurried() -> Rates {
+    let many = 1_000_000;
+    Rates { live: many, sandbox: many, ingest: many, sandbox_ingest: many, auth_failures: many, ..Rates::default() }
 }
 
 /// Lets notifications reach receivers of the tests.
@@ -86,6 +100,11 @@ impl Server {
         self.options.guard = Guard::default();
     }
 
+    /// Where the data is.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Takes the running node out, to stop it by hand.
     pub(crate) fn take(&mut self) -> Running {
         self.running.take().unwrap()
@@ -121,6 +140,16 @@ impl Server {
     }
 
     pub(crate) async fn new_key(&self, tenant: Tenant, scopes: BTreeSet<Scope>) -> (String, KeyId) {
+        self.new_key_of(tenant, scopes, None).await
+    }
+
+    /// A key of a lineage; of its own where none is given.
+    pub(crate) async fn new_key_of(
+        &self,
+        tenant: Tenant,
+        scopes: BTreeSet<Scope>,
+        lineage: Option<KeyId>,
+    ) -> (String, KeyId) {
         let secret = credential::generate(tenant.mode, clock::random());
         let text = secret.expose_secret().to_owned();
         let id = KeyId(clock::ulid());
@@ -130,19 +159,25 @@ impl Server {
             hash: credential::hash(&text),
             workspace: tenant.workspace,
             mode: tenant.mode,
-            lineage: id,
+            lineage: lineage.unwrap_or(id),
             name: "test".to_owned(),
             scopes,
             projects: Vec::new(),
             hint: credential::hint(&text),
             expires_at: None,
+            rate_limit: None,
+            role: None,
+            allowed_ips: Vec::new(),
+            metadata: BTreeMap::new(),
         };
         self.submit(tenant, Command::CreateKey { key }).await;
         (text, id)
     }
 
     pub(crate) async fn submit(&self, tenant: Tenant, command: Command) {
-        self.node().data.control.submit(Asking::by_command_line(tenant), command).await.unwrap();
+        let submitted = self.node().data.control.submit(Asking::by_command_line(tenant), command).await;
+        let (_, applied) = submitted.unwrap();
+        assert!(!matches!(applied.outcome, Outcome::Refused(_)), "{:?}", applied.outcome);
     }
 
     /// A request with the owner's key.
@@ -203,7 +238,9 @@ impl Server {
 
 async fn run(folder: &tempfile::TempDir, options: &Options) -> Running {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listeners = Listeners::open(any, any).await.unwrap().with_limits(options.limits);
+    let listeners =
+        Listeners::open(any, any).await.unwrap().with_limits(options.limits).with_front(options.front.clone());
+    let listeners = options.tls.clone().into_iter().fold(listeners, Listeners::with_tls);
     let data = Data::open(&Places::in_folder(&folder.path().join("data"))).await.unwrap();
     let node = Node::start(data, options.guard.clone(), "http://highwater.test", Duty::Serve).await.unwrap();
     listeners.serve(node)
@@ -333,7 +370,9 @@ impl Answer {
         for text in ["title", "detail", "instance"] {
             assert!(body[text].as_str().is_some_and(|text| !text.is_empty()), "{text} in {body}");
         }
-        let retryable = status >= 500 || matches!(code, "request_timeout" | "idempotency_in_progress");
+        let retryable = (status >= 500 && status != 504)
+            || status == 429
+            || matches!(code, "request_timeout" | "idempotency_in_progress");
         assert_eq!(body["retryable"], retryable, "{body}");
         body
     }

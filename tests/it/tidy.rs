@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// The layers from the inside out: who stands further down may import who stands further up, never the reverse.
 const LAYERS: [&[&str]; 6] = [
     &["domain"],
-    &["credential", "vault", "dedup", "folder", "journal", "store", "snapshot", "notifier", "telemetry"],
+    &["credential", "vault", "dedup", "folder", "journal", "limiter", "store", "snapshot", "notifier", "telemetry"],
     &["runtime"],
     &["api"],
     &["config"],

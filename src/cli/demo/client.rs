@@ -13,6 +13,8 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(address: SocketAddr, key: &str) -> anyhow::Result<Self> {
+        // Where a node runs in this process, it has done the same.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self { http, base: format!("http://{address}"), key: key.to_owned() })
     }

@@ -1,6 +1,9 @@
-//! `demo`: the whole of it in a temporary folder: a server, seeded accounts, events over HTTP, one alert's life.
+//! `demo`: the whole of it in a temporary folder: a server, seeded accounts, events over HTTP, one alert's life. With a
+//! Kafka and a ClickHouse the same story on two nodes, of which one is killed.
 
 mod client;
+mod cluster;
+mod nodes;
 mod receiver;
 mod story;
 
@@ -24,10 +27,21 @@ pub(super) struct Arguments {
     /// Where the API listens; any free port where it says 0
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Brokers of a Kafka: shows two nodes that share it, and kills one
+    #[arg(long, value_name = "HOST:PORT,…", requires = "clickhouse")]
+    kafka: Option<String>,
+    /// The ClickHouse of the two nodes
+    #[arg(long, value_name = "URL", requires = "kafka")]
+    clickhouse: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
-    super::multi_threaded()?.block_on(show(arguments))
+    super::multi_threaded()?.block_on(async {
+        match (&arguments.kafka, &arguments.clickhouse) {
+            (Some(kafka), Some(clickhouse)) => cluster::show(kafka, clickhouse, arguments.once).await,
+            (Some(_), None) | (None, Some(_)) | (None, None) => show(arguments).await,
+        }
+    })
 }
 
 async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
@@ -36,7 +50,7 @@ async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
     let key = {
         let data = Data::open(&places).await?;
         let id = workspace::find_or_create(&data, None).await?;
-        workspace::create_owner_key(&data, workspace::live(id), "demo").await?
+        workspace::create_owner_key(&data, workspace::live(id), "demo", Some(0)).await?
     };
     let receiver = Receiver::start().await?;
     let loopback = Guard { allow_cidrs: vec!["127.0.0.0/8".parse()?], ..Guard::default() };
@@ -45,10 +59,12 @@ async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
         listen: arguments.listen,
         admin: SocketAddr::from(([127, 0, 0, 1], 0)),
         guard: loopback,
+        front: Default::default(),
+        tls: None,
         base_url: None,
         settings: Default::default(),
     };
-    let running = serve::start(&config).await?;
+    let running = serve::start(&config, None).await?;
     let client = Client::new(running.address, key.expose_secret())?;
     say(&format!(
         "highwater {} · a server on http://{} with its data in {}",
@@ -58,12 +74,8 @@ async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
     ));
     let told = Story { client: &client, receiver }.tell().await;
     if told.is_ok() && !arguments.once {
-        story::by_hand(&client, &running);
-        let emitting = story::emit(&client);
-        tokio::select! {
-            emitted = emitting => emitted?,
-            interrupted = tokio::signal::ctrl_c() => interrupted?,
-        }
+        story::by_hand(&client, &format!("metrics: http://{}/metrics", running.admin));
+        story::emit(&client).await?;
     }
     running.stop().await;
     told.map(|()| Code::Done)

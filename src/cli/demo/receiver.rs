@@ -13,6 +13,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// How long a message may take; a node that was killed is missed after 10 s.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A message that arrived, its signature verified.
 pub(super) struct Received {
     pub(super) id: String,
@@ -56,8 +59,14 @@ impl Receiver {
 
     /// Waits for the next message.
     pub(super) async fn next(&mut self) -> anyhow::Result<Received> {
-        let waited = tokio::time::timeout(Duration::from_secs(30), self.inbox.recv()).await;
-        waited.context("no webhook arrived within 30 s")?.context("the receiver stopped")
+        let waited = tokio::time::timeout(PATIENCE, self.inbox.recv()).await;
+        waited.with_context(|| format!("no webhook arrived within {PATIENCE:?}"))?.context("the receiver stopped")
+    }
+
+    /// Listens for a while; returns how many messages came.
+    pub(super) async fn count(&mut self, listening: Duration) -> usize {
+        tokio::time::sleep(listening).await;
+        std::iter::from_fn(|| self.inbox.try_recv().ok()).count()
     }
 }
 

@@ -7,7 +7,7 @@ use super::patch::{merge, set};
 use super::resource::{Alert, Life};
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
 use crate::domain::definition::{AlertDefinition, Pause};
-use crate::domain::id::{AlertId, ChannelId};
+use crate::domain::id::{AlertId, ChannelId, ProjectId};
 use crate::domain::limits::ALERTS_MAX;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,12 +25,18 @@ impl Alerts {
         self.records.iter().filter(move |(_, alert)| alert.definition.channels.contains(&channel)).map(|(id, _)| *id)
     }
 
+    /// Returns the first alert of a project.
+    pub(super) fn of_project(&self, project: ProjectId) -> Option<AlertId> {
+        let mut labelled = self.records.iter().filter(|(_, alert)| alert.definition.project == Some(project));
+        labelled.next().map(|(id, _)| *id)
+    }
+
     pub(super) fn create(&mut self, context: Context, channels: &Channels, id: AlertId, draft: &AlertDraft) -> Verdict {
         if self.records.contains_key(&id) {
             return Err(exists_already("alert", id));
         }
         room_for_one(self.records.len(), ALERTS_MAX, "alerts")?;
-        channels.check_all(&draft.channels)?;
+        channels.check_all(context.tenant, &draft.channels)?;
         let alert = begun(id, draft, Life::begun(context.now));
         let change = self.insert(context, alert.clone());
         Ok(Accepted::created(Resource::Alert(Box::new(alert))).telling(change))
@@ -39,7 +45,7 @@ impl Alerts {
     pub(super) fn update(&mut self, context: Context, channels: &Channels, id: AlertId, patch: &AlertPatch) -> Verdict {
         let mut alert = self.expected(context, id)?.clone();
         if let Some((choice, resolved)) = &patch.channel {
-            channels.check_all(resolved)?;
+            channels.check_all(context.tenant, resolved)?;
             alert.channel.clone_from(choice);
             alert.definition.channels.clone_from(resolved);
         }

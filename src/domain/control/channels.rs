@@ -5,8 +5,9 @@ use super::command::{ChannelDraft, ChannelPatch};
 use super::outcome::{Refused, Resource};
 use super::patch::set;
 use super::resource::{Channel, ChannelKind, Life};
+use super::sandbox::outbox_kind;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
-use crate::domain::id::{AlertId, ChannelId};
+use crate::domain::id::{AlertId, ChannelId, Tenant};
 use crate::domain::limits::CHANNELS_MAX;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,9 +30,9 @@ impl Channels {
         of_kind.min_by_key(|channel| (!channel.default, channel.life.created_at, channel.id))
     }
 
-    /// Refuses the first channel that does not exist.
-    pub(super) fn check_all(&self, channels: &[ChannelId]) -> Result<(), Refused> {
-        match channels.iter().find(|id| !self.records.contains_key(id)) {
+    /// Refuses the first channel that does not exist. A sandbox's outbox always does.
+    pub(super) fn check_all(&self, tenant: Tenant, channels: &[ChannelId]) -> Result<(), Refused> {
+        match channels.iter().find(|id| !self.records.contains_key(id) && outbox_kind(tenant, **id).is_none()) {
             Some(missing) => Err(Refused::ChannelNotConfigured { channel: missing.to_string() }),
             None => Ok(()),
         }

@@ -1,25 +1,25 @@
 //! What people and tools may ask for, normalised and validated for shape before it is logged.
 
+use super::access::{
+    KeyChange, KeyRotation, ProjectChange, ProjectDraft, SecretRotation, TokenRevocation, WorkspaceChange,
+};
 use super::keeper::Keeper;
-use super::resource::{ApiKey, ChannelKind};
+pub(super) use super::patch::clearable;
+use super::resource::{ApiKey, ChannelKind, OAuthClient};
+use super::sandbox::Seed;
+pub use super::silences::{SilenceDraft, SilencePatch};
+pub use super::trials::TestSubject;
 use crate::domain::definition::{MetricDefinition, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, ChannelId, KeyId, MetricName, ProjectId, Tenant, WorkspaceId,
+    AccountId, AccountScope, AlertId, ChannelId, ClientId, IncidentId, KeyId, MetricName, NotificationId, ProjectId,
+    SilenceId, Tenant, WebhookId, WorkspaceId,
 };
 use crate::domain::time::{Millis, Timestamp};
+use crate::domain::webhook::rows::Posted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Keeps `Some(None)`, "clear it", apart from `None`, "leave it", which JSON's `null` alone would merge.
-mod clearable {
-    use serde::{Deserialize, Deserializer};
-
-    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Option<T>>, D::Error> {
-        Option::deserialize(deserializer).map(Some)
-    }
-}
+pub use super::webhook::{Redelivery, WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation};
 
 /// One record of the control log: a command with who sent it and how it may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Entry {
     pub if_match: Option<u64>,
     /// Makes a repetition answer as the first time.
     pub idempotency: Option<Idempotency>,
+    /// Where the request came from, as far as that is known; for the audit log alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<core::net::IpAddr>,
     /// What is asked for.
     pub command: Command,
 }
@@ -92,6 +95,8 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// Changes the workspace that the entry is of.
+    UpdateWorkspace(WorkspaceChange),
     /// Creates an API key.
     CreateKey {
         /// The key, as a hash.
@@ -101,6 +106,30 @@ pub enum Command {
     RevokeKey {
         /// Which one.
         id: KeyId,
+    },
+    /// Changes what an API key is called and where it may be used.
+    UpdateKey(KeyChange),
+    /// Replaces an API key.
+    RotateKey(Box<KeyRotation>),
+    /// Creates an OAuth client.
+    CreateClient(Box<OAuthClient>),
+    /// Replaces the secret of an OAuth client.
+    RotateClientSecret(SecretRotation),
+    /// Deletes an OAuth client; its tokens end with it.
+    DeleteClient {
+        /// Which one.
+        id: ClientId,
+    },
+    /// Revokes an access token.
+    RevokeToken(TokenRevocation),
+    /// Creates a project.
+    CreateProject(ProjectDraft),
+    /// Changes a project.
+    UpdateProject(ProjectChange),
+    /// Deletes a project; refused while an alert, a key or a client names it.
+    DeleteProject {
+        /// Which one.
+        id: ProjectId,
     },
     /// Creates an account with settings of its own.
     CreateAccount {
@@ -216,6 +245,100 @@ pub enum Command {
     ResumeAlert {
         /// Which one.
         id: AlertId,
+    },
+    /// Creates an endpoint that is told of state changes.
+    CreateWebhook {
+        /// Its id.
+        id: WebhookId,
+        /// What it is.
+        draft: Box<WebhookDraft>,
+    },
+    /// Changes an endpoint.
+    UpdateWebhook {
+        /// Which one.
+        id: WebhookId,
+        /// What changes.
+        patch: Box<WebhookPatch>,
+    },
+    /// Deletes an endpoint; what is owed to it is given up.
+    DeleteWebhook {
+        /// Which one.
+        id: WebhookId,
+    },
+    /// Sends nothing to an endpoint until it is resumed.
+    PauseWebhook {
+        /// Which one.
+        id: WebhookId,
+    },
+    /// Ends a pause, or enables an endpoint that was disabled.
+    ResumeWebhook {
+        /// Which one.
+        id: WebhookId,
+    },
+    /// Gives an endpoint another secret; the ones before sign along for a while.
+    RotateWebhookSecret(WebhookRotation),
+    /// Sends an endpoint an event that says nothing.
+    TestWebhook {
+        /// Which one.
+        id: WebhookId,
+    },
+    /// Makes deliveries again, under the ids that they had.
+    Redeliver(Redelivery),
+    /// Notes what came of an attempt to deliver an event that the control log owes.
+    RecordDelivery(Posted),
+    /// Sums up how an endpoint did at one node.
+    ReportWebhookHealth(WebhookReport),
+    /// Notes that time passed.
+    Tick,
+    /// Opens a workspace's sandbox; one that is open stays as it is.
+    OpenSandbox {
+        /// What it begins with.
+        seed: Box<Seed>,
+    },
+    /// Starts a sandbox anew: a new epoch.
+    ResetSandbox {
+        /// The midnight whose daily reset this is; one is enough for each, whoever asks. Absent where people ask.
+        midnight: Option<Timestamp>,
+        /// What it begins with.
+        seed: Box<Seed>,
+    },
+    /// Puts a sandbox's clock forward.
+    AdvanceClock {
+        /// By how much.
+        by: Millis,
+    },
+    /// Creates a silence.
+    CreateSilence {
+        /// Its id.
+        id: SilenceId,
+        /// What it is.
+        draft: SilenceDraft,
+    },
+    /// Changes a silence that has not ended.
+    UpdateSilence {
+        /// Which one.
+        id: SilenceId,
+        /// What changes.
+        patch: SilencePatch,
+    },
+    /// Ends a silence at once.
+    ExpireSilence {
+        /// Which one.
+        id: SilenceId,
+    },
+    /// Notes that somebody takes care of an incident.
+    AcknowledgeIncident {
+        /// Which one.
+        id: IncidentId,
+        /// The alert that fired.
+        alert: AlertId,
+    },
+    /// Sends a test message to an alert's channels, or to one channel.
+    SendTest {
+        /// The message's id.
+        id: NotificationId,
+        /// What is tried.
+        subject: TestSubject,
     },
 }
 

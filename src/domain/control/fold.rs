@@ -1,18 +1,30 @@
 //! The state that the control log folds to. Equal logs give equal states; nothing but the log goes in.
 
-use super::command::{Entry, Idempotency, Settings};
+use super::audit::{AuditLog, AuditRecord, Target, deed};
+use super::command::{Command, Entry, Idempotency, Settings};
+use super::due;
+use super::events::telling;
 use super::idempotency::{Ledger, is_kept};
 use super::imports::ImportRecord;
 use super::keeper::Keeper;
-use super::outcome::{Applied, Outcome, Refused};
+use super::outcome::{Applied, Change, Outcome, Refused};
 use super::registry::{Registry, World};
-use super::resource::{Account, Alert, ApiKey, Channel, ChannelKind, KeyRecord, MetricRecord, QuotaRecord, Workspace};
+use super::resource::{
+    Account, Acknowledgement, Alert, ApiKey, Channel, ChannelKind, ClientRecord, KeyRecord, MetricRecord, Project,
+    QuotaRecord, SilenceRecord, Webhook, Workspace,
+};
+use super::sandbox::Sandbox;
 use super::verdict::{Accepted, Context};
 use crate::domain::definition::Quota;
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, ChannelId, Epoch, KeyId, MetricName, Position, Stamp, Tenant, WorkspaceId,
+    AccountId, AccountScope, AlertId, ChannelId, ClientId, Epoch, IncidentId, KeyId, Log, MetricName, Position,
+    ProjectId, SilenceId, Stamp, Tenant, WebhookId, WorkspaceId,
 };
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
+use crate::domain::webhook::event::Source;
+use crate::domain::webhook::kind::EventType;
+use crate::domain::webhook::outbox::Outbox;
+use crate::domain::webhook::rows::Rows;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
 
@@ -25,6 +37,13 @@ pub struct Control {
     clock: Timestamp,
     ledger: Ledger,
     registry: Registry,
+    #[serde(default)]
+    outbox: Outbox,
+    /// Up to where it was told what time alone brings about.
+    #[serde(default)]
+    ticked: Timestamp,
+    #[serde(default)]
+    audit: AuditLog,
 }
 
 impl Control {
@@ -37,7 +56,13 @@ impl Control {
         self.position = self.position.max(at.position);
         self.clock = self.clock.max(at.recorded_at);
         self.ledger.forget(self.clock);
+        let deed = deed(&entry.command).map(|deed| deed.within(entry.tenant.workspace));
+        let digest = |registry: &Registry| deed.as_ref().and_then(|deed| registry.digest(entry.tenant, &deed.target));
+        let before = digest(&self.registry);
         if let Some(repeated) = entry.idempotency.as_ref().and_then(|sent| self.answer_again(sent)) {
+            if let (Some(deed), Outcome::Refused(_)) = (deed, &repeated.outcome) {
+                self.audit.note(entry, (at.position, self.clock), deed, (before, before), &repeated.outcome);
+            }
             return repeated;
         }
         let context = Context {
@@ -47,10 +72,23 @@ impl Control {
             actor: entry.actor,
             if_match: entry.if_match,
         };
+        let about = telling(&entry.command);
+        let version = |registry: &Registry| about.as_ref().and_then(|a| registry.version_of(entry.tenant, a.subject));
+        let version_before = version(&self.registry);
         let Accepted { outcome, changes } = match self.registry.apply(context, &entry.command) {
             Ok(accepted) => accepted,
             Err(refused) => Accepted { outcome: Outcome::Refused(refused), changes: Vec::new() },
         };
+        let versions = (version_before, version(&self.registry));
+        let told = about.as_ref().and_then(|about| about.came_to(versions, &outcome));
+        let rows = self.tell(at, entry, &changes, told, &outcome);
+        let after = digest(&self.registry);
+        if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
+            self.ledger.forget_of(entry.tenant);
+        }
+        if let Some(deed) = deed {
+            self.audit.note(entry, (at.position, self.clock), deed, (before, after), &outcome);
+        }
         if let Some(idempotency) = &entry.idempotency
             && is_kept(&outcome)
         {
@@ -59,11 +97,75 @@ impl Control {
                 request_id: entry.request_id.clone(),
                 outcome: outcome.clone(),
                 beside: idempotency.beside.clone(),
-                recorded_at: self.clock,
+                stands_until: self.clock.plus(self.registry.idempotency_horizon(entry.tenant.workspace)),
+                tenant: Some(entry.tenant),
             };
             self.ledger.keep(idempotency, original);
         }
-        Applied { outcome, replayed_from: None, changes }
+        Applied { outcome, replayed_from: None, changes, rows }
+    }
+
+    /// Does to the outbox what an entry asks for, and owes what it tells.
+    fn tell(
+        &mut self,
+        stamp: Stamp,
+        entry: &Entry,
+        changes: &[Change],
+        told: Option<(EventType, serde_json::Value)>,
+        outcome: &Outcome,
+    ) -> Rows {
+        let (mut rows, mut index) = (Rows::default(), 0);
+        let stamp = Stamp { recorded_at: self.clock, ..stamp };
+        let mut source = Source { log: Log::Control, stamp, index: &mut index };
+        for change in changes {
+            self.outbox.learn(change, Log::Control, stamp, &mut rows);
+        }
+        if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
+            let data = serde_json::json!({"object": "sandbox", "epoch": stamp.position.0});
+            let event = source.event(entry.tenant, EventType::SandboxReset, self.clock, &data);
+            self.outbox.publish(event, None, stamp, &mut rows);
+        }
+        if let Some((kind, data)) = told {
+            let event = source.event(entry.tenant, kind, self.clock, &data);
+            self.outbox.publish(event, None, stamp, &mut rows);
+        }
+        match (&entry.command, outcome) {
+            (Command::RecordDelivery(posted), _) => self.outbox.attempted(posted, &mut source, &mut rows),
+            (Command::TestWebhook { id }, Outcome::Done(_)) => {
+                let data = serde_json::json!({"webhook_id": id.to_string(), "message": "it works"});
+                let event = source.event(entry.tenant, EventType::WebhookTest, self.clock, &data);
+                self.outbox.publish_to(event, *id, stamp, &mut rows);
+            }
+            (Command::Tick, _) => {
+                for due in due::between(&self.registry, self.ticked, self.clock) {
+                    let event = source.event(due.tenant, due.kind, due.at, &due.data);
+                    self.outbox.publish(event, None, stamp, &mut rows);
+                }
+                self.ticked = self.clock;
+            }
+            _ => {}
+        }
+        rows
+    }
+
+    /// What the control log owes to endpoints.
+    pub const fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// When a tick has something to tell.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        due::next(&self.registry, self.ticked)
+    }
+
+    /// Returns an endpoint.
+    pub fn webhook(&self, tenant: Tenant, id: WebhookId) -> Option<&Webhook> {
+        self.world(tenant)?.webhooks.records.get(&id)
+    }
+
+    /// Returns the endpoints in the order of their ids.
+    pub fn webhooks(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &Webhook> {
+        self.world(tenant).into_iter().flat_map(|world| world.webhooks.records.values())
     }
 
     fn answer_again(&self, sent: &Idempotency) -> Option<Applied> {
@@ -74,7 +176,7 @@ impl Control {
             let original_request_id = original.request_id.clone();
             (Outcome::Refused(Refused::IdempotencyKeyReused { original_request_id }), None)
         };
-        Some(Applied { outcome, replayed_from, changes: Vec::new() })
+        Some(Applied { outcome, replayed_from, changes: Vec::new(), rows: Rows::default() })
     }
 
     /// Returns what was answered to an idempotency record and still stands at `now`, whatever its fingerprint.
@@ -85,6 +187,11 @@ impl Control {
     /// Returns the position of the last entry that was taken in.
     pub const fn position(&self) -> Position {
         self.position
+    }
+
+    /// Returns the log's clock, which never goes back.
+    pub const fn clock(&self) -> Timestamp {
+        self.clock
     }
 
     /// Tells whether the log was set up.
@@ -152,6 +259,26 @@ impl Control {
         self.registry.keys.of(workspace)
     }
 
+    /// Returns an OAuth client and what happened to it.
+    pub fn client(&self, id: ClientId) -> Option<&ClientRecord> {
+        self.registry.clients.records.get(&id)
+    }
+
+    /// Returns the OAuth clients of a tenant, in the order of their ids.
+    pub fn clients(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &ClientRecord> {
+        self.registry.clients.of(tenant.workspace).filter(move |record| record.client.tenant == tenant)
+    }
+
+    /// Returns a project.
+    pub fn project(&self, tenant: Tenant, id: ProjectId) -> Option<&Project> {
+        self.world(tenant)?.projects.records.get(&id)
+    }
+
+    /// Returns the projects in the order of their ids.
+    pub fn projects(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &Project> {
+        self.world(tenant).into_iter().flat_map(|world| world.projects.records.values())
+    }
+
     /// Returns an account that people set something on.
     pub fn account(&self, tenant: Tenant, account: &AccountId) -> Option<&Account> {
         self.world(tenant)?.accounts.records.get(account)
@@ -164,9 +291,53 @@ impl Control {
         worlds.flat_map(move |world| world.accounts.records.range((start.clone(), Bound::Unbounded))).map(|(_, a)| a)
     }
 
-    /// Returns the control position of the last deletion that covers an account; 0 when there was none.
+    /// Returns the control position of the last deletion or reset that covers an account; 0 when there was none.
     pub fn epoch_of(&self, tenant: Tenant, account: &AccountId) -> Epoch {
-        self.world(tenant).and_then(|world| world.accounts.epochs.get(account)).copied().unwrap_or_default()
+        let Some(world) = self.world(tenant) else { return Epoch::default() };
+        let reset = world.sandbox.map(|sandbox| sandbox.epoch).unwrap_or_default();
+        world.accounts.epochs.get(account).copied().unwrap_or_default().max(reset)
+    }
+
+    /// Returns a workspace's sandbox, where it was opened.
+    pub fn sandbox(&self, tenant: Tenant) -> Option<&Sandbox> {
+        self.world(tenant)?.sandbox.as_ref()
+    }
+
+    /// Returns every sandbox that is open, in the order of their workspaces.
+    pub fn sandboxes(&self) -> impl Iterator<Item = (Tenant, &Sandbox)> {
+        let worlds = self.registry.worlds.iter();
+        worlds.filter_map(|(tenant, world)| Some((*tenant, world.sandbox.as_ref()?)))
+    }
+
+    /// Returns by how much a tenant's clock is ahead: that of live data never is.
+    pub fn advance_of(&self, tenant: Tenant) -> Millis {
+        self.sandbox(tenant).map(|sandbox| sandbox.advance).unwrap_or_default()
+    }
+
+    /// Tells whether a tenant has what a command may be about.
+    pub fn holds(&self, tenant: Tenant, target: &Target) -> bool {
+        let in_mode = match target {
+            Target::ApiKey(id) => self.key(*id).is_some_and(|record| record.key.mode == tenant.mode),
+            Target::OauthClient(id) => self.client(*id).is_some_and(|record| record.client.tenant == tenant),
+            Target::Workspace(_)
+            | Target::Account(_)
+            | Target::Quota(..)
+            | Target::Metric(_)
+            | Target::Import(_)
+            | Target::Channel(_)
+            | Target::Alert(_)
+            | Target::Project(_)
+            | Target::Silence(_)
+            | Target::Incident(_)
+            | Target::Sandbox(_)
+            | Target::Webhook(_) => true,
+        };
+        in_mode && self.registry.digest(tenant, target).is_some()
+    }
+
+    /// Returns what people did in a tenant, the newest last; see [`AuditLog`] for how far back it reaches.
+    pub fn audit(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &AuditRecord> {
+        self.audit.of(tenant)
     }
 
     /// Returns the quota that was set on a scope itself.
@@ -229,6 +400,26 @@ impl Control {
     /// Returns the alerts in the order of their ids.
     pub fn alerts(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &Alert> {
         self.world(tenant).into_iter().flat_map(|world| world.alerts.records.values())
+    }
+
+    /// Returns a silence.
+    pub fn silence(&self, tenant: Tenant, id: SilenceId) -> Option<&SilenceRecord> {
+        self.world(tenant)?.silences.records.get(&id)
+    }
+
+    /// Returns the silences in the order of their ids.
+    pub fn silences(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &SilenceRecord> {
+        self.world(tenant).into_iter().flat_map(|world| world.silences.records.values())
+    }
+
+    /// Returns who takes care of an incident.
+    pub fn acknowledgement(&self, tenant: Tenant, id: IncidentId) -> Option<&Acknowledgement> {
+        self.world(tenant)?.acknowledgements.get(id)
+    }
+
+    /// Returns the incidents that somebody takes care of, in the order of their ids.
+    pub fn acknowledgements(&self, tenant: Tenant) -> impl Iterator<Item = &Acknowledgement> {
+        self.world(tenant).into_iter().flat_map(|world| world.acknowledgements.all())
     }
 
     /// Returns what is known of a file that was imported as a whole, by its digest.

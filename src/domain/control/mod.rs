@@ -3,26 +3,37 @@
 //! [`fold::Control`] is the state. It refuses for what the state is, never for what a command looks like: that was
 //! checked before the command was logged.
 
+pub mod access;
 pub mod command;
 pub mod entry;
 pub mod outcome;
 pub mod resource;
+pub mod sandbox;
 pub mod scope;
 
 pub mod fold;
 
 mod accounts;
+mod acknowledgements;
 mod alerts;
+pub mod audit;
 mod channels;
+mod clients;
+mod due;
+mod events;
 pub mod idempotency;
 pub mod imports;
 pub mod keeper;
 mod keys;
 mod metrics;
 mod patch;
+mod projects;
 mod quotas;
 mod registry;
+pub mod silences;
+pub mod trials;
 mod verdict;
+mod webhook;
 
 #[cfg(test)]
 mod tests;

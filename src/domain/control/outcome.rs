@@ -1,9 +1,18 @@
 //! What the control fold answers to a command.
 
-use super::resource::{Account, Alert, ApiKey, Channel, MetricRecord, QuotaRecord, Workspace};
+use super::resource::{
+    Account, Acknowledgement, Alert, Channel, ClientRecord, KeyRecord, MetricRecord, Project, QuotaRecord,
+    SilenceRecord, Webhook, Workspace,
+};
+use super::sandbox::Sandbox;
+use super::trials::TestMessage;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
-use crate::domain::id::{AccountId, AccountScope, AlertId, MetricName, Position, SilenceId, Tenant};
-use crate::domain::time::Millis;
+use crate::domain::id::{
+    AccountId, AccountScope, AlertId, MetricName, PartitionId, Position, ReplayId, SilenceId, Tenant, WebhookId,
+};
+use crate::domain::time::{Millis, Timestamp};
+use crate::domain::webhook::outbox::Subscription;
+use crate::domain::webhook::rows::{Again, DeliveryId, Rows};
 use serde::{Deserialize, Serialize};
 
 /// What one entry of the control log did.
@@ -15,6 +24,8 @@ pub struct Applied {
     pub replayed_from: Option<String>,
     /// What the partitions must learn.
     pub changes: Vec<Change>,
+    /// What became of the events that the control log owes.
+    pub rows: Rows,
 }
 
 /// What the caller is told.
@@ -38,7 +49,11 @@ pub enum Resource {
     /// A workspace.
     Workspace(Workspace),
     /// An API key.
-    Key(Box<ApiKey>),
+    Key(Box<KeyRecord>),
+    /// An OAuth client.
+    Client(Box<ClientRecord>),
+    /// A project.
+    Project(Project),
     /// An account.
     Account(Account),
     /// A quota.
@@ -49,6 +64,25 @@ pub enum Resource {
     Channel(Box<Channel>),
     /// An alert.
     Alert(Box<Alert>),
+    /// An endpoint.
+    Webhook(Box<Webhook>),
+    /// A delivery that was asked for.
+    Delivery(DeliveryId),
+    /// A replay that was asked for.
+    Replay {
+        /// Its id.
+        id: ReplayId,
+        /// How many deliveries it makes again.
+        queued: u64,
+    },
+    /// A sandbox.
+    Sandbox(Sandbox),
+    /// A silence.
+    Silence(Box<SilenceRecord>),
+    /// That somebody takes care of an incident.
+    Acknowledgement(Acknowledgement),
+    /// A test message that is on its way.
+    Test(TestMessage),
 }
 
 /// Why a command changed nothing. Shape was checked before the log; these depend on the state.
@@ -86,6 +120,30 @@ pub enum Refused {
         what: String,
         /// The bound.
         limit: usize,
+    },
+    /// The state of the thing does not allow it.
+    #[error("{detail}")]
+    InvalidState {
+        /// What stands in the way.
+        detail: String,
+    },
+    /// A bound on how often would be passed.
+    #[error("at most {limit} {what}")]
+    TooOften {
+        /// What is bounded.
+        what: String,
+        /// The bound.
+        limit: usize,
+        /// When the next one may be.
+        again_at: Timestamp,
+        /// When this one was, on the log's clock.
+        at: Timestamp,
+    },
+    /// The key was revoked, expired or replaced before.
+    #[error("{detail}")]
+    KeyNotActive {
+        /// What it is instead.
+        detail: String,
     },
     /// A named channel vanished meanwhile.
     #[error("channel {channel} does not exist")]
@@ -167,12 +225,34 @@ pub enum Change {
         /// By how much.
         by: Millis,
     },
+    /// A sandbox begins with usage that nobody sent.
+    UsageSeeded {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// Whose usage it is.
+        account: AccountId,
+        /// What is counted.
+        metric: MetricName,
+        /// When the first value was used.
+        from: Timestamp,
+        /// How far the values are apart.
+        every: Millis,
+        /// Whole amounts, one after another.
+        values: Vec<i64>,
+    },
     /// A silence is made or changed.
     Silence {
         /// Workspace and mode.
         tenant: Tenant,
         /// How it stands.
         silence: Silence,
+    },
+    /// A test message is to be sent by the partition that its account has.
+    Test {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// The message.
+        test: TestMessage,
     },
     /// A silence is gone.
     SilenceDeleted {
@@ -181,6 +261,50 @@ pub enum Change {
         /// Which one.
         silence: SilenceId,
     },
+    /// An endpoint wants other things, or nothing any more.
+    Webhook {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// Which one.
+        webhook: WebhookId,
+        /// What it wants; absent when it is gone.
+        subscription: Option<Subscription>,
+    },
+    /// Deliveries are to be made again by the logs that owed them.
+    Redeliver {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// To whom.
+        webhook: WebhookId,
+        /// Which ones.
+        deliveries: Vec<Again>,
+    },
+}
+
+impl Change {
+    /// The change as far as it concerns one partition.
+    #[must_use]
+    pub fn for_partition(self, partition: PartitionId) -> Option<Self> {
+        match self {
+            Self::Redeliver { tenant, webhook, mut deliveries } => {
+                deliveries.retain(|again| again.log == partition.log());
+                (!deliveries.is_empty()).then_some(Self::Redeliver { tenant, webhook, deliveries })
+            }
+            Self::Settings { .. }
+            | Self::Metric { .. }
+            | Self::Quota { .. }
+            | Self::Alert { .. }
+            | Self::AlertDeleted { .. }
+            | Self::AccountDeleted { .. }
+            | Self::SandboxReset { .. }
+            | Self::ClockAdvanced { .. }
+            | Self::Silence { .. }
+            | Self::SilenceDeleted { .. }
+            | Self::Webhook { .. }
+            | Self::Test { .. }
+            | Self::UsageSeeded { .. } => Some(self),
+        }
+    }
 }
 
 /// A change with the control position that made it.

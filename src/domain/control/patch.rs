@@ -35,3 +35,14 @@ pub(super) fn merge(map: &mut BTreeMap<String, String>, patch: &MapPatch, what: 
     }
     Ok(())
 }
+
+/// Keeps `Some(None)`, "clear it", apart from `None`, "leave it", which JSON's `null` alone would merge.
+pub(super) mod clearable {
+    use serde::{Deserialize, Deserializer};
+
+    pub(in super::super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Option<T>>, D::Error> {
+        Option::deserialize(deserializer).map(Some)
+    }
+}

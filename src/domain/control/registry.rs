@@ -1,19 +1,31 @@
 //! Everything that an accepted command can change, and nothing that a refused one does.
 
+use super::access::WorkspaceChange;
 use super::accounts::Accounts;
+use super::acknowledgements::Acknowledgements;
 use super::alerts::Alerts;
 use super::channels::Channels;
+use super::clients::Clients;
 use super::command::{Command, Settings};
+use super::events::Subject;
 use super::imports::Imports;
 use super::keeper::Keeper;
 use super::keys::Keys;
 use super::metrics::Metrics;
 use super::outcome::{Change, Refused, Resource};
+use super::patch::set;
+use super::projects::{Projects, in_use};
 use super::quotas::Quotas;
 use super::resource::{ApiKey, Life, Workspace};
+use super::sandbox::Sandbox;
+use super::silences::Silences;
+use super::trials::Trials;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found};
+use super::webhook::Webhooks;
 use crate::domain::definition::Pause;
-use crate::domain::id::{Tenant, WorkspaceId};
+use crate::domain::id::{ProjectId, Tenant, WorkspaceId};
+use crate::domain::limits::IDEMPOTENCY_HORIZON;
+use crate::domain::time::Millis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -35,6 +47,18 @@ pub(super) struct World {
     pub(super) alerts: Alerts,
     #[serde(default)]
     pub(super) imports: Imports,
+    #[serde(default)]
+    pub(super) webhooks: Webhooks,
+    #[serde(default)]
+    pub(super) silences: Silences,
+    #[serde(default)]
+    pub(super) acknowledgements: Acknowledgements,
+    #[serde(default)]
+    pub(super) trials: Trials,
+    #[serde(default)]
+    pub(super) projects: Projects,
+    #[serde(default)]
+    pub(super) sandbox: Option<Sandbox>,
 }
 
 /// What everyone has.
@@ -48,6 +72,8 @@ pub(super) struct Registry {
     pub(super) keeper: Option<Keeper>,
     pub(super) workspaces: BTreeMap<WorkspaceId, Workspace>,
     pub(super) keys: Keys,
+    #[serde(default)]
+    pub(super) clients: Clients,
     #[serde(with = "pairs")]
     pub(super) worlds: BTreeMap<Tenant, World>,
 }
@@ -69,6 +95,20 @@ impl Registry {
             Command::CreateWorkspace { id, name } => self.create_workspace(context, *id, name),
             Command::CreateKey { key } => self.create_key(context, key),
             Command::RevokeKey { id } => self.keys.revoke(context, *id),
+            Command::UpdateWorkspace(change) => self.update_workspace(context, change),
+            Command::UpdateKey(change) => self.keys.update(context, change),
+            Command::RotateKey(rotation) => self.keys.rotate(context, rotation),
+            Command::CreateClient(client) => {
+                self.expect_workspace(client.tenant.workspace)?;
+                self.clients.create(context, client)
+            }
+            Command::RotateClientSecret(rotation) => self.clients.rotate(context, rotation),
+            Command::DeleteClient { id } => self.clients.delete(context, *id),
+            Command::RevokeToken(revocation) => self.clients.revoke_token(context, revocation),
+            Command::DeleteProject { id } => {
+                self.expect_unused(context, *id)?;
+                self.apply_in_world(context, command)
+            }
             Command::CreateAccount { .. }
             | Command::UpdateAccount { .. }
             | Command::DeleteAccount { .. }
@@ -85,8 +125,42 @@ impl Registry {
             | Command::UpdateAlert { .. }
             | Command::DeleteAlert { .. }
             | Command::PauseAlert { .. }
-            | Command::ResumeAlert { .. } => self.apply_in_world(context, command),
+            | Command::ResumeAlert { .. }
+            | Command::CreateWebhook { .. }
+            | Command::UpdateWebhook { .. }
+            | Command::DeleteWebhook { .. }
+            | Command::PauseWebhook { .. }
+            | Command::ResumeWebhook { .. }
+            | Command::RotateWebhookSecret(_)
+            | Command::TestWebhook { .. }
+            | Command::Redeliver(_)
+            | Command::ReportWebhookHealth(_)
+            | Command::CreateSilence { .. }
+            | Command::UpdateSilence { .. }
+            | Command::ExpireSilence { .. }
+            | Command::AcknowledgeIncident { .. }
+            | Command::SendTest { .. }
+            | Command::CreateProject(_)
+            | Command::UpdateProject(_)
+            | Command::OpenSandbox { .. }
+            | Command::ResetSandbox { .. }
+            | Command::AdvanceClock { .. } => self.apply_in_world(context, command),
+            // What these do is done to the outbox, behind everything else.
+            Command::RecordDelivery(_) | Command::Tick => Ok(Accepted::done(Resource::None)),
         }
+    }
+
+    /// The version of what a command is about.
+    pub(super) fn version_of(&self, tenant: Tenant, subject: Subject<'_>) -> Option<u64> {
+        let life = match subject {
+            Subject::Key(id) => self.keys.get(id).map(|record| record.life),
+            Subject::Account(id) => self.worlds.get(&tenant)?.accounts.records.get(id).map(|account| account.life),
+            Subject::Alert(id) => self.worlds.get(&tenant)?.alerts.records.get(&id).map(|alert| alert.life),
+            Subject::Webhook(id) => self.worlds.get(&tenant)?.webhooks.records.get(&id).map(|webhook| webhook.life),
+            Subject::Silence(id) => self.worlds.get(&tenant)?.silences.records.get(&id).map(|silence| silence.life),
+            Subject::Incident(id) => return self.worlds.get(&tenant)?.acknowledgements.get(id).map(|_| 1),
+        };
+        life.map(|life| life.version)
     }
 
     fn initialise(&mut self, foundation: Foundation, settings: Settings) -> Verdict {
@@ -131,16 +205,51 @@ impl Registry {
         if self.workspaces.contains_key(&id) {
             return Err(exists_already("workspace", id));
         }
-        let workspace = Workspace { id, name: name.to_owned(), life: Life::begun(context.now) };
+        let workspace = Workspace {
+            id,
+            name: name.to_owned(),
+            require_idempotency_key: false,
+            idempotency_horizon: IDEMPOTENCY_HORIZON,
+            life: Life::begun(context.now),
+        };
         self.workspaces.insert(id, workspace.clone());
         Ok(Accepted::created(Resource::Workspace(workspace)))
     }
 
     fn create_key(&mut self, context: Context, key: &ApiKey) -> Verdict {
-        if !self.workspaces.contains_key(&key.workspace) {
-            return Err(not_found("workspace", key.workspace));
-        }
+        self.expect_workspace(key.workspace)?;
         self.keys.create(context, key)
+    }
+
+    fn expect_workspace(&self, id: WorkspaceId) -> Result<(), Refused> {
+        if self.workspaces.contains_key(&id) { Ok(()) } else { Err(not_found("workspace", id)) }
+    }
+
+    fn update_workspace(&mut self, context: Context, change: &WorkspaceChange) -> Verdict {
+        let id = context.tenant.workspace;
+        let workspace = self.workspaces.get_mut(&id).ok_or_else(|| not_found("workspace", id))?;
+        context.expect_version(workspace.life.version)?;
+        set(&mut workspace.name, &change.name);
+        set(&mut workspace.require_idempotency_key, &change.require_idempotency_key);
+        set(&mut workspace.idempotency_horizon, &change.idempotency_horizon);
+        workspace.life.touch(context.now);
+        Ok(Accepted::done(Resource::Workspace(workspace.clone())))
+    }
+
+    /// Refuses to delete a project that a credential is narrowed to.
+    fn expect_unused(&self, context: Context, project: ProjectId) -> Result<(), Refused> {
+        if let Some(key) = self.keys.naming(context.tenant, project, context.now) {
+            return Err(in_use(project, key));
+        }
+        match self.clients.naming(context.tenant, project, context.now) {
+            Some(client) => Err(in_use(project, client)),
+            None => Ok(()),
+        }
+    }
+
+    /// How long answers of a workspace are kept for repetitions.
+    pub(super) fn idempotency_horizon(&self, workspace: WorkspaceId) -> Millis {
+        self.workspaces.get(&workspace).map_or(IDEMPOTENCY_HORIZON, |workspace| workspace.idempotency_horizon)
     }
 
     /// A tenant's world begins with the first command that is accepted in it.
@@ -157,7 +266,20 @@ impl Registry {
 
 impl World {
     fn apply(&mut self, context: Context, command: &Command) -> Verdict {
-        let Self { accounts, quotas, metrics, channels, alerts, imports } = self;
+        let Self {
+            accounts,
+            quotas,
+            metrics,
+            channels,
+            alerts,
+            imports,
+            webhooks,
+            silences,
+            acknowledgements,
+            trials,
+            projects,
+            sandbox: _,
+        } = self;
         match command {
             Command::CreateAccount { account, name, metadata } => accounts.create(context, account, name, metadata),
             Command::UpdateAccount { account, patch } => accounts.update(context, account, patch),
@@ -178,13 +300,42 @@ impl World {
             Command::DeleteAlert { id } => alerts.delete(context, *id),
             Command::PauseAlert { id, until } => alerts.set_pause(context, *id, Some(Pause { until: *until })),
             Command::ResumeAlert { id } => alerts.set_pause(context, *id, None),
+            Command::CreateWebhook { id, draft } => webhooks.create(context, *id, draft),
+            Command::UpdateWebhook { id, patch } => webhooks.update(context, *id, patch),
+            Command::DeleteWebhook { id } => webhooks.delete(context, *id),
+            Command::PauseWebhook { id } => webhooks.pause(context, *id),
+            Command::ResumeWebhook { id } => webhooks.resume(context, *id),
+            Command::RotateWebhookSecret(rotation) => webhooks.rotate(context, rotation),
+            Command::TestWebhook { id } => webhooks.test(context, *id),
+            Command::Redeliver(redelivery) => webhooks.redeliver(context, redelivery),
+            Command::ReportWebhookHealth(report) => webhooks.report(context, report),
+            Command::CreateSilence { id, draft } => silences.create(context, *id, draft),
+            Command::UpdateSilence { id, patch } => silences.update(context, *id, patch),
+            Command::ExpireSilence { id } => silences.expire(context, *id),
+            Command::AcknowledgeIncident { id, alert } => Ok(acknowledgements.note(context, *id, *alert)),
+            Command::SendTest { id, subject } => trials.send(context, (channels, alerts), *id, *subject),
+            Command::CreateProject(draft) => projects.create(context, draft),
+            Command::UpdateProject(change) => projects.update(context, change),
+            Command::DeleteProject { id } => projects.delete(context, alerts, *id),
+            Command::OpenSandbox { seed } => self.open_sandbox(context, seed),
+            Command::ResetSandbox { midnight, seed } => self.reset_sandbox(context, *midnight, seed),
+            Command::AdvanceClock { by } => self.advance_clock(context, *by),
             Command::Initialise { .. }
             | Command::ChangeSettings { .. }
             | Command::ShareSnapshots { .. }
             | Command::KeepRows { .. }
             | Command::CreateWorkspace { .. }
             | Command::CreateKey { .. }
-            | Command::RevokeKey { .. } => {
+            | Command::RevokeKey { .. }
+            | Command::RecordDelivery(_)
+            | Command::Tick
+            | Command::UpdateWorkspace(_)
+            | Command::UpdateKey(_)
+            | Command::RotateKey(_)
+            | Command::CreateClient(_)
+            | Command::RotateClientSecret(_)
+            | Command::DeleteClient { .. }
+            | Command::RevokeToken(_) => {
                 crate::check!(false, "control.world_sees_its_own_commands");
                 Ok(Accepted::done(Resource::None))
             }
@@ -193,15 +344,21 @@ impl World {
 }
 
 /// A map whose keys are no texts, as a list of pairs: JSON has no other way.
-mod pairs {
-    use super::{BTreeMap, Tenant, World};
-    use serde::{Deserialize, Deserializer, Serializer};
+pub(super) mod pairs {
+    use super::{BTreeMap, Tenant};
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Tenant, World>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::domain::control) fn serialize<T: Serialize, S: Serializer>(
+        map: &BTreeMap<Tenant, T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(map)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Tenant, World>, D::Error> {
+    pub(in crate::domain::control) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Tenant, T>, D::Error> {
         Ok(Vec::deserialize(deserializer)?.into_iter().collect())
     }
 }

@@ -2,10 +2,17 @@
 
 pub use super::scope::{Role, Scope};
 
+pub use super::webhook::{DisabledReason, SealedSecret, Webhook, WebhookStatus};
+
 use super::command::{AlertWarning, ChannelChoice};
-use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota};
-use crate::domain::id::{AccountId, AccountScope, ChannelId, KeyId, MetricName, Mode, ProjectId, WorkspaceId};
-use crate::domain::time::Timestamp;
+use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
+use crate::domain::id::{
+    AccountId, AccountScope, AlertId, ChannelId, ClientId, IncidentId, KeyId, MetricName, Mode, ProjectId, Tenant,
+    WorkspaceId,
+};
+use crate::domain::limits::IDEMPOTENCY_HORIZON;
+use crate::domain::time::{Millis, Timestamp};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +47,57 @@ pub struct Workspace {
     pub id: WorkspaceId,
     /// Its name.
     pub name: String,
+    /// Whether every change needs an `Idempotency-Key`.
+    #[serde(default)]
+    pub require_idempotency_key: bool,
+    /// How long answers are kept for repetitions.
+    #[serde(default = "idempotency_horizon")]
+    pub idempotency_horizon: Millis,
+    /// Its life.
+    pub life: Life,
+}
+
+const fn idempotency_horizon() -> Millis {
+    IDEMPOTENCY_HORIZON
+}
+
+/// What a project runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Environment {
+    /// Production.
+    Prod,
+    /// The dress rehearsal.
+    Staging,
+    /// Where things are made.
+    Dev,
+}
+
+impl Environment {
+    /// Every environment.
+    pub const ALL: [Self; 3] = [Self::Prod, Self::Staging, Self::Dev];
+
+    /// The name as the API writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prod => "prod",
+            Self::Staging => "staging",
+            Self::Dev => "dev",
+        }
+    }
+}
+
+/// A project: a label on credentials, alerts and where they go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// A name for people.
+    pub name: String,
+    /// What it runs in.
+    pub env: Environment,
+    /// The caller's own notes.
+    pub metadata: BTreeMap<String, String>,
     /// Its life.
     pub life: Life,
 }
@@ -69,25 +127,151 @@ pub struct ApiKey {
     pub hint: String,
     /// When it stops to work.
     pub expires_at: Option<Timestamp>,
+    /// How many requests it may make in a window, where the operator gave it a limit of its own; 0 is no limit.
+    #[serde(default)]
+    pub rate_limit: Option<u32>,
+    /// The role that its scopes were taken from.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// The networks that it may be used from; all where empty.
+    #[serde(default)]
+    pub allowed_ips: Vec<IpNet>,
+    /// The caller's own notes.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// An API key with what happened to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {
-    /// The key as it was made; only its record changes.
+    /// The key; what it may do is as it was made.
     pub key: ApiKey,
     /// The key that made it; absent for the command line.
     pub created_by: Option<KeyId>,
     /// When it was revoked, on the log's clock.
     pub revoked_at: Option<Timestamp>,
+    /// The key that took its place.
+    #[serde(default)]
+    pub replaced_by: Option<KeyId>,
     /// Its life.
     pub life: Life,
 }
 
+/// How an API key stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyStatus {
+    /// It works.
+    Active,
+    /// It works until its grace ends; another took its place.
+    Rotating,
+    /// It was revoked.
+    Revoked,
+    /// It has expired.
+    Expired,
+}
+
+impl KeyStatus {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Rotating, Self::Revoked, Self::Expired];
+
+    /// The name as the API writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Rotating => "rotating",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 impl KeyRecord {
+    /// Tells how the key stands at an instant.
+    pub fn status(&self, now: Timestamp) -> KeyStatus {
+        match (self.revoked_at, self.is_active(now), self.replaced_by) {
+            (Some(_), _, _) => KeyStatus::Revoked,
+            (None, false, _) => KeyStatus::Expired,
+            (None, true, Some(_)) => KeyStatus::Rotating,
+            (None, true, None) => KeyStatus::Active,
+        }
+    }
+
     /// Tells whether the key works at an instant: neither revoked nor expired.
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.key.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+/// An OAuth client, its secrets as hashes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OAuthClient {
+    /// Its id.
+    pub id: ClientId,
+    /// The workspace and mode that it is bound to.
+    pub tenant: Tenant,
+    /// A name for people.
+    pub name: String,
+    /// What its tokens may do, with what its scopes bring along.
+    pub scopes: BTreeSet<Scope>,
+    /// The role that its scopes were taken from.
+    pub role: Option<Role>,
+    /// The projects that it is narrowed to; all where empty.
+    pub projects: Vec<ProjectId>,
+    /// When it stops to work.
+    pub expires_at: Option<Timestamp>,
+    /// The caller's own notes.
+    pub metadata: BTreeMap<String, String>,
+    /// Its newest secret, then those that it replaced and that still work.
+    pub secrets: Vec<ClientSecret>,
+}
+
+/// A secret of an OAuth client, as a hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientSecret {
+    /// Counts the client's secrets, from 1.
+    pub generation: u32,
+    /// SHA-256 of the whole secret, lower-case hex.
+    pub hash: String,
+    /// What people may see of it.
+    pub hint: String,
+    /// When it stops to work, once it was replaced.
+    pub until: Option<Timestamp>,
+}
+
+/// An OAuth client with what happened to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientRecord {
+    /// The client.
+    pub client: OAuthClient,
+    /// The key that made it; absent for the command line.
+    pub created_by: Option<KeyId>,
+    /// Its tokens that were revoked and would still work, with when they end by themselves.
+    pub revoked_tokens: BTreeMap<String, Timestamp>,
+    /// Every token that was issued up to then is revoked.
+    pub revoked_through: Option<Timestamp>,
+    /// Its life.
+    pub life: Life,
+}
+
+impl ClientRecord {
+    /// Tells whether the client works at an instant.
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        self.client.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// Returns the secrets that work at an instant, newest first.
+    pub fn secrets(&self, now: Timestamp) -> impl Iterator<Item = &ClientSecret> {
+        self.client.secrets.iter().filter(move |secret| secret.until.is_none_or(|end| now < end))
+    }
+
+    /// Tells whether a token was revoked, by its number and when it was issued.
+    pub fn has_revoked(&self, token: &str, issued_at: Timestamp) -> bool {
+        self.revoked_tokens.contains_key(token) || self.revoked_through.is_some_and(|through| issued_at <= through)
+    }
+
+    /// Returns the client's name among the keys: what it does is told, limited and repeated under it.
+    pub const fn as_key(&self) -> KeyId {
+        KeyId(self.client.id.0)
     }
 }
 
@@ -165,6 +349,34 @@ pub struct Channel {
     pub hint: String,
     /// Its life.
     pub life: Life,
+}
+
+/// A silence with what the API shows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilenceRecord {
+    /// What the engine goes by.
+    pub silence: Silence,
+    /// Why it is there.
+    pub comment: Option<String>,
+    /// The key that made it.
+    pub created_by: Option<KeyId>,
+    /// When somebody ended it before its time.
+    pub expired_at: Option<Timestamp>,
+    /// Its life.
+    pub life: Life,
+}
+
+/// That somebody takes care of an incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// The incident.
+    pub incident: IncidentId,
+    /// The alert that fired.
+    pub alert: AlertId,
+    /// When, on the log's clock.
+    pub at: Timestamp,
+    /// The key that said so.
+    pub by: Option<KeyId>,
 }
 
 /// An alert with what the API shows of it.

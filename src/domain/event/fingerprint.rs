@@ -29,36 +29,43 @@ pub fn fingerprints(frame: &Frame, key: &[u8; 16], epochs: &[Epoch]) -> Vec<Fing
             hasher.write(&named.tenant.workspace.0.to_le_bytes());
             hasher.write(named.tenant.mode.name().as_bytes());
             hasher.write(&epoch.0.to_le_bytes());
-            sized(&mut hasher, named.account.as_str().as_bytes());
+            let mut account = Vec::new();
+            sized(&mut account, named.account.as_str().as_bytes());
+            hasher.write(&account);
             hasher
         })
         .collect();
     let metrics: Vec<u64> = frame.metrics.iter().map(|metric| hash(key, metric.as_str().as_bytes())).collect();
     let dimensions: Vec<u64> = frame.dimension_sets.iter().map(|set| hash(key, &canonical_dimensions(set))).collect();
+    // One write of many bytes costs the hasher less than many of few.
+    let mut bytes = Vec::new();
     let of = |event: &FrameEvent| {
         let mut identity = match super::frame::place(&accounts, event.account) {
             Some(prefix) => *prefix,
             None => SipHasher13::new_with_key(key),
         };
-        sized(&mut identity, frame.source(event).unwrap_or("").as_bytes());
-        sized(&mut identity, frame.id(event).as_bytes());
-        let mut payload = SipHasher13::new_with_key(key);
-        payload.write_u64(super::frame::place(&metrics, event.metric).copied().unwrap_or(0));
-        payload.write(&event.value.0.to_le_bytes());
-        payload.write_u64(super::frame::optional(&dimensions, event.dimensions).copied().unwrap_or(0));
-        payload.write(&frame.project(event).map_or(0, |project| project.0).to_le_bytes());
+        bytes.clear();
+        sized(&mut bytes, frame.source(event).unwrap_or("").as_bytes());
+        sized(&mut bytes, frame.id(event).as_bytes());
+        identity.write(&bytes);
+        bytes.clear();
+        bytes.extend_from_slice(&super::frame::place(&metrics, event.metric).copied().unwrap_or(0).to_le_bytes());
+        bytes.extend_from_slice(&event.value.0.to_le_bytes());
+        let dimensions = super::frame::optional(&dimensions, event.dimensions).copied().unwrap_or(0);
+        bytes.extend_from_slice(&dimensions.to_le_bytes());
+        bytes.extend_from_slice(&frame.project(event).map_or(0, |project| project.0).to_le_bytes());
         if event.timestamp_given {
-            payload.write(&event.timestamp.0.to_le_bytes());
+            bytes.extend_from_slice(&event.timestamp.0.to_le_bytes());
         }
-        let [p0, p1, p2, p3, ..] = payload.finish().to_le_bytes();
+        let [p0, p1, p2, p3, ..] = hash(key, &bytes).to_le_bytes();
         Fingerprint { identity: identity.finish128().as_u128(), payload: u32::from_le_bytes([p0, p1, p2, p3]) }
     };
     frame.events.iter().map(of).collect()
 }
 
-fn sized(hasher: &mut SipHasher13, bytes: &[u8]) {
-    hasher.write(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
-    hasher.write(bytes);
+fn sized(all: &mut Vec<u8>, bytes: &[u8]) {
+    all.extend_from_slice(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
+    all.extend_from_slice(bytes);
 }
 
 fn hash(key: &[u8; 16], bytes: &[u8]) -> u64 {

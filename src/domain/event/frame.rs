@@ -3,7 +3,7 @@
 use super::DimensionValue;
 use crate::domain::id::{AccountId, Epoch, MetricName, ProjectId, Tenant};
 use crate::domain::quantity::Quantity;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 
 /// Many accepted events. Their fields point into the tables; place 0 of an optional one means "none".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,6 +105,31 @@ pub(super) fn optional<T>(table: &[T], at: u32) -> Option<&T> {
 }
 
 impl Frame {
+    /// Makes events without ids, at regular times, of one account and metric.
+    pub fn regular(
+        account: FrameAccount,
+        metric: MetricName,
+        (from, every): (Timestamp, Millis),
+        values: &[i64],
+        accepted_at: Timestamp,
+    ) -> Self {
+        let times = std::iter::successors(Some(from), |at| Some(at.plus(every)));
+        let event = |(timestamp, value): (Timestamp, &i64)| FrameEvent {
+            account: 0,
+            metric: 0,
+            dimensions: 0,
+            source: 0,
+            project: 0,
+            timestamp_given: true,
+            timestamp,
+            accepted_at,
+            value: Quantity::whole(*value),
+            id: (0, 0),
+        };
+        let events = times.zip(values).map(event).collect();
+        Self { accounts: vec![account], metrics: vec![metric], events, ..Self::default() }
+    }
+
     /// The event's id.
     pub fn id(&self, event: &FrameEvent) -> &str {
         let (start, end) = event.id;

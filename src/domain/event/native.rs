@@ -4,6 +4,7 @@ use super::UsageEvent;
 use super::fields::{self, Fields, Raw};
 use super::refusal::{Refusal, RefusalCode, pointer_token};
 use crate::domain::id::{AccountId, MetricName, ProjectId};
+use crate::domain::limits::SYSTEM_METRIC_PREFIX;
 use crate::domain::quantity::Quantity;
 use std::borrow::Cow;
 
@@ -101,6 +102,10 @@ pub(super) fn account<'a>(text: Cow<'a, str>, pointer: &str) -> Result<Cow<'a, s
 
 /// Checks a metric's name.
 pub(super) fn metric_name<'a>(text: Cow<'a, str>, pointer: &str) -> Result<Cow<'a, str>, Refusal> {
+    if text.starts_with(SYSTEM_METRIC_PREFIX) {
+        let detail = format!("names that begin with {SYSTEM_METRIC_PREFIX} are the system's own");
+        return Err(Refusal::at(RefusalCode::InvalidEvent, pointer, detail));
+    }
     if MetricName::is_valid(&text) {
         return Ok(text);
     }

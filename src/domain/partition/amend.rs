@@ -95,6 +95,9 @@ impl World<'_> {
             self.tell_no_data(site, account, place);
             return;
         }
+        if state == State::NoData && site.compiled.definition.no_data == NoDataPolicy::Alert {
+            set(account, place, |instance| instance.held = silenced);
+        }
         let message = match missed.ended {
             Some(told) => Some(resolved(told, reason, missed.fired)),
             None if missed.fired > 0 && !silenced => Some(Message {

@@ -7,7 +7,8 @@ use super::state::{Account, Compiled, Due, Horizons, Hush, Partition, TenantStat
 use super::tell::{Site, World};
 use crate::domain::control::outcome::{Change, PositionedChange};
 use crate::domain::definition::{AlertDefinition, Quota};
-use crate::domain::id::{AccountId, AccountScope, AlertId, Epoch, MetricName, Position, Stamp, Tenant};
+use crate::domain::event::{Frame, FrameAccount};
+use crate::domain::id::{AccountId, AccountScope, AlertId, Epoch, Log, MetricName, Position, Stamp, Tenant};
 use crate::domain::routing::partition_of;
 use crate::domain::time::Timestamp;
 use std::sync::Arc;
@@ -65,18 +66,29 @@ impl Partition {
                 self.rebuild_timers();
                 self.run_deadlines(turn, self.clock.now().minus(*by), true);
             }
+            Change::UsageSeeded { tenant, account, metric, from, every, values } => {
+                let accepted_at = self.tenant_clock(*tenant);
+                let account = FrameAccount { tenant: *tenant, epoch: Epoch::default(), account: account.clone() };
+                let frame = Frame::regular(account, metric.clone(), (*from, *every), values, accepted_at);
+                self.seed_usage(&frame, epoch, turn);
+            }
             Change::Silence { tenant, silence } => {
-                let key = silence.id;
-                self.tenant_mut(*tenant).silences.insert(key, Hush::new(silence.clone()));
+                let (key, clock) = (silence.id, self.tenant_clock(*tenant));
+                self.tenant_mut(*tenant).silences.insert(key, Hush::new(silence.clone(), clock));
                 self.rebuild_timers();
                 self.after_silence(*tenant, turn);
             }
             Change::SilenceDeleted { tenant, silence } => {
                 self.tenant_mut(*tenant).silences.remove(silence);
-                let ends = Due::SilenceEnds(*tenant, *silence);
-                self.timers.retain(|(_, due)| *due != ends);
+                let (starts, ends) = (Due::SilenceStarts(*tenant, *silence), Due::SilenceEnds(*tenant, *silence));
+                self.timers.retain(|(_, due)| *due != starts && *due != ends);
                 self.after_silence(*tenant, turn);
             }
+            Change::Webhook { .. } | Change::Redeliver { .. } => {
+                let log = Log::Partition(self.id);
+                self.outbox.learn(change, log, turn.stamp, &mut turn.effects.webhooks);
+            }
+            Change::Test { tenant, test } => self.owe_test(*tenant, test, turn),
         }
     }
 
@@ -127,6 +139,7 @@ impl Partition {
             horizons: self.horizons,
             effects: turn.effects,
             debts: &mut self.debts,
+            outbox: &mut self.outbox,
             timers: &mut self.timers,
             dirty: &mut self.dirty,
         };
@@ -153,10 +166,28 @@ impl Partition {
             horizons: self.horizons,
             effects: turn.effects,
             debts: &mut self.debts,
+            outbox: &mut self.outbox,
             timers: &mut self.timers,
             dirty: &mut self.dirty,
         };
         Some(act(&mut world, state, account))
+    }
+
+    /// Counts usage that nobody sent; nothing where the account was deleted since.
+    fn seed_usage(&mut self, frame: &Frame, epoch: Epoch, turn: &mut Turn<'_>) {
+        let Some(named) = frame.accounts.first() else { return };
+        if !self.routes_here(named.tenant, &named.account) {
+            return;
+        }
+        let slot = self.account_slot(named.tenant, &named.account);
+        if self.accounts.get(slot).is_some_and(|account| account.epoch <= epoch) {
+            let before = turn.effects.counts.events;
+            self.count_frame(frame, &[], turn);
+            // Nobody sent these, so they are none of the events that are counted as taken in.
+            let counts = &mut turn.effects.counts;
+            counts.sown = counts.sown.saturating_add(counts.events.saturating_sub(before));
+            counts.events = before;
+        }
     }
 
     fn change_quota(
@@ -332,6 +363,20 @@ impl Partition {
         self.tell_held(tenant, cause, turn);
     }
 
+    /// Stores that a silence holds instances, now that it has begun.
+    pub(super) fn show_silenced(&mut self, tenant: Tenant, at: Timestamp, turn: &mut Turn<'_>) {
+        self.each_account(tenant, turn, |world, state, account| {
+            for place in 0..account.instances.len() {
+                let Some(instance) = account.instances.get(place) else { continue };
+                let compiled = state.alerts.get(&instance.alert);
+                let own = instance.metric.as_ref();
+                if compiled.is_some_and(|compiled| state.is_silenced(compiled, &account.name, own, at)) {
+                    world.touch(state, account, place, at);
+                }
+            }
+        });
+    }
+
     pub(super) fn tell_held(&mut self, tenant: Tenant, cause: Cause, turn: &mut Turn<'_>) {
         self.each_account(tenant, turn, |world, state, account| {
             for place in 0..account.instances.len() {
@@ -339,6 +384,7 @@ impl Partition {
                 if let Some(compiled) = state.alerts.get(&instance.alert) {
                     let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
                     world.remind(site, account, place, Reason::SilenceEnded);
+                    world.tell_held_no_data(site, account, place);
                     world.set_timer(site, account, place);
                     world.touch(state, account, place, cause.at);
                 }

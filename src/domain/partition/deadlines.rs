@@ -4,7 +4,7 @@ use super::changes::Turn;
 use super::effect::{Reason, State};
 use super::instance::Instance;
 use super::judge::{Cause, judge, judge_close};
-use super::state::{Account, Due, Partition, TenantState};
+use super::state::{Account, Due, Judged, Partition, TenantState};
 use super::tell::Site;
 use crate::domain::id::Tenant;
 use crate::domain::limits::STALE_AFTER;
@@ -18,7 +18,7 @@ pub(super) fn tenant_timers(tenant: Tenant, state: &TenantState, grace: Millis) 
     let due = |at: Timestamp| at.minus(state.advance);
     let mut timers = vec![
         (due(state.closed.plus(WINDOW).plus(grace)), Due::Close(tenant)),
-        (due(state.turned.window_start(HOUR).plus(HOUR).plus(grace)), Due::Turn(tenant)),
+        (due(state.turned.instant.window_start(HOUR).plus(HOUR).plus(grace)), Due::Turn(tenant)),
     ];
     for compiled in state.alerts.values() {
         let pause = compiled.definition.pause.filter(|_| compiled.paused).and_then(|pause| pause.until);
@@ -26,6 +26,9 @@ pub(super) fn tenant_timers(tenant: Tenant, state: &TenantState, grace: Millis) 
     }
     for (id, hush) in &state.silences {
         timers.push((due(hush.silence.ends_at), Due::SilenceEnds(tenant, *id)));
+        if !hush.started {
+            timers.push((due(hush.silence.starts_at), Due::SilenceStarts(tenant, *id)));
+        }
     }
     timers
 }
@@ -55,7 +58,8 @@ impl Partition {
             | Due::Turn(tenant)
             | Due::Instance(tenant, ..)
             | Due::PauseEnds(tenant, _)
-            | Due::SilenceEnds(tenant, _) => {
+            | Due::SilenceEnds(tenant, _)
+            | Due::SilenceStarts(tenant, _) => {
                 (*tenant, self.tenants.get(tenant).map(|state| state.advance).unwrap_or_default())
             }
         };
@@ -86,17 +90,30 @@ impl Partition {
                 self.tenant_mut(tenant).silences.remove(&silence);
                 self.tell_held(tenant, Cause { reason: Reason::SilenceEnded, ..cause }, turn);
             }
+            Due::SilenceStarts(_, silence) => {
+                if let Some(hush) = self.tenant_mut(tenant).silences.get_mut(&silence) {
+                    hush.started = true;
+                }
+                self.show_silenced(tenant, cause.at, turn);
+            }
         }
     }
 
     fn close(&mut self, tenant: Tenant, cause: Cause, turn: &mut Turn<'_>) {
+        let now = self.clock.now();
         let Some(state) = self.tenants.get_mut(&tenant) else { return };
-        state.closed = state.closed.plus(WINDOW);
-        let next = state.closed.plus(WINDOW).plus(self.horizons.grace).minus(state.advance);
-        self.timers.insert((next, Due::Close(tenant)));
         let judges = state.alerts.values().any(|compiled| compiled.judges_closes());
+        state.closed = state.closed.plus(WINDOW);
+        if !judges {
+            // Nobody looks at a single close, so however many are due are one.
+            let due = now.plus(state.advance).minus(self.horizons.grace).window_start(WINDOW);
+            state.closed = state.closed.max(due);
+        }
+        let closed_at = state.closed.plus(self.horizons.grace);
+        let next = closed_at.plus(WINDOW).minus(state.advance);
+        self.timers.insert((next, Due::Close(tenant)));
         // While catching up, one sweep at the end does for all.
-        let sweeps = next > self.clock.now();
+        let sweeps = next > now;
         if !judges && !sweeps {
             return;
         }
@@ -109,9 +126,9 @@ impl Partition {
             }
             if sweeps {
                 for series in &mut account.series {
-                    series.windows.evict(cause.at);
+                    series.windows.evict(closed_at);
                     for windows in series.groups.values_mut() {
-                        windows.evict(cause.at);
+                        windows.evict(closed_at);
                     }
                     series.groups.retain(|_, windows| !windows.is_empty());
                 }
@@ -122,7 +139,7 @@ impl Partition {
     /// The judged periods become those that hold the hour that has just begun.
     fn turn(&mut self, tenant: Tenant, cause: Cause, turn: &mut Turn<'_>) {
         let Some(state) = self.tenants.get_mut(&tenant) else { return };
-        let before = state.turned;
+        let before = state.turned.instant;
         let boundary = before.window_start(HOUR).plus(HOUR);
         let next = boundary.plus(HOUR).plus(self.horizons.grace).minus(state.advance);
         self.timers.insert((next, Due::Turn(tenant)));
@@ -152,7 +169,7 @@ impl Partition {
             }
         });
         if let Some(state) = self.tenants.get_mut(&tenant) {
-            state.turned = boundary;
+            state.turned = Judged::at(boundary);
         }
         for (slot, place) in ended {
             self.on_account(slot, turn, |world, state, account| judge(world, state, account, place, cause));

@@ -30,8 +30,27 @@ pub struct Effects {
     pub quarantine: Vec<QuarantineRow>,
     /// Every event that was counted; absent where nobody archives them.
     pub events: Option<Vec<EventRow>>,
+    /// What became of events at endpoints.
+    pub webhooks: crate::domain::webhook::rows::Rows,
     /// What is only counted.
     pub counts: Counts,
+}
+
+impl Effects {
+    /// Adds what came later. The counts stay as they are.
+    pub fn append(&mut self, mut later: Self) {
+        self.windows.append(&mut later.windows);
+        self.accounts.append(&mut later.accounts);
+        self.instances.append(&mut later.instances);
+        self.transitions.append(&mut later.transitions);
+        self.notifications.append(&mut later.notifications);
+        self.deliveries.append(&mut later.deliveries);
+        self.quarantine.append(&mut later.quarantine);
+        self.webhooks.append(later.webhooks);
+        if let Some(mut events) = later.events {
+            self.events.get_or_insert_default().append(&mut events);
+        }
+    }
 }
 
 /// Counts for the metrics; they are no part of the state.
@@ -51,6 +70,9 @@ pub struct Counts {
     pub late_uncorrected: u64,
     /// Events of groups past the cap, counted in the total alone.
     pub ungrouped: u64,
+    /// Amounts that nobody sent, which a sandbox begins with.
+    #[serde(default)]
+    pub sown: u64,
 }
 
 /// A series: what windows are kept for.
@@ -198,6 +220,8 @@ pub enum Reason {
     Retraction,
     /// A late event makes an older window one that would have fired.
     LateFire,
+    /// Somebody tries whether messages arrive.
+    Test,
 }
 
 impl Reason {
@@ -219,6 +243,7 @@ impl Reason {
             Self::CaughtUp => "caught_up",
             Self::Retraction => "retraction",
             Self::LateFire => "late_fire",
+            Self::Test => "test",
         }
     }
 }

@@ -11,8 +11,10 @@ use super::state::{DirtyPart, Partition, TenantState};
 use super::values::View;
 use super::window::Arrival;
 use crate::domain::event::{Frame, FrameEvent};
-use crate::domain::id::{ChannelId, Epoch, NotificationId, PartitionId, Position, QuarantineId, Stamp};
-use crate::domain::time::{Timestamp, WINDOW};
+use crate::domain::id::{ChannelId, Epoch, Log, NotificationId, PartitionId, Position, QuarantineId, Stamp};
+use crate::domain::time::{Millis, Timestamp, WINDOW};
+use crate::domain::webhook::event::Source;
+use crate::domain::webhook::outbox::Outbox;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,6 +83,11 @@ impl Partition {
         self.debts.count()
     }
 
+    /// What is owed to endpoints.
+    pub const fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     /// The epochs that the fold uses for a frame's accounts, in their order. An account that the frame names under
     /// several epochs has the latest of them.
     pub fn epochs(&self, frame: &Frame) -> Vec<Epoch> {
@@ -104,18 +111,21 @@ impl Partition {
         epochs
     }
 
-    /// The dedup bases of a frame's events, in their order: max(event time, clock), rounded up to 5 minutes. `None` for
+    /// The dedup bases of a frame's events, in their order: max(event time, clock), rounded up to 5 minutes, a sandbox's
+    /// advance left out of both. `None` for
     /// an event that is older than what the index remembers.
     pub fn bases(&self, frame: &Frame, recorded_at: Timestamp) -> Vec<Option<Timestamp>> {
         let now = self.clock_with(recorded_at);
         let advance = |named: &crate::domain::event::FrameAccount| {
             self.tenants.get(&named.tenant).map(|state| state.advance).unwrap_or_default()
         };
-        let clocks: Vec<Timestamp> = frame.accounts.iter().map(|named| now.plus(advance(named))).collect();
+        let advances: Vec<Millis> = frame.accounts.iter().map(advance).collect();
         let base = |event: &FrameEvent| {
-            let clock = usize::try_from(event.account).ok().and_then(|at| clocks.get(at)).copied().unwrap_or(now);
-            let too_old = !frame.backfill && event.timestamp <= clock.minus(self.horizons.dedup);
-            (!too_old).then(|| event.timestamp.max(clock).round_up(WINDOW))
+            let advance = usize::try_from(event.account).ok().and_then(|at| advances.get(at)).copied();
+            let advance = advance.unwrap_or_default();
+            let too_old = !frame.backfill && event.timestamp <= now.plus(advance).minus(self.horizons.dedup);
+            // On the fold's own clock, so that a clock that is put forward keeps no identity for longer.
+            (!too_old).then(|| event.timestamp.minus(advance).max(now).round_up(WINDOW))
         };
         frame.events.iter().map(base).collect()
     }
@@ -154,11 +164,15 @@ impl Partition {
             Note::NotificationAttempted(attempted) => {
                 self.debts.attempted(attempted, stamp, &mut turn.effects.deliveries);
             }
+            Note::DeliveryAttempted { posted } => {
+                let mut source = Source { log: Log::Partition(self.id), stamp, index: turn.index };
+                self.outbox.attempted(posted, &mut source, &mut turn.effects.webhooks);
+            }
             Note::EngineVersion { version } => self.engine_version = self.engine_version.max(*version),
         }
     }
 
-    fn count_frame(&mut self, frame: &Frame, seen: &[Seen], turn: &mut Turn<'_>) {
+    pub(super) fn count_frame(&mut self, frame: &Frame, seen: &[Seen], turn: &mut Turn<'_>) {
         let epochs = self.epochs(frame);
         let mut places = Places::new(frame);
         for (number, event) in frame.events.iter().enumerate() {
@@ -298,7 +312,7 @@ impl Partition {
     }
 
     /// Makes the alert instances that a new series brings about.
-    fn fit_alerts(&mut self, slot: usize, judging: Judging, turn: &mut Turn<'_>) {
+    pub(super) fn fit_alerts(&mut self, slot: usize, judging: Judging, turn: &mut Turn<'_>) {
         let Some(tenant) = self.accounts.get(slot).map(|account| account.tenant) else { return };
         let cause = Cause::of(Reason::Condition, self.tenant_clock(tenant));
         self.on_account(slot, turn, |world, state, account| {
@@ -338,7 +352,13 @@ impl Partition {
     }
 
     /// Evaluates the instances that read a series, as far as an event in the window `start` may change their verdict.
-    fn judge_readers(&mut self, (slot, series): (usize, usize), start: Timestamp, cause: Cause, turn: &mut Turn<'_>) {
+    pub(super) fn judge_readers(
+        &mut self,
+        (slot, series): (usize, usize),
+        start: Timestamp,
+        cause: Cause,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(account) = self.accounts.get(slot) else { return };
         let reader_count = account.series.get(series).map_or(0, |series| series.readers.len());
         if reader_count == 0 {

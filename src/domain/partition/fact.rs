@@ -9,6 +9,7 @@ use crate::domain::control::outcome::PositionedChange;
 use crate::domain::event::{Frame, FrameError};
 use crate::domain::id::Position;
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::rows::Posted;
 use serde::{Deserialize, Serialize};
 
 /// The version that this release writes; it reads all up to it.
@@ -53,6 +54,11 @@ pub enum Note {
     },
     /// An attempt to deliver was made.
     NotificationAttempted(Attempted),
+    /// An attempt to deliver an event to an endpoint was made.
+    DeliveryAttempted {
+        /// The attempt.
+        posted: Posted,
+    },
     /// From here on the fold behaves as this version says.
     EngineVersion {
         /// The version.

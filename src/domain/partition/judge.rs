@@ -240,7 +240,7 @@ pub(super) fn must_judge(
         Gate::Open => true,
         Gate::Closed => false,
         Gate::Level { least, most, period, fold } => {
-            let used = series.levels.used(period, tenant.judged(period).0).value(fold);
+            let used = series.levels.used(period, tenant.judged(period)).value(fold);
             used < least || most < used
         }
         Gate::Threshold => {

@@ -27,7 +27,9 @@ mod changes;
 mod deadlines;
 mod debts;
 mod fit;
+pub mod rehearsal;
 mod snapshot;
+mod test_message;
 
 pub use debts::Owed;
 pub use engine::Seen;

@@ -4,6 +4,7 @@ use super::effect::{Evidence, InstanceKey, Reason, State};
 use crate::domain::definition::Severity;
 use crate::domain::id::{ChannelId, Epoch, NotificationId, PartitionId, Position};
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::kind::EventType;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -20,16 +21,22 @@ pub enum NotificationKind {
     NoData,
     /// A late event overturned an earlier decision.
     Corrected,
+    /// The condition holds, but not for long enough yet; endpoints alone are told.
+    Pending,
+    /// Somebody tries whether messages arrive.
+    Test,
 }
 
 impl NotificationKind {
     /// The event type as webhooks carry it.
-    pub const fn event_type(self) -> &'static str {
+    pub const fn event_type(self) -> EventType {
         match self {
-            Self::Firing => "alert.firing",
-            Self::Resolved => "alert.resolved",
-            Self::NoData => "alert.no_data",
-            Self::Corrected => "alert.corrected",
+            Self::Firing => EventType::AlertFiring,
+            Self::Resolved => EventType::AlertResolved,
+            Self::NoData => EventType::AlertNoData,
+            Self::Corrected => EventType::AlertCorrected,
+            Self::Pending => EventType::AlertPending,
+            Self::Test => EventType::AlertTest,
         }
     }
 }
@@ -79,6 +86,13 @@ pub struct Notification {
     pub index: u32,
     /// Where it goes.
     pub channels: Vec<ChannelId>,
+}
+
+impl Notification {
+    /// Tells whether there is an alert behind it: a test of a channel has none.
+    pub const fn is_about_alert(&self) -> bool {
+        self.key.alert.0 != 0
+    }
 }
 
 /// A (notification, destination) pair that is still owed.

@@ -4,17 +4,20 @@
 //! wherever they were restarted.
 
 use super::debts::Debts;
-use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Partition, TenantState};
+use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Partition, TenantState};
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{Epoch, MetricName, PartitionId, Position, Tenant};
 use crate::domain::time::{Millis, Timestamp};
+use crate::domain::webhook::outbox::Outbox;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The format that this release writes.
-pub const SNAPSHOT_FORMAT: u32 = 1;
+///
+/// 2 has the outbox at its end.
+pub const SNAPSHOT_FORMAT: u32 = 2;
 
 /// Why bytes are not a state.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,10 @@ impl Partition {
                 }
             }
         }
+        // Where there is nothing of it the bytes are those of format 1.
+        if !self.outbox.is_empty() {
+            bytes = postcard::to_extend(&self.outbox, bytes)?;
+        }
         Ok(bytes)
     }
 
@@ -109,7 +116,7 @@ impl Partition {
         for saved_tenant in saved.tenants {
             let tenant = saved_tenant.tenant;
             let account_count = saved_tenant.account_count;
-            let mut state = restored_tenant(saved_tenant);
+            let mut state = restored_tenant(saved_tenant, saved.clock.now());
             for _ in 0..account_count {
                 let (mut account, left): (Account, &[u8]) = postcard::take_from_bytes(rest)?;
                 rest = left;
@@ -120,6 +127,7 @@ impl Partition {
             }
             tenants.insert(tenant, state);
         }
+        let outbox = if rest.is_empty() { Outbox::default() } else { postcard::from_bytes(rest)? };
         let mut partition = Self {
             id,
             partition_count: saved.partition_count,
@@ -131,6 +139,7 @@ impl Partition {
             accounts,
             timers: BTreeSet::new(),
             debts: saved.debts,
+            outbox,
             dirty: Dirty::default(),
         };
         partition.rebuild_timers();
@@ -157,12 +166,14 @@ fn saved_tenant(tenant: Tenant, state: &TenantState) -> SavedTenant {
         alerts: state.alerts.values().map(|compiled| (compiled.definition.clone(), compiled.paused)).collect(),
         silences: state.silences.values().map(|hush| hush.silence.clone()).collect(),
         closed: state.closed,
-        turned: state.turned,
+        turned: state.turned.instant,
         account_count: u64::try_from(state.accounts.len()).unwrap_or(u64::MAX),
     }
 }
 
-fn restored_tenant(saved: SavedTenant) -> TenantState {
+fn restored_tenant(saved: SavedTenant, clock: Timestamp) -> TenantState {
+    // What begins by the clock of a snapshot has begun: deadlines are handled before the record that passes them.
+    let hush = |silence: Silence| (silence.id, Hush::new(silence, clock.plus(saved.advance)));
     let compiled =
         |(definition, paused): (AlertDefinition, bool)| (definition.id, Arc::new(Compiled::new(definition, paused)));
     TenantState {
@@ -171,9 +182,9 @@ fn restored_tenant(saved: SavedTenant) -> TenantState {
         metrics: saved.metrics,
         quotas: saved.quotas,
         alerts: saved.alerts.into_iter().map(compiled).collect(),
-        silences: saved.silences.into_iter().map(|silence| (silence.id, Hush::new(silence))).collect(),
+        silences: saved.silences.into_iter().map(hush).collect(),
         closed: saved.closed,
-        turned: saved.turned,
+        turned: Judged::at(saved.turned),
         accounts: BTreeMap::new(),
     }
 }

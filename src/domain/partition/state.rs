@@ -5,11 +5,12 @@ use super::effect::SeriesKey;
 use super::instance::Instance;
 use super::level::Levels;
 use super::window::Windows;
-use crate::domain::definition::{AlertDefinition, MatchOp, MetricDefinition, Quota, Silence};
+use crate::domain::definition::{AlertDefinition, MatchOp, Matcher, MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Position, SilenceId, Tenant};
 use crate::domain::limits::GROUPS_PER_SERIES_MAX;
 use crate::domain::rule::RuleProgram;
 use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
+use crate::domain::webhook::outbox::Outbox;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub struct Partition {
     pub(super) accounts: Vec<Account>,
     pub(super) timers: BTreeSet<(Timestamp, Due)>,
     pub(super) debts: Debts,
+    pub(super) outbox: Outbox,
     pub(super) dirty: Dirty,
 }
 
@@ -71,6 +73,7 @@ pub(super) enum Due {
     Instance(Tenant, AccountId, AlertId, Option<MetricName>),
     PauseEnds(Tenant, AlertId),
     SilenceEnds(Tenant, SilenceId),
+    SilenceStarts(Tenant, SilenceId),
 }
 
 /// What is to be stored at the end of the batch.
@@ -98,9 +101,39 @@ pub(super) struct TenantState {
     pub(super) silences: BTreeMap<SilenceId, Hush>,
     /// The end of the newest closed window.
     pub(super) closed: Timestamp,
-    /// The judged periods are those that hold this instant.
-    pub(super) turned: Timestamp,
+    pub(super) turned: Judged,
     pub(super) accounts: BTreeMap<AccountId, usize>,
+}
+
+/// The periods that are judged: those that hold an instant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judged {
+    pub(super) instant: Timestamp,
+    hour: (Timestamp, Timestamp),
+    day: (Timestamp, Timestamp),
+    week: (Timestamp, Timestamp),
+    month: (Timestamp, Timestamp),
+}
+
+impl Judged {
+    pub(super) const fn at(instant: Timestamp) -> Self {
+        Self {
+            instant,
+            hour: Period::Hour.bounds(instant),
+            day: Period::Day.bounds(instant),
+            week: Period::Week.bounds(instant),
+            month: Period::Month.bounds(instant),
+        }
+    }
+
+    const fn bounds(&self, period: Period) -> (Timestamp, Timestamp) {
+        match period {
+            Period::Hour => self.hour,
+            Period::Day => self.day,
+            Period::Week => self.week,
+            Period::Month => self.month,
+        }
+    }
 }
 
 impl TenantState {
@@ -114,14 +147,14 @@ impl TenantState {
             alerts: BTreeMap::new(),
             silences: BTreeMap::new(),
             closed: settled.window_start(WINDOW),
-            turned: settled.window_start(Millis::hours(1)),
+            turned: Judged::at(settled.window_start(Millis::hours(1))),
             accounts: BTreeMap::new(),
         }
     }
 
     /// The bounds of the period that is judged.
     pub(super) const fn judged(&self, period: Period) -> (Timestamp, Timestamp) {
-        period.bounds(self.turned)
+        self.turned.bounds(period)
     }
 
     /// The start of the newest closed window.
@@ -217,15 +250,18 @@ impl Compiled {
 #[derive(Debug)]
 pub(super) struct Hush {
     pub(super) silence: Silence,
+    /// Whether its beginning has come.
+    pub(super) started: bool,
     expressions: Vec<Option<regex::Regex>>,
 }
 
 impl Hush {
-    pub(super) fn new(silence: Silence) -> Self {
-        let expression =
-            |value: &str| regex::RegexBuilder::new(&format!("^(?:{value})$")).size_limit(64 * 1024).build().ok();
-        let expressions = silence.matchers.iter().map(|matcher| expression(&matcher.value)).collect();
-        Self { silence, expressions }
+    /// `clock` is the tenant's.
+    pub(super) fn new(silence: Silence, clock: Timestamp) -> Self {
+        let is_expression = |op| matches!(op, MatchOp::Matches | MatchOp::MatchesNot);
+        let expression = |matcher: &Matcher| if is_expression(matcher.op) { matcher.expression().ok() } else { None };
+        let expressions = silence.matchers.iter().map(expression).collect();
+        Self { started: silence.starts_at <= clock, silence, expressions }
     }
 
     fn holds(&self, compiled: &Compiled, account: &AccountId, metric: Option<&MetricName>, at: Timestamp) -> bool {
@@ -424,6 +460,7 @@ impl Partition {
             accounts: Vec::new(),
             timers: BTreeSet::new(),
             debts: Debts::default(),
+            outbox: Outbox::default(),
             dirty: Dirty::default(),
         }
     }

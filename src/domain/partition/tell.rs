@@ -7,8 +7,10 @@ use super::judge::Cause;
 use super::notification::{Notification, NotificationKind, notification_id};
 use super::state::{Account, Compiled, Dirty, Due, Horizons, TenantState};
 use super::values::View;
-use crate::domain::id::{ChannelId, NotificationId, PartitionId, Stamp};
+use crate::domain::id::{ChannelId, Log, NotificationId, PartitionId, Stamp};
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::event::{Content, Event};
+use crate::domain::webhook::outbox::Outbox;
 use std::collections::BTreeSet;
 
 /// Everything that a decision may change apart from the account itself.
@@ -20,6 +22,7 @@ pub(super) struct World<'a> {
     pub(super) horizons: Horizons,
     pub(super) effects: &'a mut Effects,
     pub(super) debts: &'a mut Debts,
+    pub(super) outbox: &'a mut Outbox,
     pub(super) timers: &'a mut BTreeSet<(Timestamp, Due)>,
     pub(super) dirty: &'a mut Dirty,
 }
@@ -85,6 +88,7 @@ impl World<'_> {
             Step::Fade => set(account, place, |instance| instance.false_since = Some(at)),
             Step::Revive => set(account, place, |instance| instance.false_since = None),
             Step::Become(state) => {
+                set(account, place, |instance| instance.held = false);
                 self.transit(site, account, place, (state, site.reason(Reason::Condition)), None);
             }
             Step::Fire(reason) => self.fire(site, account, place, site.reason(reason), fired_meanwhile),
@@ -178,6 +182,7 @@ impl World<'_> {
         let reminders = instance.told.as_ref().map(|told| told.reminders.clone()).unwrap_or_default();
         instance.false_since = None;
         instance.repeat_at = None;
+        instance.held = silenced && !site.cause.stale;
         if site.cause.stale {
             let told = instance.told.take();
             let missed = instance.missed.get_or_insert_default();
@@ -197,6 +202,27 @@ impl World<'_> {
         }
     }
 
+    /// Tells of missing data that a silence held.
+    pub(super) fn tell_held_no_data(&mut self, site: Site<'_>, account: &mut Account, place: usize) {
+        let silenced = site.is_silenced(account, place);
+        let Some(instance) = account.instances.get_mut(place) else { return };
+        if instance.state != State::NoData || !instance.held || silenced || site.cause.stale {
+            return;
+        }
+        instance.held = false;
+        let told = instance.told.take();
+        let message = Message {
+            kind: NotificationKind::NoData,
+            reason: Reason::SilenceEnded,
+            follows: told.as_ref().map(|told| told.id),
+            reminders: told.map(|told| told.reminders).unwrap_or_default(),
+            fired_meanwhile: 0,
+            channels: site.compiled.definition.channels.clone(),
+        };
+        let told = self.transit(site, account, place, (State::NoData, Reason::SilenceEnded), Some(message));
+        set(account, place, |instance| instance.told = told);
+    }
+
     /// Ends an instance's episode for a reason that is not its condition: pause, deletion, the end of a period.
     pub(super) fn reset(&mut self, site: Site<'_>, account: &mut Account, place: usize, reason: Reason) {
         let Some(instance) = account.instances.get(place) else { return };
@@ -204,6 +230,7 @@ impl World<'_> {
             State::Firing => self.resolve(site, account, place, (State::Ok, reason), 0),
             State::NoData if instance.told.is_some() => self.resolve(site, account, place, (State::Ok, reason), 0),
             State::Pending | State::NoData | State::Inconclusive => {
+                set(account, place, |instance| instance.held = false);
                 self.transit(site, account, place, (State::Ok, reason), None);
             }
             State::Ok => {}
@@ -222,6 +249,7 @@ impl World<'_> {
         message: Option<Message>,
     ) -> Option<Told> {
         let evidence = site.view(account, place).evidence(site.compiled);
+        let silenced = site.is_silenced(account, place);
         let (tenant, name, epoch) = (account.tenant, account.name.clone(), account.epoch);
         let instance = account.instances.get_mut(place)?;
         instance.sequence = instance.sequence.saturating_add(1);
@@ -233,28 +261,44 @@ impl World<'_> {
         let period = evidence.quota.map_or(Timestamp(0), |quota| quota.start);
         let definition = &site.compiled.definition;
         let reminders = message.as_ref().map(|message| message.reminders.clone()).unwrap_or_default();
-        let notification = message.filter(|message| !message.channels.is_empty()).map(|message| Notification {
-            id: notification_id(&key, epoch, period, instance.sequence),
-            kind: message.kind,
-            reason: message.reason,
+        let wanted = event_of((from, to, reason), message.as_ref(), site.cause.stale);
+        let wanted = wanted.filter(|kind| self.outbox.wants(tenant, kind.event_type()));
+        let sequence = instance.sequence;
+        let id = notification_id(&key, epoch, period, sequence);
+        let make = |kind: NotificationKind, follows, fired_meanwhile, channels| Notification {
+            id,
+            kind,
+            reason,
             key: key.clone(),
             epoch,
-            sequence: instance.sequence,
+            sequence,
             state: to,
             alert_name: definition.name.clone(),
             message: definition.message.clone(),
             severity: definition.severity,
             labels: definition.labels.clone(),
             evidence: evidence.clone(),
-            follows: message.follows,
-            fired_meanwhile: message.fired_meanwhile,
+            follows,
+            fired_meanwhile,
             at: site.cause.at,
             recorded_at: self.stamp.recorded_at,
             accepted_at: site.cause.accepted_at,
             partition: self.partition,
             position: self.stamp.position,
             index: *self.index,
-            channels: message.channels,
+            channels,
+        };
+        let event = wanted.map(|kind| {
+            let plain = || make(kind, None, 0, Vec::new());
+            message.as_ref().map_or_else(plain, |told| Notification {
+                reason: told.reason,
+                ..make(kind, told.follows, told.fired_meanwhile, Vec::new())
+            })
+        });
+        let notification = message.filter(|message| !message.channels.is_empty()).map(|message| Notification {
+            // A message may give a reason of its own.
+            reason: message.reason,
+            ..make(message.kind, message.follows, message.fired_meanwhile, message.channels)
         });
         let told =
             notification.as_ref().map(|n| Told { id: n.id, channels: n.channels.clone(), reminders: Vec::new() });
@@ -271,12 +315,32 @@ impl World<'_> {
             evidence,
             notification: told.as_ref().map(|told| told.id),
         });
-        if let Some(notification) = notification {
+        if notification.is_some() || event.is_some() {
             *self.index = self.index.saturating_add(1);
+        }
+        if let Some(event) = event {
+            self.publish(event, silenced);
+        }
+        if let Some(notification) = notification {
             self.effects.deliveries.extend(self.debts.owe(&notification, &reminders, self.stamp));
             self.effects.notifications.push(notification);
         }
         told
+    }
+
+    /// Owes an event to the endpoints that want it.
+    fn publish(&mut self, notification: Notification, silenced: bool) {
+        let event = Event {
+            id: notification.id,
+            tenant: notification.key.tenant,
+            kind: notification.kind.event_type(),
+            at: notification.at,
+            log: Log::Partition(notification.partition),
+            position: notification.position,
+            index: notification.index,
+            content: Content::Alert { notification: Box::new(notification), silenced },
+        };
+        self.outbox.publish(event, None, self.stamp, &mut self.effects.webhooks);
     }
 
     /// Marks an instance as one whose row is to be stored.
@@ -339,6 +403,28 @@ impl World<'_> {
             self.timers.insert((due, key));
         }
         set(account, place, |instance| instance.timer = due);
+    }
+}
+
+/// What endpoints are told of a transition. They are told states, not messages: nothing of a reminder, and of a firing
+/// also where a silence holds its message. What is stale is told to nobody singly.
+fn event_of(
+    (from, to, reason): (State, State, Reason),
+    message: Option<&Message>,
+    stale: bool,
+) -> Option<NotificationKind> {
+    let is_reminder = matches!(reason, Reason::Repeat | Reason::SilenceEnded);
+    match message {
+        Some(message) => (!is_reminder || from != to).then_some(message.kind),
+        None if stale || from == to => None,
+        None => match (from, to) {
+            (_, State::Firing) => Some(NotificationKind::Firing),
+            (State::Firing, _) => Some(NotificationKind::Resolved),
+            (_, State::NoData) => Some(NotificationKind::NoData),
+            (State::NoData, State::Ok) => Some(NotificationKind::Resolved),
+            (_, State::Pending) => Some(NotificationKind::Pending),
+            (_, State::Ok | State::Inconclusive) => None,
+        },
     }
 }
 

@@ -42,9 +42,9 @@ impl<'a> View<'a> {
     }
 
     fn used(&self, metric: &MetricName, quota: &Quota) -> Quantity {
-        let (start, _) = self.tenant.judged(quota.period);
+        let judged = self.tenant.judged(quota.period);
         let series = self.account.series_of(metric);
-        series.map_or(Quantity::ZERO, |series| series.levels.used(quota.period, start).value(quota.aggregate))
+        series.map_or(Quantity::ZERO, |series| series.levels.used(quota.period, judged).value(quota.aggregate))
     }
 
     fn level(&self, name: Name, metric: &MetricName) -> Value {

@@ -92,6 +92,20 @@ impl Windows {
         Counted { newly_dirty, evicted }
     }
 
+    /// Puts a window with all of its events.
+    pub(super) fn put(&mut self, arrival: &Arrival, aggregate: &Aggregate) {
+        let has_negative = aggregate.min.is_negative();
+        let part = Part { aggregate: *aggregate, has_negative, ..new_part(arrival) };
+        match self.parts.binary_search_by_key(&part.start, |part| part.start) {
+            Ok(at) => {
+                if let Some(held) = self.parts.get_mut(at) {
+                    *held = part;
+                }
+            }
+            Err(at) => self.parts.insert(at, part),
+        }
+    }
+
     /// Returns the held part of a window.
     pub(super) fn get(&self, start: Timestamp, clock: Timestamp) -> Option<&Part> {
         let at = match self.parts.last() {

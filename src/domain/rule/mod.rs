@@ -4,6 +4,7 @@
 //! looked over for what makes no sense ([`warn`](mod@warn)) and evaluated exactly in fixed point with three-valued logic
 //! ([`evaluate`]). Nothing here reads anything but the source and the values it is given.
 
+mod ast;
 mod error;
 mod evaluate;
 mod ir;
@@ -16,6 +17,7 @@ mod warn;
 #[cfg(test)]
 mod tests;
 
+pub use ast::Ast;
 pub use error::{RuleError, RuleErrorCode};
 pub use ir::{Comparison, Input, Name};
 pub use program::{GRAMMAR, RuleProgram, Threshold, Trace, TraceStep, Value, Verdict, Warning};

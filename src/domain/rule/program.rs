@@ -111,6 +111,11 @@ impl RuleProgram {
         &self.normalized
     }
 
+    /// The rule as a tree.
+    pub fn ast(&self) -> super::Ast {
+        super::ast::ast(&self.tree, self.tree.root())
+    }
+
     /// What is odd about it.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings

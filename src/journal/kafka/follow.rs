@@ -1,7 +1,7 @@
 //! Reading: one consumer, assigned by hand, whose thread fills a bounded buffer for each log that is followed.
 
 use super::settings::KafkaSettings;
-use super::{ASK_TIMEOUT, Ends, number, place};
+use super::{ASK_TIMEOUT, Ends, number, place, position_of_end};
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::domain::limits::{RECORD_BYTES_MAX, TAIL_BYTES_MAX};
 use crate::domain::time::Timestamp;
@@ -9,7 +9,7 @@ use crate::journal::port::{ReadError, Record};
 use bytes::Bytes;
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::VecDeque;
@@ -52,6 +52,11 @@ impl fmt::Debug for Follower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Follower")
     }
+}
+
+/// Whether an error means that a record is not where it must be.
+fn tells_of_a_gap(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
 }
 
 impl Followed {
@@ -190,12 +195,19 @@ impl Follower {
         }
     }
 
-    /// What is missing between a position and the first record that is still there.
-    fn gap(&self, log: Log, after: Position) -> Option<ReadError> {
+    /// What is missing between a position and the first record that is still there, or behind the last one.
+    fn gap(&self, log: Log, after: Position) -> KafkaResult<Option<ReadError>> {
         let (topic, partition) = place(&self.settings, log);
-        let (first, _) = self.consumer.fetch_watermarks(topic, partition, ASK_TIMEOUT).ok()?;
+        let (first, end) = self.consumer.fetch_watermarks(topic, partition, ASK_TIMEOUT)?;
         let first = Position(u64::try_from(first).unwrap_or(0)).next();
-        (first > after.next()).then(|| ReadError::Gap { log, expected: after.next(), found: first })
+        let end = position_of_end(end);
+        Ok(if first > after.next() {
+            Some(ReadError::Gap { log, expected: after.next(), found: first })
+        } else if end < after {
+            Some(ReadError::CutBack { log, read: after, end })
+        } else {
+            None
+        })
     }
 
     fn list(&self, log: Log, from: Option<Offset>) -> TopicPartitionList {
@@ -222,7 +234,10 @@ impl Follower {
                 Some(Ok(message)) => self.take_in(&message),
                 Some(Err(error)) => {
                     tracing::warn!(error = %error, "reading the journal is disturbed");
-                    self.look_for_gaps();
+                    // Brokers that are away say nothing of gaps, and asking each log of them would take seconds.
+                    if error.rdkafka_error_code().is_some_and(tells_of_a_gap) {
+                        self.look_for_gaps();
+                    }
                     std::thread::sleep(PAUSE);
                 }
             }
@@ -280,15 +295,29 @@ impl Follower {
             known.map(|(at, reached)| (super::log(at), reached)).collect()
         };
         for (log, reached) in followed {
-            if let Some(gap) = self.gap(log, reached)
-                && let Some(Some(known)) = self.lock().get_mut(number(log))
-                && known.reached() == reached
-            {
-                tracing::error!(log = %log, error = %gap, "records of the journal are gone");
-                known.failure = Some(gap);
-                self.arrived.notify_all();
-                // The end moves so that whoever waits for it looks, and finds the failure.
-                self.ends.advance(log, reached.next());
+            let gap = self.gap(log, reached);
+            let mut logs = self.lock();
+            let Some(Some(known)) = logs.get_mut(number(log)) else { continue };
+            if known.reached() != reached || known.failure.is_some() {
+                continue;
+            }
+            match gap {
+                Ok(Some(gap)) => {
+                    tracing::error!(log = %log, error = %gap, "records of the journal are gone");
+                    known.failure = Some(gap);
+                    drop(logs);
+                    self.arrived.notify_all();
+                    // The end moves so that whoever waits for it looks, and finds the failure.
+                    self.ends.advance(log, reached.next());
+                }
+                // The client has stopped reading the log that it complained of, and does not say which: all are read
+                // again, and a gap that could not be seen is complained of again.
+                Ok(None) | Err(_) => {
+                    let from = Offset::Offset(i64::try_from(reached.0).unwrap_or(i64::MAX));
+                    self.told(self.consumer.incremental_unassign(&self.list(log, None)), "stop reading a log");
+                    self.told(self.consumer.incremental_assign(&self.list(log, Some(from))), "read a log");
+                    known.paused = false;
+                }
             }
         }
     }

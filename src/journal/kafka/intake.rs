@@ -16,19 +16,47 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// One message of the intake.
-#[derive(Debug)]
-pub struct IntakeMessage {
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
+/// One message of the intake, where the client keeps it.
+pub struct IntakeMessage<'a> {
+    kept: BorrowedMessage<'a>,
     /// When the broker took it in.
     pub recorded_at: Timestamp,
-    /// What was sent; none for a tombstone.
-    pub payload: Option<Vec<u8>>,
     /// Its headers, in order.
     pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl fmt::Debug for IntakeMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IntakeMessage({}:{})", self.partition(), self.offset())
+    }
+}
+
+impl<'a> IntakeMessage<'a> {
+    fn new(kept: BorrowedMessage<'a>) -> Self {
+        let recorded_at = Timestamp(kept.timestamp().to_millis().unwrap_or(0));
+        let headers = kept.headers().map_or_else(Vec::new, |headers| {
+            let one = |header: rdkafka::message::Header<'_, &[u8]>| {
+                (header.key.to_owned(), header.value.unwrap_or_default().to_vec())
+            };
+            headers.iter().map(one).collect()
+        });
+        Self { kept, recorded_at, headers }
+    }
+
+    /// Its partition.
+    pub fn partition(&self) -> i32 {
+        self.kept.partition()
+    }
+
+    /// Its offset.
+    pub fn offset(&self) -> i64 {
+        self.kept.offset()
+    }
+
+    /// What was sent; none for a tombstone.
+    pub fn payload(&self) -> Option<&[u8]> {
+        self.kept.payload()
+    }
 }
 
 /// Where a group begins that has committed nothing.
@@ -90,18 +118,23 @@ impl IntakeReader {
         Ok(Self { consumer, topic: settings.intake_topic.clone() })
     }
 
-    /// Hands the messages that wait to `take`, at most `most`; waits for the first one for at most `patience`. Blocks.
+    /// Adds the messages that wait to `messages`, at most `most`; waits for the first one for at most `patience`. Blocks.
     /// Returns how far they reach.
-    pub fn poll(&self, most: usize, patience: Duration, mut take: impl FnMut(IntakeMessage)) -> IntakeProgress {
+    pub fn poll<'a>(
+        &'a self,
+        most: usize,
+        patience: Duration,
+        messages: &mut Vec<IntakeMessage<'a>>,
+    ) -> IntakeProgress {
         let mut progress = IntakeProgress::new();
         let mut wait = patience;
         for _ in 0..most {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
-                    let recorded_at = Timestamp(message.timestamp().to_millis().unwrap_or(0));
-                    progress.insert(message.partition(), (message.offset() + 1, recorded_at));
-                    take(owned(&message, recorded_at));
+                    let message = IntakeMessage::new(message);
+                    progress.insert(message.partition(), (message.offset() + 1, message.recorded_at));
+                    messages.push(message);
                 }
                 Some(Err(error)) => {
                     tracing::warn!(error = %error, "reading the intake is disturbed");
@@ -149,7 +182,7 @@ pub struct IntakeLag {
     pub head: i64,
     /// The offset of the first message that is not durable elsewhere yet.
     pub next: i64,
-    /// The record time up to which they are, where some are.
+    /// The record time up to which they are; that of the first message where none is.
     pub through: Option<Timestamp>,
 }
 
@@ -159,7 +192,12 @@ impl IntakeGauge {
     /// # Errors
     /// Where the client cannot be made.
     pub fn new(settings: &KafkaSettings) -> KafkaResult<Self> {
-        let consumer = settings.client().set("group.id", format!("{}.intake", settings.group)).create()?;
+        let consumer = settings
+            .client()
+            .set("group.id", format!("{}.intake", settings.group))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .create()?;
         Ok(Self { consumer, topic: settings.intake_topic.clone() })
     }
 
@@ -186,25 +224,24 @@ impl IntakeGauge {
                 Offset::Offset(next) => next,
                 Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => first,
             };
-            let through = place.metadata().parse().ok().map(Timestamp);
+            let mut through = place.metadata().parse().ok().map(Timestamp);
+            if through.is_none() && next < end {
+                through = self.recorded_at(place.partition(), next)?;
+            }
             lags.push(IntakeLag { partition: place.partition(), head: end, next: next.max(first), through });
         }
         Ok(lags)
     }
 }
 
-fn owned(message: &BorrowedMessage<'_>, recorded_at: Timestamp) -> IntakeMessage {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        let one = |header: rdkafka::message::Header<'_, &[u8]>| {
-            (header.key.to_owned(), header.value.unwrap_or_default().to_vec())
-        };
-        headers.iter().map(one).collect()
-    });
-    IntakeMessage {
-        partition: message.partition(),
-        offset: message.offset(),
-        recorded_at,
-        payload: message.payload().map(<[u8]>::to_vec),
-        headers,
+impl IntakeGauge {
+    /// When the first message at or behind an offset was taken in; none where the broker hands none over in time.
+    fn recorded_at(&self, partition: i32, offset: i64) -> KafkaResult<Option<Timestamp>> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        self.consumer.assign(&list)?;
+        let polled = self.consumer.poll(ASK_TIMEOUT).transpose();
+        self.consumer.unassign()?;
+        Ok(polled?.and_then(|message| message.timestamp().to_millis()).map(Timestamp))
     }
 }

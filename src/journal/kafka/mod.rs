@@ -84,6 +84,11 @@ impl KafkaJournal {
     /// Where the brokers do not answer, or a topic is not as the journal needs it.
     pub async fn open(settings: KafkaSettings) -> Result<Self, OpenError> {
         topics::prepare(&settings).await?;
+        Self::connect(settings).await
+    }
+
+    /// As [`Self::open`], to topics that are as they must be.
+    pub(in crate::journal) async fn connect(settings: KafkaSettings) -> Result<Self, OpenError> {
         let count = usize::try_from(settings.partitions).unwrap_or(0) + 1;
         let ends = Arc::new(Ends((0..count).map(|_| watch::channel(Position::START).0).collect()));
         let failed = |error: rdkafka::error::KafkaError| OpenError::Storage {

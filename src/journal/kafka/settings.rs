@@ -189,13 +189,10 @@ mod tests {
         assert_eq!(settings.properties, [("socket.timeout.ms".to_owned(), "9000".to_owned())]);
         assert_eq!(KafkaSettings::parse("kafka://a:1").unwrap().control_topic, "highwater.control");
         for secured in ["security.protocol=SASL_SSL", "sasl.password=secret", "ssl.ca.location=/x"] {
-            match KafkaSettings::parse(&format!("kafka://a:9092?security.protocol=plaintext&{secured}")) {
-                Ok(_) => assert!(cfg!(feature = "kafka-tls")),
-                Err(error) => {
-                    let said = error.to_string();
-                    assert!(said.contains("kafka-tls") && !said.contains("secret"), "{said}");
-                }
-            }
+            let parsed = KafkaSettings::parse(&format!("kafka://a:9092?security.protocol=plaintext&{secured}"));
+            assert_eq!(parsed.is_ok(), cfg!(feature = "kafka-tls"), "{secured}");
+            let said = parsed.err().map_or_else(|| "kafka-tls".to_owned(), |error| error.to_string());
+            assert!(said.contains("kafka-tls") && !said.contains("secret"), "{said}");
         }
         for (url, says) in [
             ("http://a:9092", "kafka://"),

@@ -4,6 +4,9 @@
 //! an answer never depends on what was merged in the background. Any number of nodes may write and read.
 
 mod address;
+mod changes;
+mod filter;
+mod incidents;
 mod migrate;
 mod read;
 mod recompute;
@@ -11,9 +14,15 @@ mod record;
 mod retention;
 mod scan;
 mod store;
+mod usage;
+mod webhooks;
 mod write;
 
+pub(super) use changes::changed;
+pub(super) use incidents::incidents;
 pub(super) use read::*;
 pub(super) use retention::expired_before;
 pub use retention::{Keep, Retention};
 pub use store::{ClickHouseSettings, ClickHouseStore};
+pub(super) use usage::{accounts_by_age, usage};
+pub(super) use webhooks::{webhook_attempts, webhook_deliveries, webhook_event};

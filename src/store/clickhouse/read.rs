@@ -1,5 +1,6 @@
 //! Reading rows. Every query chooses the newest row of each key itself (`LIMIT 1 BY` behind an order, or an aggregate).
 
+use super::filter::{Filter, Value, bounded, instant, json, unreadable};
 use super::record::{
     AccountRecord, DeliveryRecord, InstanceRecord, NotificationRecord, PositionRecord, TransitionRecord, WindowRecord,
 };
@@ -10,10 +11,9 @@ use crate::domain::quantity::Quantity;
 use crate::domain::time::Timestamp;
 use crate::store::points::{Part, Points};
 use crate::store::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, Progress, QuarantineEntry, QuarantineQuery, StoreError, Summary,
-    TransitionQuery, WindowPoint, WindowQuery,
+    DeliveryQuery, InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery,
+    StoreError, Summary, TransitionQuery, WindowPoint, WindowQuery,
 };
-use clickhouse::query::Query;
 use clickhouse::{Client, Row};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -70,8 +70,14 @@ pub(in crate::store) async fn metrics_of(
     names.iter().map(|name| MetricName::new(name).map_err(unreadable)).collect()
 }
 
-pub(in crate::store) async fn has_metric(client: &Client, tenant: Tenant, metric: &MetricName) -> Answer<bool> {
+pub(in crate::store) async fn has_metric(
+    client: &Client,
+    tenant: Tenant,
+    since: Epoch,
+    metric: &MetricName,
+) -> Answer<bool> {
     let mut filter = Filter::of(tenant);
+    filter.and("epoch >= ?", Value::Number(since.0));
     filter.and("metric = ?", Value::Text(metric.as_str().to_owned()));
     let sql = format!("SELECT metric FROM usage_windows WHERE {} LIMIT 1", filter.sql);
     Ok(filter.bind(client.query(&sql)).fetch_optional::<String>().await?.is_some())
@@ -114,9 +120,7 @@ pub(in crate::store) async fn account(
 pub(in crate::store) async fn instances(client: &Client, query: &InstanceQuery) -> Answer<Vec<InstanceRow>> {
     let mut filter = Filter::of(query.tenant);
     filter.and("alert = ?", Value::Text(query.alert.to_string()));
-    if let Some(account) = &query.account {
-        filter.and("account = ?", Value::Text(account.as_str().to_owned()));
-    }
+    filter.any_of("account", query.accounts.iter().map(|account| account.as_str().to_owned()));
     let inner = std::mem::take(&mut filter.sql);
     filter.and("state != ?", Value::Text(String::new()));
     if !query.states.is_empty() {
@@ -189,19 +193,21 @@ pub(in crate::store) async fn summaries(
 pub(in crate::store) async fn transitions(client: &Client, query: &TransitionQuery) -> Answer<Vec<TransitionRow>> {
     let mut filter = Filter::of(query.tenant);
     filter.and("alert = ?", Value::Text(query.alert.to_string()));
-    if let Some(account) = &query.account {
-        filter.and("account = ?", Value::Text(account.as_str().to_owned()));
+    filter.any_of("account", query.accounts.iter().map(|account| account.as_str().to_owned()));
+    if let Some(metric) = &query.metric {
+        filter.and("metric = ?", Value::Text(metric_text(metric.as_ref())));
     }
     filter.between("at", query.from, query.to);
+    let (order, behind) = query.age.sql();
     if let Some(place) = &query.after {
-        let condition = format!("(at, account, metric, sequence) < ({}, ?", instant(place.at));
+        let condition = format!("(at, account, metric, sequence) {behind} ({}, ?", instant(place.at));
         filter.and(&condition, Value::Text(place.account.as_str().to_owned()));
         filter.tuple_next(Value::Text(metric_text(place.metric.as_ref())));
         filter.tuple_end(Value::Number(place.sequence));
     }
     let sql = format!(
         "SELECT ?fields FROM alert_transitions WHERE {}
-         ORDER BY at DESC, account DESC, metric DESC, sequence DESC, position DESC
+         ORDER BY at {order}, account {order}, metric {order}, sequence {order}, position DESC
          LIMIT 1 BY account, metric, sequence LIMIT {} OFFSET {}",
         filter.sql,
         bounded(query.limit),
@@ -253,6 +259,52 @@ pub(in crate::store) async fn deliveries(client: &Client, query: &DeliveryQuery)
     Ok(records.into_iter().map(DeliveryRow::from).collect())
 }
 
+pub(in crate::store) async fn outbox(client: &Client, query: &OutboxQuery) -> Answer<Vec<(DeliveryRow, Notification)>> {
+    let mut filter = Filter::of(query.tenant);
+    if let Some(id) = query.channel {
+        filter.and("channel = ?", Value::Text(id.to_string()));
+    }
+    let newest = std::mem::take(&mut filter.sql);
+    filter.and("outcome IN ?", Value::Texts(query.outcomes.to_vec()));
+    filter.between("at", query.from, query.to);
+    if let Some((at, notification, channel)) = &query.after {
+        let condition = format!("(at, notification, channel) < ({}, ?", instant(*at));
+        filter.and(&condition, Value::Text(notification.to_string()));
+        filter.tuple_end(Value::Text(channel.to_string()));
+    }
+    let chosen = std::mem::take(&mut filter.sql);
+    filter.tenant(query.tenant);
+    filter.and("JSONExtractUInt(body, 'epoch') >= ?", Value::Number(query.epoch.0));
+    if let Some(alert) = query.alert {
+        filter.and("alert = ?", Value::Text(alert.to_string()));
+    }
+    let sql = format!(
+        "SELECT ?fields FROM (
+           SELECT * FROM deliveries WHERE {newest}
+           ORDER BY notification, channel, revision DESC LIMIT 1 BY notification, channel
+         ) WHERE {chosen} AND notification IN (SELECT id FROM notifications WHERE {})
+         ORDER BY at DESC, notification DESC, channel DESC LIMIT {} OFFSET {}",
+        filter.sql,
+        bounded(query.limit),
+        bounded(query.offset)
+    );
+    let records = filter.bind(client.query(&sql)).fetch_all::<DeliveryRecord>().await?;
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut filter = Filter::of(query.tenant);
+    filter.and("id IN ?", Value::Texts(records.iter().map(|record| record.notification.to_string()).collect()));
+    let sql =
+        format!("SELECT ?fields FROM notifications WHERE {} ORDER BY id, position DESC LIMIT 1 BY id", filter.sql);
+    let bodies = filter.bind(client.query(&sql)).fetch_all::<NotificationRecord>().await?;
+    let bodies: BTreeMap<_, _> = bodies.into_iter().map(|record| (record.id, record.body)).collect();
+    let with_body = |record: DeliveryRecord| {
+        let body = bodies.get(&record.notification)?;
+        Some(json(body).map(|notification| (DeliveryRow::from(record), notification)))
+    };
+    records.into_iter().filter_map(with_body).collect()
+}
+
 /// A quarantined event's place and content.
 #[derive(Debug, Row, Deserialize)]
 struct QuarantineBody {
@@ -267,17 +319,16 @@ pub(in crate::store) async fn quarantine(client: &Client, query: &QuarantineQuer
         filter.and("id = ?", Value::Text(id.to_string()));
     }
     let inner = std::mem::replace(&mut filter.sql, "1".to_owned());
-    if let Some(status) = query.status {
-        filter.and("status = ?", Value::Text(status.name().to_owned()));
+    filter.any_of("status", query.statuses.iter().map(|status| status.name().to_owned()));
+    filter.any_of("code", query.codes.iter().cloned());
+    filter.any_of("account", query.accounts.iter().map(|account| account.as_str().to_owned()));
+    filter.between("at", query.from, query.to);
+    if let Some(since) = query.since {
+        filter.sql.push_str(&format!(" AND at > {}", instant(since)));
     }
-    if let Some(code) = &query.code {
-        filter.and("code = ?", Value::Text(code.clone()));
-    }
-    if let Some(account) = &query.account {
-        filter.and("account = ?", Value::Text(account.as_str().to_owned()));
-    }
+    let (order, behind) = query.age.sql();
     if let Some((at, id)) = &query.after {
-        filter.and(&format!("(at, id) < ({}, ?)", instant(*at)), Value::Text(id.to_string()));
+        filter.and(&format!("(at, id) {behind} ({}, ?)", instant(*at)), Value::Text(id.to_string()));
     }
     let chosen = std::mem::replace(&mut filter.sql, "1".to_owned());
     filter.tenant(query.tenant);
@@ -286,10 +337,10 @@ pub(in crate::store) async fn quarantine(client: &Client, query: &QuarantineQuer
            SELECT id, revision FROM (
              SELECT id, revision, status, code, account, at FROM quarantine WHERE {inner}
              ORDER BY id, revision DESC LIMIT 1 BY id
-           ) WHERE {chosen} ORDER BY at DESC, id DESC LIMIT {} OFFSET {}
+           ) WHERE {chosen} ORDER BY at {order}, id {order} LIMIT {} OFFSET {}
          )
          SELECT ?fields FROM quarantine WHERE (id, revision) IN page AND {}
-         ORDER BY at DESC, id DESC LIMIT 1 BY id",
+         ORDER BY at {order}, id {order} LIMIT 1 BY id",
         bounded(query.limit),
         bounded(query.offset),
         filter.sql
@@ -301,88 +352,7 @@ pub(in crate::store) async fn quarantine(client: &Client, query: &QuarantineQuer
     records.iter().map(entry).collect()
 }
 
-/// Conditions and the values of their question marks, in order.
-struct Filter {
-    sql: String,
-    values: Vec<Value>,
-}
-
-enum Value {
-    Text(String),
-    Texts(Vec<String>),
-    Number(u64),
-}
-
-impl Filter {
-    fn of(tenant: Tenant) -> Self {
-        let mut filter = Self { sql: String::new(), values: Vec::new() };
-        filter.tenant(tenant);
-        filter
-    }
-
-    fn tenant(&mut self, tenant: Tenant) {
-        self.and("workspace = ?", Value::Text(tenant.workspace.to_string()));
-        self.and("mode = ?", Value::Text(tenant.mode.name().to_owned()));
-    }
-
-    fn and(&mut self, condition: &str, value: Value) {
-        if !self.sql.is_empty() {
-            self.sql.push_str(" AND ");
-        }
-        self.sql.push_str(condition);
-        self.values.push(value);
-    }
-
-    /// One more value of a tuple that a condition began.
-    fn tuple_next(&mut self, value: Value) {
-        self.sql.push_str(", ?");
-        self.values.push(value);
-    }
-
-    /// The last value of a tuple that a condition began.
-    fn tuple_end(&mut self, value: Value) {
-        self.tuple_next(value);
-        self.sql.push(')');
-    }
-
-    /// A time in `[from, to)`, as far as ClickHouse can write such times: its calendar goes from 1900 to 2299.
-    fn between(&mut self, column: &str, from: Option<Timestamp>, to: Option<Timestamp>) {
-        const CALENDAR: std::ops::Range<i64> = -2_208_988_800_000..10_413_792_000_000;
-        for (compare, bound) in [(">=", from), ("<", to)] {
-            if let Some(bound) = bound.filter(|bound| CALENDAR.contains(&bound.0)) {
-                self.sql.push_str(&format!(" AND {column} {compare} {}", instant(bound)));
-            }
-        }
-    }
-
-    fn bind(self, query: Query) -> Query {
-        self.values.into_iter().fold(query, |query, value| match value {
-            Value::Text(text) => query.bind(text),
-            Value::Texts(texts) => query.bind(texts),
-            Value::Number(number) => query.bind(number),
-        })
-    }
-}
-
-fn instant(at: Timestamp) -> String {
-    format!("fromUnixTimestamp64Milli(toInt64({}))", at.0)
-}
-
 /// How the tables write an instance's metric.
 fn metric_text(metric: Option<&MetricName>) -> String {
     metric.map_or(String::new(), |metric| metric.as_str().to_owned())
-}
-
-/// A limit or an offset that their sum does not overflow.
-fn bounded(count: usize) -> u64 {
-    const MAX: u64 = 1 << 62;
-    u64::try_from(count).map_or(MAX, |count| count.min(MAX))
-}
-
-fn json<T: serde::de::DeserializeOwned>(text: &str) -> Answer<T> {
-    serde_json::from_str(text).map_err(unreadable)
-}
-
-fn unreadable(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Storage { detail: format!("a row cannot be read: {error}") }
 }

@@ -33,7 +33,7 @@ pub(super) struct WrittenPosition {
 
 /// An event that was counted.
 #[derive(Debug, Row, Serialize, Deserialize)]
-pub(super) struct EventRecord {
+pub(super) struct CountedRecord {
     #[serde(with = "text")]
     pub(super) workspace: WorkspaceId,
     #[serde(with = "text")]
@@ -61,7 +61,7 @@ pub(super) struct EventRecord {
     pub(super) number: u32,
 }
 
-impl EventRecord {
+impl CountedRecord {
     pub(super) fn of(partition: PartitionId, row: &EventRow) -> Self {
         let row = row.clone();
         Self {
@@ -272,6 +272,8 @@ pub(super) struct TransitionRecord {
     pub(super) sequence: u64,
     pub(super) position: Position,
     pub(super) body: String,
+    /// The incident that it begins; empty for others.
+    pub(super) incident: String,
 }
 
 /// A notification; `body` is all of it.
@@ -390,26 +392,27 @@ macro_rules! texts {
 
 texts! {
     names: AccountId, MetricName;
-    ids: WorkspaceId, AlertId, ChannelId, NotificationId, ProjectId, QuarantineId;
-    enums: Mode, State, DeliveryStatus, crate::domain::partition::effect::QuarantineStatus;
+    ids: WorkspaceId, AlertId, ChannelId, NotificationId, ProjectId, QuarantineId, crate::domain::id::WebhookId;
+    enums: Mode, State, DeliveryStatus, crate::domain::partition::effect::QuarantineStatus,
+        crate::domain::webhook::kind::EventType;
 }
 
 /// Text columns.
-mod text {
+pub(super) mod text {
     use super::Text;
     use serde::de::IntoDeserializer;
     use serde::de::value::{Error, StrDeserializer};
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<T: Text, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<T: Text, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
         value.put(|text| serializer.serialize_str(text))
     }
 
-    pub(super) fn deserialize<'de, T: Text, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    pub(in super::super) fn deserialize<'de, T: Text, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
         parsed(<&str>::deserialize(deserializer)?)
     }
 
-    pub(super) fn parsed<T: Text, E: serde::de::Error>(text: &str) -> Result<T, E> {
+    pub(in super::super) fn parsed<T: Text, E: serde::de::Error>(text: &str) -> Result<T, E> {
         // A text's own deserializer is one for people, to which ids and enums are texts.
         let source: StrDeserializer<'_, Error> = text.into_deserializer();
         T::deserialize(source).map_err(E::custom)

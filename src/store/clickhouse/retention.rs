@@ -29,7 +29,7 @@ pub struct Retention {
     pub transitions: Keep,
     /// Notifications.
     pub notifications: Keep,
-    /// Deliveries, by their last attempt.
+    /// Deliveries, by their last attempt, and what became of platform events at webhook endpoints.
     pub deliveries: Keep,
     /// Quarantined events.
     pub quarantine: Keep,
@@ -64,13 +64,16 @@ impl Retention {
         Ok(retention)
     }
 
-    fn tables(self) -> [(&'static str, &'static str, Keep); 6] {
+    fn tables(self) -> [(&'static str, &'static str, Keep); 9] {
         [
             ("usage_windows", "start", self.windows),
             ("usage_events", "timestamp", self.events),
             ("alert_transitions", "at", self.transitions),
             ("notifications", "at", self.notifications),
             ("deliveries", "at", self.deliveries),
+            ("webhook_events", "at", self.deliveries),
+            ("webhook_deliveries", "at", self.deliveries),
+            ("webhook_attempts", "at", self.deliveries),
             ("quarantine", "at", self.quarantine),
         ]
     }

@@ -3,6 +3,7 @@
 use super::record::{
     AccountRecord, DeliveryRecord, InstanceRecord, NotificationRecord, QuarantineRecord, TransitionRecord, WindowRecord,
 };
+use super::webhooks::{AttemptRecord, EventRecord, WebhookDeliveryRecord};
 use crate::domain::id::{MetricName, Mode};
 use crate::domain::quantity::Quantity;
 use crate::store::{ScannedRow, StoreError};
@@ -23,7 +24,10 @@ pub(super) async fn scan(client: &Client, rows: &SyncSender<Vec<ScannedRow>>) ->
         && scan.table("alert_transitions", transitions, "position", transition).await?
         && scan.table("notifications", "workspace, mode, at, id", "position", notification).await?
         && scan.table("deliveries", "workspace, mode, notification, channel", "revision", delivery).await?
-        && scan.table("quarantine", "workspace, mode, id", "revision", quarantined).await?;
+        && scan.table("quarantine", "workspace, mode, id", "revision", quarantined).await?
+        && scan.table("webhook_events", "workspace, mode, id", "position", event).await?
+        && scan.table("webhook_deliveries", "workspace, mode, webhook, created_at, event", "revision", posted).await?
+        && scan.table("webhook_attempts", "workspace, mode, webhook, event, attempt", "revision", attempt).await?;
     tracing::debug!(whole = more, "scanned the store");
     Ok(())
 }
@@ -102,6 +106,24 @@ fn quarantined(row: QuarantineRecord) -> (Line, Line) {
     let rest = Line::new().number(i64::from(row.partition)).text(&row.code);
     let rest = rest.text(row.account.as_ref().map_or("", |account| account.as_str())).text(row.status.name());
     (key, rest.number(row.at.0).number(row.revision.0.cast_signed()).text(&row.body))
+}
+
+fn event(row: EventRecord) -> (Line, Line) {
+    (Line::tenant(row.workspace.0, row.mode).id(row.id.0), Line::new().number(row.at.0).text(&row.body))
+}
+
+fn posted(row: WebhookDeliveryRecord) -> (Line, Line) {
+    let key = Line::tenant(row.workspace.0, row.mode).id(row.webhook.0).id(row.event.0);
+    let rest = Line::new().text(row.kind.name()).number(i64::from(row.log.0)).number(row.created_at.0);
+    let rest = rest.text(row.status.name()).number(i64::from(row.attempts));
+    let rest = rest.optional(row.outcome.as_deref(), Line::text).optional(row.next_at, |line, at| line.number(at.0));
+    (key, rest.number(row.at.0).number(row.revision.0.cast_signed()))
+}
+
+fn attempt(row: AttemptRecord) -> (Line, Line) {
+    let key = Line::tenant(row.workspace.0, row.mode).id(row.webhook.0).id(row.event.0);
+    let rest = Line::new().number(row.at.0).number(row.revision.0.cast_signed()).text(&row.body);
+    (key.number(i64::from(row.attempt)), rest)
 }
 
 /// Values with a bar behind each.

@@ -1,16 +1,19 @@
 //! Writing rows: a table's in blocks of bounded size, then how far they reach.
 
 use super::record::{
-    AccountRecord, DeliveryRecord, EventRecord, InstanceRecord, NotificationRecord, QuarantineRecord, TransitionRecord,
-    WindowRecord, WrittenPosition,
+    AccountRecord, CountedRecord, DeliveryRecord, InstanceRecord, NotificationRecord, QuarantineRecord,
+    TransitionRecord, WindowRecord, WrittenPosition,
 };
 use super::store::ClickHouseSettings;
+use super::webhooks::{AttemptRecord, EventRecord, WebhookDeliveryRecord};
 use crate::domain::id::{PartitionId, Position};
+use crate::domain::incident;
 use crate::domain::partition::archive::EventRow;
 use crate::domain::partition::effect::{
     AccountRow, DeliveryRow, Effects, InstanceRow, QuarantineRow, TransitionRow, WindowRow,
 };
 use crate::domain::partition::notification::Notification;
+use crate::domain::webhook::rows::{Attempt, Delivery};
 use crate::store::{Progress, StoreError};
 use clickhouse::insert::Insert;
 use clickhouse::{Client, RowOwned, RowWrite};
@@ -39,11 +42,22 @@ pub(super) async fn write(
     let quarantine = newest(&effects.quarantine, |row| (row.tenant, row.id), |row| row.revision);
     let set_aside = |row: &QuarantineRow| quarantined(partition, row);
     blocks.insert("quarantine", &quarantine, |row| row.body.len(), set_aside).await?;
+    let rows = &effects.webhooks;
+    let events = newest(&rows.events, |row| (row.tenant, row.id), |row| row.position);
+    blocks.insert("webhook_events", &events, |row| row.body.len(), EventRecord::of).await?;
+    let owed = newest(&rows.deliveries, |row| (row.tenant, row.id), |row| row.revision);
+    let delivery = |row: &Delivery| Ok(WebhookDeliveryRecord::from(row));
+    blocks.insert("webhook_deliveries", &owed, |_| 250, delivery).await?;
+    let key = |row: &'_ Attempt| (row.tenant, row.posted.id, row.posted.attempt);
+    let attempts = newest(&rows.attempts, key, |row| row.revision);
+    blocks.insert("webhook_attempts", &attempts, |row| row.body.len(), AttemptRecord::of).await?;
     let archived_from = match &effects.events {
         Some(events) => {
             let events: Vec<&EventRow> = events.iter().collect();
-            let bytes = |row: &EventRecord| 200 + row.dimensions.len();
-            blocks.insert("usage_events", &events, bytes, |row: &EventRow| Ok(EventRecord::of(partition, row))).await?;
+            let bytes = |row: &CountedRecord| 200 + row.dimensions.len();
+            blocks
+                .insert("usage_events", &events, bytes, |row: &EventRow| Ok(CountedRecord::of(partition, row)))
+                .await?;
             let patience = settings.query_timeout;
             let asked = tokio::time::timeout(patience, archived_from(client, partition)).await;
             Some(asked.map_err(|_| late("positions"))??)
@@ -96,6 +110,7 @@ fn transition(row: &TransitionRow) -> Result<TransitionRecord, StoreError> {
         sequence: row.sequence,
         position: row.position,
         body: json(row)?,
+        incident: if incident::begins(row) { incident::id(row).to_string() } else { String::new() },
     })
 }
 

@@ -2,13 +2,19 @@
 
 use super::place::{P, Place};
 use super::sample::{EPOCH, STATES, Seed, account, effects, in_order, metric, seeds, tenant};
-use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, Position, QuarantineId, Tenant};
+use crate::domain::id::{
+    AlertId, ChannelId, Epoch, IncidentId, NotificationId, Position, QuarantineId, Tenant, WebhookId,
+};
+use crate::domain::incident;
 use crate::domain::partition::effect::{DeliveryStatus, Effects, InstanceKey, InstanceRow, QuarantineStatus, State};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
+use crate::domain::webhook::kind::EventType;
+use crate::domain::webhook::rows::DeliveryId;
 use crate::store::{
-    DeliveryQuery, InstanceQuery, NotificationQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace,
-    TransitionQuery, WindowQuery,
+    AccountQuery, Age, AttemptQuery, ChangeQuery, DeliveryQuery, EventQuery, IncidentQuery, InstanceQuery,
+    NotificationQuery, OutboxQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery,
+    UsageQuery, WebhookDeliveryQuery, WindowQuery,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -76,6 +82,7 @@ async fn answers(store: &Store, workspace: u128) -> Vec<String> {
         answers.alerts(store, tenant).await;
         answers.history(store, tenant).await;
         answers.set_aside(store, tenant).await;
+        answers.webhooks(store, tenant).await;
     }
     answers.0
 }
@@ -110,6 +117,35 @@ impl Answers {
             self.note("metrics", &account, store.metrics_of(tenant, epoch, account.clone()).await.unwrap());
             self.note("account", &account, store.account(tenant, epoch, account.clone()).await.unwrap());
         }
+        for (accounts, metrics, groups) in [
+            (vec![], vec![], false),
+            (vec![account(1), account(2)], vec![metric(0), metric(1)], false),
+            (vec![], vec![], true),
+        ] {
+            let query = UsageQuery { tenant, accounts, metrics, from: second, to: Timestamp::MAX, groups };
+            let found = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+            let seen = std::sync::Arc::clone(&found);
+            let take = move |part| {
+                seen.lock().unwrap().push(format!("{part:?}"));
+                std::ops::ControlFlow::Continue(())
+            };
+            store.usage(query.clone(), take).await.unwrap();
+            let mut found = std::mem::take(&mut *found.lock().unwrap());
+            found.sort();
+            self.note("usage", &query, found);
+        }
+        let (from, to) = (Some(Timestamp(EPOCH + 2_000)), Some(Timestamp(EPOCH + 9_000)));
+        let all = AccountQuery { tenant, from: None, to: None, age: Age::Falling, after: None, limit: 100 };
+        let first = store.accounts_by_age(all.clone()).await.unwrap();
+        let after = first.first().map(|row| (row.first_seen_at, row.account.clone()));
+        for query in [
+            all.clone(),
+            AccountQuery { age: Age::Rising, limit: 2, ..all.clone() },
+            AccountQuery { after: after.clone(), ..all.clone() },
+            AccountQuery { from, to, age: Age::Rising, after, ..all },
+        ] {
+            self.note("accounts by age", &query, store.accounts_by_age(query.clone()).await.unwrap());
+        }
         for (after, limit) in [(None, 100), (None, 1), (Some(account(0)), 2)] {
             self.note("accounts", &(&after, limit), store.accounts(tenant, after.clone(), limit).await.unwrap());
         }
@@ -123,7 +159,7 @@ impl Answers {
                     tenant,
                     alert: ALERTS[0],
                     states: states.clone(),
-                    account: None,
+                    accounts: vec![],
                     offset,
                     limit,
                 };
@@ -133,8 +169,9 @@ impl Answers {
                 let behind = InstanceQuery { after: last, ..query };
                 self.note("instances behind", &behind, store.instances(behind.clone()).await.unwrap());
             }
-            let account = Some(account(1));
-            let query = InstanceQuery { after: None, tenant, alert: ALERTS[1], states: vec![], account, offset, limit };
+            let accounts = vec![account(1), account(2)];
+            let query =
+                InstanceQuery { after: None, tenant, alert: ALERTS[1], states: vec![], accounts, offset, limit };
             self.note("instances", &query, store.instances(query.clone()).await.unwrap());
         }
         self.note("summaries", &(), store.summaries(tenant, ALERTS.to_vec()).await.unwrap());
@@ -144,8 +181,11 @@ impl Answers {
     async fn history(&mut self, store: &Store, tenant: Tenant) {
         let spans = [(None, None), (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)))];
         for (offset, limit) in PAGES {
-            for ((from, to), account) in spans.into_iter().zip([None, Some(account(2))]) {
-                let query = TransitionQuery { after: None, tenant, alert: ALERTS[0], account, from, to, offset, limit };
+            let narrow = [(vec![], None, Age::Falling), (vec![account(2), account(0)], Some(None), Age::Rising)];
+            for ((from, to), (accounts, metric, age)) in spans.into_iter().zip(narrow) {
+                let alert = ALERTS[0];
+                let query =
+                    TransitionQuery { after: None, tenant, alert, accounts, metric, from, to, age, offset, limit };
                 let rows = store.transitions(query.clone()).await.unwrap();
                 let last = rows.first().map(|row| TransitionPlace {
                     at: row.at,
@@ -157,6 +197,7 @@ impl Answers {
                 let behind = TransitionQuery { after: last, ..query };
                 self.note("transitions behind", &behind, store.transitions(behind.clone()).await.unwrap());
             }
+            self.incidents(store, (tenant, offset, limit)).await;
             for alert in [None, Some(ALERTS[1])] {
                 let query = NotificationQuery { tenant, alert, offset, limit };
                 self.note("notifications", &query, store.notifications(query.clone()).await.unwrap());
@@ -166,17 +207,124 @@ impl Answers {
                 self.note("deliveries", &query, store.deliveries(query.clone()).await.unwrap());
             }
         }
+        let outcomes = [1, 2].map(|revision| format!("{revision}; \u{0}'?"));
+        let kept = OutboxQuery {
+            tenant,
+            epoch: Epoch(0),
+            outcomes,
+            channel: None,
+            alert: None,
+            from: None,
+            to: None,
+            after: None,
+            offset: 0,
+            limit: usize::MAX,
+        };
+        let first = store.outbox(kept.clone()).await.unwrap().into_iter().next();
+        let after = first.as_ref().map(|(row, _)| (row.at, row.notification, row.channel));
+        let (alert, at) = (first.as_ref().map(|(_, n)| n.key.alert), first.as_ref().map(|(row, _)| row.at));
+        for query in [
+            kept.clone(),
+            OutboxQuery { limit: 2, offset: 1, ..kept.clone() },
+            OutboxQuery { after, ..kept.clone() },
+            OutboxQuery { channel: Some(ChannelId(1)), from: at, ..kept.clone() },
+            OutboxQuery { alert, to: at, ..kept.clone() },
+            OutboxQuery { epoch: Epoch(1), ..kept },
+        ] {
+            self.note("outbox", &query, store.outbox(query.clone()).await.unwrap());
+        }
         let id = NotificationId((1 << 120) + 1);
         self.note("deliveries of", &id, store.deliveries_of(tenant, id).await.unwrap());
+    }
+
+    async fn webhooks(&mut self, store: &Store, tenant: Tenant) {
+        let webhook = WebhookId(1);
+        for (offset, limit) in PAGES {
+            let all = WebhookDeliveryQuery {
+                tenant,
+                webhook,
+                event: None,
+                statuses: Vec::new(),
+                kinds: Vec::new(),
+                from: None,
+                to: None,
+                after: None,
+                offset,
+                limit,
+            };
+            let rows = store.webhook_deliveries(all.clone()).await.unwrap();
+            let after = rows.first().map(|row| (row.created_at, row.id.event));
+            let narrowed = WebhookDeliveryQuery {
+                statuses: vec![DeliveryStatus::Failed, DeliveryStatus::Pending],
+                kinds: vec![EventType::AlertFiring, EventType::WebhookTest],
+                ..all.clone()
+            };
+            let (from, to) = (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)));
+            self.note("owed", &all, rows);
+            for query in [
+                WebhookDeliveryQuery { after, ..all.clone() },
+                WebhookDeliveryQuery { event: Some(NotificationId((1 << 120) + 1)), ..all.clone() },
+                WebhookDeliveryQuery { from, to, ..narrowed.clone() },
+                narrowed,
+            ] {
+                self.note("owed", &query, store.webhook_deliveries(query.clone()).await.unwrap());
+            }
+        }
+        for event in [NotificationId(0), NotificationId((1 << 120) + 1), NotificationId(99)] {
+            self.note("event", &event, store.webhook_event(EventQuery { tenant, id: event }).await.unwrap());
+            let query = AttemptQuery { tenant, id: DeliveryId { event, webhook }, limit: 2 };
+            self.note("attempts", &query, store.webhook_attempts(query).await.unwrap());
+        }
+        for (behind, limit) in [(0, 1_000), (0, 3), (4, 1), (11, 2), (40, 5)] {
+            let query = ChangeQuery { tenant, behind: Position(behind), limit };
+            self.note("changes", &query, store.changes(query).await.unwrap());
+        }
+    }
+
+    async fn incidents(&mut self, store: &Store, (tenant, offset, limit): (Tenant, usize, usize)) {
+        let all = IncidentQuery {
+            tenant,
+            id: None,
+            alerts: vec![],
+            accounts: vec![],
+            lasts: None,
+            from: None,
+            to: None,
+            age: Age::Falling,
+            after: None,
+            offset,
+            limit,
+        };
+        let first = store.incidents(all.clone()).await.unwrap().first().map(|entry| entry.begin.clone());
+        let after = first.as_ref().map(|begin| (begin.at, incident::id(begin)));
+        let id = first.as_ref().map(incident::id);
+        let end = Some(Timestamp(EPOCH + 1_000));
+        let (alerts, accounts) = (ALERTS[1..].to_vec(), vec![account(0), account(1)]);
+        for query in [
+            all.clone(),
+            IncidentQuery { age: Age::Rising, after, ..all.clone() },
+            IncidentQuery { after, ..all.clone() },
+            IncidentQuery { id, offset: 0, ..all.clone() },
+            IncidentQuery { id: Some(IncidentId(1)), ..all.clone() },
+            IncidentQuery { lasts: Some(true), from: Some(Timestamp(EPOCH)), ..all.clone() },
+            IncidentQuery { lasts: Some(false), to: end, ..all.clone() },
+            IncidentQuery { alerts, accounts, ..all },
+        ] {
+            self.note("incidents", &query, store.incidents(query.clone()).await.unwrap());
+        }
     }
 
     async fn set_aside(&mut self, store: &Store, tenant: Tenant) {
         let all = |(offset, limit)| QuarantineQuery {
             tenant,
             id: None,
-            status: None,
-            code: None,
-            account: None,
+            statuses: vec![],
+            codes: vec![],
+            accounts: vec![],
+            from: None,
+            to: None,
+            age: Age::Falling,
+            since: None,
             after: None,
             offset,
             limit,
@@ -185,13 +333,20 @@ impl Answers {
         let after = first.first().map(|entry| (entry.row.at, entry.row.id));
         let behind = QuarantineQuery { after, ..all(PAGES[0]) };
         let never = crate::domain::id::MetricName::new("never").unwrap();
-        self.note("metric", &"known", store.has_metric(tenant, metric(0)).await.unwrap());
-        self.note("metric", &"unknown", store.has_metric(tenant, never).await.unwrap());
-        let open = QuarantineQuery { status: Some(QuarantineStatus::Open), ..all(PAGES[1]) };
-        let coded = QuarantineQuery { code: Some("invalid_event".to_owned()), ..all(PAGES[0]) };
+        for epoch in [0, 1, 1 << 40].map(Epoch) {
+            self.note("metric", &epoch, store.has_metric(tenant, epoch, metric(0)).await.unwrap());
+        }
+        self.note("metric", &"unknown", store.has_metric(tenant, Epoch(0), never).await.unwrap());
+        let since = first.last().map(|entry| entry.row.at);
+        let newer = QuarantineQuery { since, ..all(PAGES[0]) };
+        let statuses = vec![QuarantineStatus::Open, QuarantineStatus::Discarded];
+        let open = QuarantineQuery { statuses, age: Age::Rising, ..all(PAGES[1]) };
+        let coded = QuarantineQuery { codes: vec!["invalid_event".to_owned()], ..all(PAGES[0]) };
+        let (from, to) = (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)));
+        let dated = QuarantineQuery { from, to, age: Age::Rising, after, ..all(PAGES[0]) };
         let one = QuarantineQuery { id: Some(QuarantineId(1 << 64)), ..all(PAGES[0]) };
-        let owned = QuarantineQuery { account: Some(account(1)), ..all(PAGES[0]) };
-        for query in PAGES.into_iter().map(all).chain([open, coded, one, owned, behind]) {
+        let owned = QuarantineQuery { accounts: vec![account(1), account(2)], ..all(PAGES[0]) };
+        for query in PAGES.into_iter().map(all).chain([open, coded, dated, one, owned, behind, newer]) {
             self.note("quarantine", &query, store.quarantine(query.clone()).await.unwrap());
         }
     }

@@ -3,8 +3,8 @@
 
 use crate::domain::definition::Severity;
 use crate::domain::id::{
-    AccountId, AlertId, ChannelId, Epoch, MetricName, Mode, NotificationId, PartitionId, Position, QuarantineId,
-    Tenant, WorkspaceId,
+    AccountId, AlertId, ChannelId, Epoch, Log, MetricName, Mode, NotificationId, PartitionId, Position, QuarantineId,
+    Tenant, WebhookId, WorkspaceId,
 };
 use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::partition::effect::{
@@ -15,6 +15,9 @@ use crate::domain::partition::notification::{Notification, NotificationKind};
 use crate::domain::quantity::Quantity;
 use crate::domain::rule::Trace;
 use crate::domain::time::{Timestamp, WINDOW};
+use crate::domain::webhook::event::{Content, Event};
+use crate::domain::webhook::kind::EventType;
+use crate::domain::webhook::rows::{Attempt, Delivery, DeliveryId, Posted};
 use crate::store::Progress;
 use proptest::prelude::*;
 
@@ -41,7 +44,7 @@ pub(super) struct Seed {
 /// Few keys and many revisions, so that most rows replace others.
 pub(super) fn seeds() -> impl Strategy<Value = Seed> {
     let mostly = |n: u64| prop_oneof![4 => Just(0), 1 => 0..n];
-    (0_u8..7, prop::bool::weighted(0.1), mostly(2), mostly(3), mostly(4), mostly(3), 1_u64..12).prop_map(
+    (0_u8..10, prop::bool::weighted(0.1), mostly(2), mostly(3), mostly(4), mostly(3), 1_u64..12).prop_map(
         |(kind, sandbox, epoch, account, one, two, revision)| {
             let account = account as usize;
             Seed { kind, sandbox, epoch, account, one, two, revision }
@@ -79,7 +82,10 @@ pub(super) fn effects(workspace: u128, seeds: &[Seed]) -> Effects {
             3 => effects.transitions.push(row.transition()),
             4 => effects.notifications.push(row.notification()),
             5 => effects.deliveries.push(row.delivery()),
-            _ => effects.quarantine.push(row.quarantined()),
+            6 => effects.quarantine.push(row.quarantined()),
+            7 => effects.webhooks.events.push(row.event()),
+            8 => effects.webhooks.deliveries.push(row.owed()),
+            _ => effects.webhooks.attempts.push(row.attempt()),
         }
     }
     effects
@@ -165,12 +171,14 @@ impl Sample {
     }
 
     fn transition(&self) -> TransitionRow {
+        let steps = [(State::Ok, State::Firing), (State::Firing, State::Firing), (State::Firing, State::NoData)];
+        let (from, to) = steps[(self.seed.one * 2 % 3) as usize];
         TransitionRow {
             key: self.key(),
             epoch: Epoch(0),
             sequence: self.seed.one,
-            from: State::Ok,
-            to: State::Firing,
+            from,
+            to,
             reason: Reason::Condition,
             at: self.at(self.seed.one / 2),
             recorded_at: self.at(self.seed.one),
@@ -225,6 +233,57 @@ impl Sample {
             at: self.at(revision / 2),
             revision: Position(revision),
         }
+    }
+
+    fn event(&self) -> Event {
+        let kind = self.kind();
+        let content = match kind {
+            EventType::AlertFiring => {
+                Content::Alert { notification: Box::new(self.notification()), silenced: self.seed.two == 1 }
+            }
+            _ => Content::Data("{\"id\":\"weiß '\\\\ \\u0000\"}".to_owned()),
+        };
+        let (at, position) = (self.at(self.seed.one), Position(self.seed.one + self.seed.two + 1));
+        Event { id: self.id(), tenant: self.tenant, kind, at, log: Log::Control, position, index: 0, content }
+    }
+
+    fn kind(&self) -> EventType {
+        [EventType::AlertFiring, EventType::AccountCreated, EventType::WebhookTest][self.seed.one as usize % 3]
+    }
+
+    fn delivery_id(&self) -> DeliveryId {
+        DeliveryId { event: self.id(), webhook: WebhookId(u128::from(self.seed.epoch) + 1) }
+    }
+
+    fn owed(&self) -> Delivery {
+        let row = self.delivery();
+        Delivery {
+            tenant: self.tenant,
+            id: self.delivery_id(),
+            kind: self.kind(),
+            log: if self.seed.two == 0 { Log::Control } else { Log::Partition(PartitionId(3)) },
+            created_at: self.at(self.seed.one / 2),
+            status: row.status,
+            attempts: row.attempts,
+            outcome: row.outcome,
+            next_at: row.next_at,
+            at: row.at,
+            revision: row.revision,
+        }
+    }
+
+    fn attempt(&self) -> Attempt {
+        let revision = self.seed.revision;
+        let posted = Posted {
+            id: self.delivery_id(),
+            attempt: self.seed.account as u32,
+            delivered: revision.is_multiple_of(2),
+            status: (!revision.is_multiple_of(3)).then_some(500),
+            outcome: format!("{revision}; \u{0}'?"),
+            duration_ms: revision,
+            next_at: None,
+        };
+        Attempt { tenant: self.tenant, posted, at: self.at(revision), revision: Position(revision) }
     }
 
     fn quarantined(&self) -> QuarantineRow {

@@ -12,6 +12,7 @@ fn hasty() -> Options {
         head: Duration::from_millis(400),
         request: Duration::from_millis(800),
         drain: Duration::from_secs(20),
+        ..ListenerLimits::default()
     };
     Options { limits, ..Options::default() }
 }

@@ -93,6 +93,15 @@ async fn the_inside_of_a_network_is_no_target() {
         blocked(webhook(url)).await;
     }
     blocked(webhook(&format!("https://example.com/{}", "x".repeat(2_048)))).await;
+    // Endpoints are held to the same.
+    let urls = HOSTS.iter().map(|host| format!("https://{host}/hook")).chain(URLS.iter().map(|url| (*url).to_owned()));
+    for url in urls {
+        let problem = server.post("/v1/webhooks", json!({"url": url})).await.problem(422, "target_blocked");
+        assert_eq!(problem["errors"][0]["pointer"], "/url", "{url}");
+    }
+    let made = server.post("/v1/webhooks", json!({"url": "https://example.com/"})).await.ok(201);
+    let path = format!("/v1/webhooks/{}", made["id"].as_str().unwrap());
+    server.patch(&path, json!({"url": "https://169.254.169.254/"})).await.problem(422, "target_blocked");
     for url in [
         "https://hooks.slack.com.evil.example/services/T/B/x",
         "https://evil.example/hooks.slack.com/services/T",
@@ -174,6 +183,24 @@ async fn what_was_allowed_once_is_looked_at_again() {
     server.forbid();
     server.restart().await;
     let outcome = outcome(&server, &made["id"]).await;
+    assert!(outcome.starts_with("blocked:") && outcome.contains("127.0.0.1"), "{outcome}");
+    assert!(receiver.rest().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_was_allowed_once_is_looked_at_again() {
+    let mut receiver = Receiver::start().await;
+    let mut server = Server::start().await;
+    let made = server.post("/v1/webhooks", json!({"url": receiver.url(), "event_types": ["account.*"]})).await.ok(201);
+    server.forbid();
+    server.restart().await;
+    server.post("/v1/accounts", json!({"id": "acme"})).await.ok(201);
+    let path = format!("/v1/webhooks/{}/deliveries", made["id"].as_str().unwrap());
+    let outcome = eventually("an attempt", async || {
+        let page = server.get(&path).await.ok(200);
+        page["items"][0]["outcome"].as_str().map(str::to_owned)
+    })
+    .await;
     assert!(outcome.starts_with("blocked:") && outcome.contains("127.0.0.1"), "{outcome}");
     assert!(receiver.rest().is_empty());
 }

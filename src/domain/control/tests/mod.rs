@@ -1,7 +1,11 @@
 //! Tests of the whole fold: a log of commands in, outcomes and state out.
 
+mod access;
+mod audit;
+mod hooks;
 mod nouns;
 mod repeats;
+mod sandbox;
 
 use super::command::{AlertDraft, ChannelChoice, ChannelDraft, Command, Entry, Idempotency, Settings};
 
@@ -94,7 +98,15 @@ impl Log {
 }
 
 fn entry(command: Command) -> Entry {
-    Entry { tenant: TENANT, actor: None, request_id: "req_1".to_owned(), if_match: None, idempotency: None, command }
+    Entry {
+        tenant: TENANT,
+        actor: None,
+        request_id: "req_1".to_owned(),
+        if_match: None,
+        idempotency: None,
+        ip: None,
+        command,
+    }
 }
 
 fn repeatable(record: &str, fingerprint: &str, command: Command) -> Entry {
@@ -154,6 +166,10 @@ fn create_key(id: u128, expires_at: Option<Timestamp>) -> Command {
         projects: Vec::new(),
         hint: "pk_live_…".to_owned(),
         expires_at,
+        rate_limit: None,
+        role: None,
+        allowed_ips: Vec::new(),
+        metadata: BTreeMap::new(),
     };
     Command::CreateKey { key }
 }

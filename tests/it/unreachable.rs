@@ -1,7 +1,7 @@
 //! A broker that goes away: the node says that it cannot accept, and can again by itself.
 
-use crate::cluster::{Cluster, ask};
 use crate::kafka::brokers;
+use crate::nodes::{Cluster, ask};
 use crate::process::{Server, bootstrap_with};
 use serde_json::{Value, json};
 use std::path::Path;

@@ -7,6 +7,9 @@ use bytes::Bytes;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+#[cfg(feature = "kafka")]
+mod kafka;
+
 const P0: Log = Log::Partition(PartitionId(0));
 const P1: Log = Log::Partition(PartitionId(1));
 
@@ -25,31 +28,10 @@ fn open(path: &Path) -> SqliteJournal {
 async fn adapters(folder: &Path) -> Vec<Journal> {
     let mut adapters = vec![Journal::Memory(MemoryJournal::new(2)), Journal::Sqlite(open(&folder.join("journal.db")))];
     #[cfg(feature = "kafka")]
-    if let Some(brokers) = brokers() {
-        adapters.push(Journal::Kafka(KafkaJournal::open(fresh_topics(&brokers)).await.unwrap()));
+    for settings in kafka::clusters().await {
+        adapters.push(Journal::Kafka(KafkaJournal::connect(settings).await.unwrap()));
     }
     adapters
-}
-
-/// A real broker. Where one is required and not named, the tests fail instead of passing it over.
-#[cfg(feature = "kafka")]
-#[expect(clippy::disallowed_methods, reason = "where the services of a test are is no configuration of the product")]
-fn brokers() -> Option<String> {
-    let named = std::env::var("HIGHWATER_TEST_KAFKA").ok();
-    let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
-    assert!(named.is_some() || !required, "HIGHWATER_TEST_KAFKA is not set; scripts/services up starts a broker");
-    named
-}
-
-/// Topics that no other test uses.
-#[cfg(feature = "kafka")]
-fn fresh_topics(brokers: &str) -> KafkaSettings {
-    static NUMBER: AtomicI64 = AtomicI64::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let mut random = [0_u8; 6];
-    getrandom::fill(&mut random).unwrap();
-    let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    KafkaSettings::parse(&format!("kafka://{brokers}?partitions=2&prefix=contract-{random}-{number}")).unwrap()
 }
 
 /// Reads until so many records came: a read returns at least one, not all.
@@ -190,117 +172,4 @@ async fn a_failed_append_may_or_may_not_be_in() {
     memory.fail_next(super::memory::Fault::After);
     assert!(journal.append(vec![(P0, payload(1))]).await.is_err());
     assert_eq!(journal.end(P0), Position(1));
-}
-
-#[cfg(feature = "kafka")]
-mod kafka {
-    use super::*;
-    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-    use rdkafka::client::DefaultClientContext;
-    use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-
-    fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
-        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap()
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_one_node_appends_the_others_see() {
-        let Some(brokers) = brokers() else { return };
-        let settings = fresh_topics(&brokers);
-        let first = Journal::Kafka(KafkaJournal::open(settings.clone()).await.unwrap());
-        first.append(vec![(P0, payload(0))]).await.unwrap();
-        let second = Journal::Kafka(KafkaJournal::open(settings).await.unwrap());
-        assert_eq!(second.end(P0), Position(1), "what was there when it was opened");
-        let waiting = tokio::spawn({
-            let second = second.clone();
-            async move { second.wait_beyond(P0, Position(1)).await }
-        });
-        first.append(vec![(P0, payload(1))]).await.unwrap();
-        waiting.await.unwrap();
-        assert_eq!(read_all(&second, P0, Position(1), 1)[0].payload, payload(1));
-        second.append(vec![(P0, payload(2))]).await.unwrap();
-        assert_eq!(first.end_now(P0).unwrap(), Position(3));
-        assert_eq!(read_all(&first, P0, Position::START, 3), read_all(&second, P0, Position::START, 3));
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_gap_is_an_error_that_says_what_was_lost() {
-        let Some(brokers) = brokers() else { return };
-        let settings = fresh_topics(&brokers);
-        let journal = Journal::Kafka(KafkaJournal::open(settings.clone()).await.unwrap());
-        journal.append((0..10).map(|n| (P0, payload(n))).collect()).await.unwrap();
-        let mut cut = TopicPartitionList::new();
-        cut.add_partition_offset(&settings.journal_topic, 0, Offset::Offset(4)).unwrap();
-        admin(&brokers).delete_records(&cut, &AdminOptions::new()).await.unwrap();
-        let gap = ReadError::Gap { log: P0, expected: Position(3), found: Position(5) };
-        let found = loop {
-            match journal.read(P0, Position(2), 10, usize::MAX) {
-                Ok(records) => assert_eq!(records, [], "nothing is passed over"),
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(found, gap);
-        assert_eq!(read_all(&journal, P0, Position(4), 6).len(), 6, "what is still there is read");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_wrong_topic_is_named_and_left_alone() {
-        let Some(brokers) = brokers() else { return };
-        let settings = fresh_topics(&brokers);
-        let topic = NewTopic::new(&settings.control_topic, 1, TopicReplication::Fixed(1));
-        admin(&brokers).create_topics([&topic], &AdminOptions::new()).await.unwrap();
-        let error = KafkaJournal::open(settings).await.unwrap_err().to_string();
-        assert!(error.contains(".control") && error.contains("CreateTime, it must be LogAppendTime"), "{error}");
-        let settings = fresh_topics(&brokers);
-        drop(KafkaJournal::open(settings.clone()).await.unwrap());
-        let error = KafkaJournal::open(KafkaSettings { partitions: 3, ..settings }).await.unwrap_err();
-        assert_eq!(error, OpenError::Partitions { found: 2, wanted: 3 });
-        let nobody = KafkaSettings::parse("kafka://127.0.0.1:1?partitions=1").unwrap();
-        assert!(matches!(KafkaJournal::open(nobody).await, Err(OpenError::Storage { .. })));
-    }
-
-    /// What a member holds, as it is told.
-    #[derive(Clone, Default)]
-    struct Share(std::sync::Arc<std::sync::Mutex<std::collections::BTreeSet<PartitionId>>>);
-
-    impl Share {
-        fn handle(&self) -> impl Fn(Assignment) + Send + Sync + 'static {
-            let held = self.0.clone();
-            move |assignment| {
-                let mut held = held.lock().unwrap();
-                match assignment {
-                    Assignment::Taken(taken) => held.extend(taken),
-                    Assignment::Lost(lost) => lost.iter().for_each(|partition| assert!(held.remove(partition))),
-                }
-            }
-        }
-
-        fn wait(&self, what: &str, fits: impl Fn(usize) -> bool) {
-            for _ in 0..600 {
-                if fits(self.0.lock().unwrap().len()) {
-                    return;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
-            panic!("{what}: holds {:?}", self.0.lock().unwrap());
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn members_share_the_partitions_and_hand_them_over() {
-        let Some(brokers) = brokers() else { return };
-        let settings = fresh_topics(&brokers);
-        drop(KafkaJournal::open(settings.clone()).await.unwrap());
-        let (first, second) = (Share::default(), Share::default());
-        let one = Membership::join(&settings, first.handle()).unwrap();
-        first.wait("the only member has all", |count| count == 2);
-        let two = Membership::join(&settings, second.handle()).unwrap();
-        second.wait("the second gets its share", |count| count == 1);
-        first.wait("which the first gave up before", |count| count == 1);
-        one.leave();
-        assert!(first.0.lock().unwrap().is_empty(), "everything is handled before it is left");
-        second.wait("who stays gets the rest", |count| count == 2);
-        two.leave();
-        assert!(second.0.lock().unwrap().is_empty());
-    }
 }

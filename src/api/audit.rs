@@ -1,0 +1,111 @@
+//! The audit log: who did what, and what came of it.
+
+use super::app::{App, Caller};
+use super::docs::Problems;
+use super::input::Query;
+use super::page::{Order, PARAMETERS, Page, Paging};
+use super::problem::Problem;
+use crate::domain::control::audit::{AuditRecord, ResourceDigest};
+use crate::domain::control::resource::Scope;
+use axum::extract::{RawQuery, State};
+use axum::http::Uri;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What the API calls those who need no key: the command line on the data's own machine.
+const COMMAND_LINE: &str = "command_line";
+
+/// One thing that somebody did, or was refused for the state of things.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AuditView {
+    id: String,
+    object: &'static str,
+    mode: &'static str,
+    /// The key, or `command_line`.
+    actor: String,
+    /// For example `alert.update`.
+    action: String,
+    target_type: &'static str,
+    /// The id of what it was done to; of a quota `<account>/<metric>`.
+    target: String,
+    request_id: String,
+    /// Null for the command line.
+    ip: Option<String>,
+    /// `accepted` or `refused`.
+    outcome: &'static str,
+    /// Why it was refused.
+    code: Option<String>,
+    /// SHA-256 of the target before; null where there was none.
+    before: Option<String>,
+    /// SHA-256 of the target behind it; null where there is none.
+    after: Option<String>,
+    at: String,
+}
+
+/// Lists what people did with this workspace in this mode, newest first: every change that was accepted, and every one
+/// that was refused for the state of things. The newest 10,000 are kept.
+#[utoipa::path(
+    get, path = "/v1/audit-log", tag = "audit",
+    params(("actor" = Option<Vec<String>>, Query), ("action" = Option<Vec<String>>, Query),
+           ("target" = Option<Vec<String>>, Query),
+           ("from" = Option<String>, Query, description = "Inclusive"), ("to" = Option<String>, Query, description = "Exclusive"),
+           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<AuditView>), Problems), security(("key" = ["read:audit"]))
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    caller.require(Scope::ReadAudit)?;
+    let known = [&PARAMETERS[..], &["actor", "action", "target", "from", "to"]].concat();
+    let query = Query::read(query.as_deref(), &known)?;
+    let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let (from, to) = (query.instant("from")?, query.instant("to")?);
+    let among = |name: &str, text: &dyn Fn() -> String| {
+        let wanted = query.all(name);
+        wanted.is_empty() || wanted.contains(&text())
+    };
+    let fits = |record: &&AuditRecord| {
+        from.is_none_or(|from| record.at >= from)
+            && to.is_none_or(|to| record.at < to)
+            && among("actor", &|| actor(record))
+            && among("action", &|| record.action.to_string())
+            && among("target", &|| record.target.id())
+    };
+    let state = app.node.data.control.state();
+    let all = state.audit(caller.principal.tenant).rev().filter(fits);
+    let items = paging.cut(Order::Falling, all, |record| record.id.to_string());
+    let items = items.into_iter().map(|record| view(&caller, record)).collect();
+    drop(state);
+    Ok(paging.answer(&app, items, |entry: &AuditView| entry.id.clone()))
+}
+
+fn actor(record: &AuditRecord) -> String {
+    record.actor.map_or_else(|| COMMAND_LINE.to_owned(), |key| key.to_string())
+}
+
+fn view(caller: &Caller, record: &AuditRecord) -> AuditView {
+    AuditView {
+        id: record.id.to_string(),
+        object: "audit_entry",
+        mode: caller.principal.tenant.mode.name(),
+        actor: actor(record),
+        action: record.action.to_string(),
+        target_type: record.target.kind(),
+        target: record.target.id(),
+        request_id: record.request_id.clone(),
+        ip: record.ip.map(|ip| ip.to_string()),
+        outcome: if record.refused.is_some() { "refused" } else { "accepted" },
+        code: record.refused.as_ref().map(ToString::to_string),
+        before: record.before.as_ref().map(hex),
+        after: record.after.as_ref().map(hex),
+        at: record.at.to_string(),
+    }
+}
+
+fn hex(digest: &ResourceDigest) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

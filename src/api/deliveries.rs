@@ -1,0 +1,308 @@
+//! What became of events at endpoints, and sending them again.
+
+use super::app::{App, Caller};
+use super::change::{repeated, submit};
+use super::docs::Problems;
+use super::incoming::Incoming;
+use super::input::{Nothing, Query, empty, present};
+use super::page::{PARAMETERS, Page, Paging};
+use super::problem::Problem;
+use super::receipt::store_away;
+use super::webhook_actions::{DeliveryAsked, accepted, asked};
+use super::webhook_input::require;
+use super::webhooks::find;
+use crate::domain::control::command::{Command, Redelivery};
+use crate::domain::control::outcome::Resource;
+use crate::domain::control::resource::Scope;
+use crate::domain::id::ReplayId;
+use crate::domain::limits::REPLAY_DELIVERIES_MAX;
+use crate::domain::partition::effect::DeliveryStatus;
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::kind::EventType;
+use crate::domain::webhook::rows::{Again, Attempt, Delivery, DeliveryId};
+use crate::notifier::event_body;
+use crate::runtime::clock;
+use crate::store::{AttemptQuery, EventQuery, WebhookDeliveryQuery};
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::Uri;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+/// Attempts that one answer shows, the newest of them.
+const ATTEMPTS_SHOWN_MAX: usize = 100;
+const STATUSES: [DeliveryStatus; 4] =
+    [DeliveryStatus::Pending, DeliveryStatus::Succeeded, DeliveryStatus::Failed, DeliveryStatus::Dropped];
+
+/// Where an event stands at an endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeliveryView {
+    id: String,
+    object: &'static str,
+    mode: &'static str,
+    webhook_id: String,
+    event_id: String,
+    event_type: &'static str,
+    /// `pending`, `succeeded`, `failed`, or `dropped`: the endpoint took nothing when it came.
+    status: &'static str,
+    attempt_count: u32,
+    /// What came of the last attempt, or why there was none.
+    outcome: Option<String>,
+    next_attempt_at: Option<String>,
+    created_at: String,
+    updated_at: String,
+}
+
+/// A delivery with its attempts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeliveryDetail {
+    #[serde(flatten)]
+    delivery: DeliveryView,
+    /// The newest 100, in their order.
+    attempts: Vec<AttemptView>,
+    /// What is sent; null where it is not stored any more.
+    #[schema(value_type = Option<Object>)]
+    payload: Option<Box<RawValue>>,
+}
+
+/// What came of one attempt.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AttemptView {
+    /// Counts from 1.
+    attempt: u32,
+    at: String,
+    delivered: bool,
+    /// The status of the answer, where there was one.
+    response_status: Option<u16>,
+    outcome: String,
+    duration_ms: u64,
+    /// When the next attempt was due behind it.
+    next_attempt_at: Option<String>,
+}
+
+/// Which deliveries are made again.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayBody {
+    /// Events that were first owed at or behind it.
+    since: String,
+    /// Events that were first owed before it; all where absent.
+    #[serde(default, deserialize_with = "present")]
+    until: Option<String>,
+    /// Names of event types, or `prefix.*`; all where absent.
+    #[serde(default, deserialize_with = "present")]
+    event_types: Option<Vec<String>>,
+    /// Leaves out what the endpoint took; so where absent.
+    #[serde(default, deserialize_with = "present")]
+    only_failed: Option<bool>,
+}
+
+/// A replay that was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReplayAsked {
+    replay_id: String,
+    /// How many deliveries it makes again.
+    queued: u64,
+}
+
+fn view(row: &Delivery) -> DeliveryView {
+    DeliveryView {
+        id: row.id.to_string(),
+        object: "delivery",
+        mode: row.tenant.mode.name(),
+        webhook_id: row.id.webhook.to_string(),
+        event_id: row.id.event.to_string(),
+        event_type: row.kind.name(),
+        status: row.status.name(),
+        attempt_count: row.attempts,
+        outcome: row.outcome.clone(),
+        next_attempt_at: row.next_at.map(|at| at.to_string()),
+        created_at: row.created_at.to_string(),
+        updated_at: row.at.to_string(),
+    }
+}
+
+fn attempt_view(row: &Attempt) -> AttemptView {
+    AttemptView {
+        attempt: row.posted.attempt,
+        at: row.at.to_string(),
+        delivered: row.posted.delivered,
+        response_status: row.posted.status,
+        outcome: row.posted.outcome.clone(),
+        duration_ms: row.posted.duration_ms,
+        next_attempt_at: row.posted.next_at.map(|at| at.to_string()),
+    }
+}
+
+/// Lists the deliveries to an endpoint, newest first.
+#[utoipa::path(
+    get, path = "/v1/webhooks/{id}/deliveries", tag = "webhooks", operation_id = "deliveries",
+    params(("id" = String, Path), ("status" = Option<Vec<String>>, Query), ("event_type" = Option<Vec<String>>, Query),
+           ("from" = Option<String>, Query), ("to" = Option<String>, Query),
+           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<DeliveryView>), Problems), security(("key" = ["read:webhooks"]))
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    require(&caller, Scope::ReadWebhooks)?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["status", "event_type", "from", "to"]].concat())?;
+    let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let asked = WebhookDeliveryQuery {
+        tenant: caller.principal.tenant,
+        webhook: find(&app, &caller, &id)?.id,
+        event: None,
+        statuses: query.read_all("status", "pending, succeeded, failed or dropped", |text| {
+            STATUSES.into_iter().find(|status| status.name() == text)
+        })?,
+        kinds: query.read_all("event_type", "a type such as alert.firing", EventType::parse)?,
+        from: query.instant("from")?,
+        to: query.instant("to")?,
+        after: paging.after_parts(|parts| match parts {
+            [at, event] => Some((Timestamp::parse(at)?, event.parse().ok()?)),
+            _ => None,
+        })?,
+        offset: paging.offset(),
+        limit: paging.size + 1,
+    };
+    let rows = app.node.data.store.webhook_deliveries(asked).await.map_err(store_away)?;
+    let items = rows.iter().map(view).collect();
+    Ok(paging.answer(&app, items, |row: &DeliveryView| format!("{} {}", row.created_at, row.event_id)))
+}
+
+/// Shows a delivery with its attempts and what is sent.
+#[utoipa::path(
+    get, path = "/v1/deliveries/{id}", tag = "webhooks", operation_id = "delivery", params(("id" = String, Path)),
+    responses((status = 200, body = DeliveryDetail), Problems), security(("key" = ["read:webhooks"]))
+)]
+pub(super) async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    RawQuery(query): RawQuery,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    require(&caller, Scope::ReadWebhooks)?;
+    Query::read(query.as_deref(), &[])?;
+    let row = delivery(&app, &caller, &id).await?;
+    let store = &app.node.data.store;
+    let asked = AttemptQuery { tenant: row.tenant, id: row.id, limit: ATTEMPTS_SHOWN_MAX };
+    let attempts = store.webhook_attempts(asked).await.map_err(store_away)?;
+    let event = store.webhook_event(EventQuery { tenant: row.tenant, id: row.id.event }).await.map_err(store_away)?;
+    let payload = event.and_then(|event| {
+        let body = event_body(&event, app.node.notifier.base_url());
+        RawValue::from_string(String::from_utf8(body).ok()?).ok()
+    });
+    let attempts = attempts.iter().rev().map(attempt_view).collect();
+    Ok(Json(DeliveryDetail { delivery: view(&row), attempts, payload }).into_response())
+}
+
+async fn delivery(app: &App, caller: &Caller, id: &str) -> Result<Delivery, Problem> {
+    let id: DeliveryId = id.parse().map_err(|_| Problem::not_found("delivery"))?;
+    let asked = WebhookDeliveryQuery {
+        tenant: caller.principal.tenant,
+        webhook: id.webhook,
+        event: Some(id.event),
+        statuses: Vec::new(),
+        kinds: Vec::new(),
+        from: None,
+        to: None,
+        after: None,
+        offset: 0,
+        limit: 1,
+    };
+    let rows = app.node.data.store.webhook_deliveries(asked).await.map_err(store_away)?;
+    rows.into_iter().next().ok_or_else(|| Problem::not_found("delivery"))
+}
+
+fn again(row: &Delivery) -> Again {
+    Again { event: row.id.event, kind: row.kind, log: row.log, created_at: row.created_at, attempts: row.attempts }
+}
+
+/// Makes a delivery again at once, under the event's id, with a schedule of its own.
+#[utoipa::path(
+    post, path = "/v1/deliveries/{id}/redeliver", tag = "webhooks", params(("id" = String, Path)),
+    request_body = Option<Nothing>,
+    responses((status = 202, body = DeliveryAsked), Problems), security(("key" = ["write:webhooks"]))
+)]
+pub(super) async fn redeliver(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    incoming: Incoming,
+) -> Result<Response, Problem> {
+    require(&caller, Scope::WriteWebhooks)?;
+    empty(&incoming.headers, &incoming.body)?;
+    let sent = incoming.sent();
+    if let Some(changed) = repeated(&app, &caller, sent)? {
+        return Ok(asked(&changed));
+    }
+    let row = delivery(&app, &caller, &id).await?;
+    let command =
+        Command::Redeliver(Redelivery { webhook: row.id.webhook, replay: None, deliveries: vec![again(&row)] });
+    Ok(asked(&submit(&app, &caller, sent, command).await?))
+}
+
+/// Makes the deliveries of a span again, the oldest first, under their events' ids.
+#[utoipa::path(
+    post, path = "/v1/webhooks/{id}/replay", tag = "webhooks", params(("id" = String, Path)), request_body = ReplayBody,
+    responses((status = 202, body = ReplayAsked), Problems), security(("key" = ["write:webhooks"]))
+)]
+pub(super) async fn replay(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    incoming: Incoming,
+) -> Result<Response, Problem> {
+    require(&caller, Scope::WriteWebhooks)?;
+    let wanted: ReplayBody = incoming.json()?;
+    let sent = incoming.sent();
+    let answered = |changed: &super::change::Changed| {
+        let Resource::Replay { id: replay, queued } = &changed.resource else { return super::answer::gone() };
+        let view = ReplayAsked { replay_id: replay.to_string(), queued: *queued };
+        accepted(changed, &view, &format!("/v1/webhooks/{id}/deliveries"))
+    };
+    if let Some(changed) = repeated(&app, &caller, sent)? {
+        return Ok(answered(&changed));
+    }
+    let instant = |pointer: &str, text: &str| {
+        Timestamp::parse(text)
+            .ok_or_else(|| Problem::invalid(pointer, "expected an RFC 3339 time such as 2026-11-24T08:00:00Z"))
+    };
+    let since = instant("/since", &wanted.since)?;
+    let until = wanted.until.as_deref().map(|text| instant("/until", text)).transpose()?;
+    if until.is_some_and(|until| until <= since) {
+        return Err(Problem::invalid("/until", "it lies before since"));
+    }
+    let patterns = super::webhook_input::event_types(wanted.event_types)?;
+    let kinds = EventType::ALL.iter().copied().filter(|kind| patterns.iter().any(|pattern| kind.matches(pattern)));
+    let taken = if wanted.only_failed.unwrap_or(true) { None } else { Some(DeliveryStatus::Succeeded) };
+    let statuses = [DeliveryStatus::Failed, DeliveryStatus::Dropped].into_iter().chain(taken);
+    let webhook = find(&app, &caller, &id)?.id;
+    let asked = WebhookDeliveryQuery {
+        tenant: caller.principal.tenant,
+        webhook,
+        event: None,
+        statuses: statuses.collect(),
+        kinds: kinds.collect(),
+        from: Some(since),
+        to: until,
+        after: None,
+        offset: 0,
+        limit: REPLAY_DELIVERIES_MAX + 1,
+    };
+    let mut rows = app.node.data.store.webhook_deliveries(asked).await.map_err(store_away)?;
+    if rows.len() > REPLAY_DELIVERIES_MAX {
+        let detail = format!("more than {REPLAY_DELIVERIES_MAX} deliveries; narrow the span or the event types");
+        return Err(Problem::unprocessable("query_too_large", detail));
+    }
+    rows.reverse();
+    let replay = Some(ReplayId(clock::ulid()));
+    let command = Command::Redeliver(Redelivery { webhook, replay, deliveries: rows.iter().map(again).collect() });
+    Ok(answered(&submit(&app, &caller, sent, command).await?))
+}

@@ -1,0 +1,108 @@
+//! The sandbox's outbox: what would have left.
+
+use super::app::{App, Caller};
+use super::docs::Problems;
+use super::input::Query;
+use super::page::{PARAMETERS, Page, Paging};
+use super::problem::Problem;
+use super::receipt::store_away;
+use super::sandbox::enter;
+use crate::domain::control::resource::ChannelKind;
+use crate::domain::control::sandbox::kept_as;
+use crate::domain::id::{AlertId, ChannelId, NotificationId};
+use crate::domain::partition::effect::DeliveryRow;
+use crate::domain::partition::notification::Notification;
+use crate::domain::time::Timestamp;
+use crate::store::OutboxQuery;
+use axum::extract::{RawQuery, State};
+use axum::http::Uri;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+const KINDS: [ChannelKind; 2] = [ChannelKind::Slack, ChannelKind::Webhook];
+
+/// A message that was kept.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OutboxView {
+    /// The message's id, the same as the delivery would have had.
+    id: String,
+    object: &'static str,
+    mode: &'static str,
+    /// For example `alert.firing`.
+    event_type: &'static str,
+    channel_id: String,
+    /// `slack` or `webhook`.
+    channel_type: &'static str,
+    alert_id: String,
+    account_id: String,
+    /// The body as it would have been sent.
+    #[schema(value_type = Object)]
+    body: Box<RawValue>,
+    /// When it would have been sent.
+    at: String,
+}
+
+/// Lists what would have left the sandbox, newest first: everything for Slack, and webhooks on hosts that the operator
+/// does not allow-list.
+#[utoipa::path(
+    get, path = "/v1/sandbox/outbox", tag = "sandbox",
+    params(("channel_type" = Option<String>, Query), ("channel_id" = Option<String>, Query),
+           ("alert_id" = Option<String>, Query),
+           ("from" = Option<String>, Query, description = "Inclusive"), ("to" = Option<String>, Query, description = "Exclusive"),
+           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<OutboxView>), Problems), security(("key" = ["write:sandbox"]))
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    enter(&caller)?;
+    let known = [&PARAMETERS[..], &["channel_type", "channel_id", "alert_id", "from", "to"]].concat();
+    let query = Query::read(query.as_deref(), &known)?;
+    let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let kind =
+        query.read_as("channel_type", "slack or webhook", |text| KINDS.into_iter().find(|kind| kind.name() == text))?;
+    let tenant = caller.principal.tenant;
+    let epoch = app.node.data.control.state().sandbox(tenant).map(|sandbox| sandbox.epoch);
+    let asked = OutboxQuery {
+        tenant,
+        epoch: epoch.unwrap_or_default(),
+        outcomes: kind.map_or(KINDS, |kind| [kind; 2]).map(|kind| kept_as(kind).to_owned()),
+        channel: query.read_as("channel_id", "a chn_ id", |text| text.parse::<ChannelId>().ok())?,
+        alert: query.read_as("alert_id", "an alr_ id", |text| text.parse::<AlertId>().ok())?,
+        from: query.instant("from")?,
+        to: query.instant("to")?,
+        after: paging.after_parts(place)?,
+        offset: paging.offset(),
+        limit: paging.size + 1,
+    };
+    let rows = app.node.data.store.outbox(asked).await.map_err(store_away)?;
+    let items = rows.iter().map(|(row, notification)| view(&app, &caller, row, notification)).collect();
+    Ok(paging.answer(&app, items, |item: &OutboxView| format!("{} {} {}", item.at, item.id, item.channel_id)))
+}
+
+fn place(parts: &[&str]) -> Option<(Timestamp, NotificationId, ChannelId)> {
+    let [at, id, channel] = parts else { return None };
+    Some((Timestamp::parse(at)?, id.parse().ok()?, channel.parse().ok()?))
+}
+
+fn view(app: &App, caller: &Caller, row: &DeliveryRow, notification: &Notification) -> OutboxView {
+    let is_of = |kind: &ChannelKind| row.outcome.as_deref() == Some(kept_as(*kind));
+    let kind = KINDS.into_iter().find(is_of).unwrap_or(ChannelKind::Webhook);
+    OutboxView {
+        id: row.notification.to_string(),
+        object: "outbox_message",
+        mode: caller.principal.tenant.mode.name(),
+        event_type: notification.kind.event_type().name(),
+        channel_id: row.channel.to_string(),
+        channel_type: kind.name(),
+        alert_id: notification.key.alert.to_string(),
+        account_id: notification.key.account.to_string(),
+        body: RawValue::from_string(app.node.notifier.body(kind, notification)).unwrap_or_default(),
+        at: row.at.to_string(),
+    }
+}

@@ -1,0 +1,79 @@
+//! What time alone brings about in the control plane: keys that are about to expire, pauses and silences that end. It is told at a
+//! tick, once for each instant between two ticks.
+
+use super::events::{alert_data, key_data, silence_data};
+use super::registry::Registry;
+use crate::domain::id::{Mode, Tenant};
+use crate::domain::limits::KEY_EXPIRY_NOTICES;
+use crate::domain::time::{Millis, Timestamp};
+use crate::domain::webhook::kind::EventType;
+use serde_json::Value;
+
+/// What is told of an instant that is further back is told no more.
+const STALE: Millis = Millis::days(1);
+
+/// Something that becomes due.
+pub(super) struct Due {
+    pub(super) at: Timestamp,
+    pub(super) tenant: Tenant,
+    pub(super) kind: EventType,
+    pub(super) data: Value,
+}
+
+/// When a tick is due next, behind the last one.
+pub(super) fn next(registry: &Registry, ticked: Timestamp) -> Option<Timestamp> {
+    instants(registry).map(|(at, _)| at).filter(|at| *at > ticked).min()
+}
+
+/// What became due between the last tick and this one, in order.
+pub(super) fn between(registry: &Registry, ticked: Timestamp, now: Timestamp) -> Vec<Due> {
+    let from = ticked.max(now.minus(STALE));
+    let mut due: Vec<Due> =
+        instants(registry).filter(|(at, _)| (*at > from) && (*at <= now)).map(|(_, due)| due()).collect();
+    due.sort_by_key(|due| due.at);
+    due
+}
+
+type Make<'a> = Box<dyn Fn() -> Due + 'a>;
+
+fn instants(registry: &Registry) -> impl Iterator<Item = (Timestamp, Make<'_>)> {
+    let keys = registry.keys.all().filter(|record| record.revoked_at.is_none());
+    let expiring = keys.filter_map(|record| Some((record, record.key.expires_at?))).flat_map(|(record, end)| {
+        let notices = KEY_EXPIRY_NOTICES.iter().map(move |before| end.minus(*before));
+        // A key that was made for less than that is not said to expire so soon.
+        notices.filter(move |at| *at > record.life.created_at).map(move |at| {
+            let make = move || {
+                let tenant = Tenant { workspace: record.key.workspace, mode: record.key.mode };
+                Due { at, tenant, kind: EventType::ApiKeyExpiring, data: key_data(&record.key) }
+            };
+            (at, Box::new(make) as Make<'_>)
+        })
+    });
+    let alerts = registry
+        .worlds
+        .iter()
+        .flat_map(|(tenant, world)| world.alerts.records.values().map(move |alert| (*tenant, alert)));
+    let resumed = alerts.filter_map(|(tenant, alert)| {
+        let at = alert.definition.pause?.until?;
+        let make = move || {
+            let mut data = alert_data(alert);
+            if let Some(object) = data.as_object_mut() {
+                object.insert("status".to_owned(), "active".into());
+            }
+            Due { at, tenant, kind: EventType::AlertResumed, data }
+        };
+        // The clock of a sandbox may be ahead; its pauses end unheard.
+        (tenant.mode == Mode::Live).then(|| (at, Box::new(make) as Make<'_>))
+    });
+    let silences = registry
+        .worlds
+        .iter()
+        .flat_map(|(tenant, world)| world.silences.records.values().map(move |record| (*tenant, record)));
+    let ended = silences.filter_map(|(tenant, record)| {
+        let at = record.silence.ends_at;
+        let make = move || Due { at, tenant, kind: EventType::SilenceExpired, data: silence_data(record) };
+        let is_told = tenant.mode == Mode::Live && record.expired_at.is_none();
+        is_told.then(|| (at, Box::new(make) as Make<'_>))
+    });
+    expiring.chain(resumed).chain(ended)
+}

@@ -1,0 +1,159 @@
+//! What the owner of partition 0 does for the control log: stores the rows of what it owes, hands its debts to the courier,
+//! and ticks.
+
+use super::clock;
+use super::control::{Asking, ControlPlane};
+use super::courier::Post;
+use super::writer::Writer;
+use crate::domain::control::command::Command;
+use crate::domain::id::{Log, Mode, PartitionId, Position, Tenant, WorkspaceId};
+use crate::domain::partition::effect::Effects;
+use crate::domain::webhook::rows::Rows;
+use crate::store::{Progress, Store};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// How often what time brings about is looked for; also how long a question waits before it is asked again.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Records without rows behind which the store is told how far it is: where it is behind, the log is folded once more.
+const QUIET_MAX: u64 = 256;
+
+/// Time belongs to nobody.
+const NOBODY: Tenant = Tenant { workspace: WorkspaceId(0), mode: Mode::Live };
+
+/// A running herald.
+#[derive(Debug)]
+pub struct Herald {
+    stop: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    posts: mpsc::UnboundedSender<Post>,
+    writer: Writer,
+}
+
+impl Herald {
+    /// Begins.
+    ///
+    /// # Errors
+    /// Where the operating system gives no thread.
+    pub fn start(control: ControlPlane, store: Store, posts: mpsc::UnboundedSender<Post>) -> std::io::Result<Self> {
+        // The control log's rows are few: an eighth of the memory that waits for the store is more than they need.
+        let writer = Writer::start(PartitionId::CONTROL, 8, store.clone())?;
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(run(control, store, (posts.clone(), writer.clone()), stopped));
+        Ok(Self { stop, task: Mutex::new(Some(task)), posts, writer })
+    }
+
+    /// Ends in order: nothing more is sent for the control log, what was sent is recorded and stored.
+    pub async fn stop(&self, patience: Duration) {
+        let (ended, waiting) = oneshot::channel();
+        // A courier that is gone has nothing under way.
+        if self.posts.send(Post::Released { log: Log::Control, ended }).is_ok() {
+            drop(waiting.await);
+        }
+        self.stop.send_replace(true);
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(error = %error, "the herald ended badly");
+        }
+        let writer = self.writer.clone();
+        let drained = tokio::task::spawn_blocking(move || {
+            writer.drain(patience);
+            writer.stop();
+        });
+        drop(drained.await);
+    }
+}
+
+async fn run(
+    control: ControlPlane,
+    store: Store,
+    (posts, writer): (mpsc::UnboundedSender<Post>, Writer),
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut moved = control.watch();
+    let begun = tokio::select! {
+        begun = begin(&control, &store) => begun,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    let (mut pushed, kept) = begun;
+    push(&writer, &control, kept, pushed);
+    for post in Post::outstanding(Log::Control, control.state().outbox()) {
+        if posts.send(post).is_err() {
+            return;
+        }
+    }
+    while !*stop.borrow() {
+        // What is folded by here is among what is taken.
+        let through = control.position();
+        let kept = control.take_rows();
+        let all = kept.iter().flat_map(|(_, rows)| Post::changed(Log::Control, control.state().outbox(), rows));
+        let all: Vec<Post> = all.collect();
+        if !kept.is_empty() || through.0.saturating_sub(pushed.0) >= QUIET_MAX {
+            pushed = push(&writer, &control, kept, through);
+        }
+        for post in all {
+            if posts.send(post).is_err() {
+                return;
+            }
+        }
+        tick(&control).await;
+        tokio::select! {
+            changed = moved.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(ROUND) => {}
+            _ = stop.changed() => {}
+        }
+    }
+    let through = control.position();
+    push(&writer, &control, control.take_rows(), through);
+    control.end_rows();
+}
+
+/// Folds to the log's present end, and finds the rows that the store lacks. Until both answer it asks again.
+async fn begin(control: &ControlPlane, store: &Store) -> (Position, Vec<(Position, Rows)>) {
+    loop {
+        let confirmed = control.confirm().await.map(drop).map_err(|error| crate::telemetry::chain(&error));
+        let stored = store.progress(PartitionId::CONTROL).await.map_err(|error| crate::telemetry::chain(&error));
+        let kept = match (confirmed, stored) {
+            (Ok(()), Ok(stored)) => {
+                let stored = stored.map_or(Position::START, |progress| progress.position);
+                let plane = control.clone();
+                let begun = tokio::task::spawn_blocking(move || plane.begin_rows(stored)).await;
+                match begun {
+                    Ok(Ok(rows)) => Ok(rows),
+                    Ok(Err(error)) => Err(crate::telemetry::chain(&error)),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        match kept {
+            Ok(kept) => return kept,
+            Err(error) => tracing::warn!(error, "the control log's deliveries cannot be looked after yet"),
+        }
+        tokio::time::sleep(ROUND).await;
+    }
+}
+
+/// Hands rows to the store, and up to where the log is stored with them; returns that.
+fn push(writer: &Writer, control: &ControlPlane, kept: Vec<(Position, Rows)>, through: Position) -> Position {
+    let position = kept.last().map_or(through, |(position, _)| through.max(*position));
+    let mut effects = Effects::default();
+    for (_, rows) in kept {
+        effects.webhooks.append(rows);
+    }
+    let clock = control.state().clock();
+    writer.push(effects, Progress { position, clock });
+    position
+}
+
+async fn tick(control: &ControlPlane) {
+    let due = control.state().next_deadline().is_some_and(|at| at <= clock::now());
+    if due && let Err(error) = control.submit(Asking::by_command_line(NOBODY), Command::Tick).await {
+        tracing::warn!(error = %crate::telemetry::chain(&error), "time could not be recorded in the control log");
+    }
+}

@@ -1,0 +1,78 @@
+//! Usage across accounts, and accounts by age.
+
+use super::query::{AccountQuery, UsagePart, UsageQuery};
+use super::sqlite_read::{account_id, account_row, metric_name};
+use super::value::{Amount, json, mode, workspace};
+use crate::domain::id::Epoch;
+use crate::domain::partition::aggregate::Aggregate;
+use crate::domain::partition::effect::AccountRow;
+use crate::domain::time::Timestamp;
+use rusqlite::{Connection, params};
+use std::ops::ControlFlow;
+
+pub(super) fn usage(
+    connection: &Connection,
+    query: &UsageQuery,
+    take: &mut dyn FnMut(UsagePart) -> ControlFlow<()>,
+) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(
+        "SELECT s.account, s.epoch, s.metric, s.grp, w.start, w.count, w.sum, w.min, w.max, w.last, w.last_at,
+           w.late_events
+         FROM series s JOIN usage_windows w ON w.series = s.id
+         WHERE s.workspace = ?1 AND s.mode = ?2 AND (?3 = '[]' OR s.account IN (SELECT value FROM json_each(?3)))
+           AND (?4 = '[]' OR s.metric IN (SELECT value FROM json_each(?4))) AND (s.grp <> '') = ?5
+           AND w.start >= ?6 AND w.start < ?7",
+    )?;
+    let mut rows = select.query(params![
+        workspace(query.tenant),
+        mode(query.tenant),
+        json(&query.accounts)?,
+        json(&query.metrics)?,
+        query.groups,
+        query.from.0,
+        query.to.0
+    ])?;
+    while let Some(row) = rows.next()? {
+        let part = UsagePart {
+            account: account_id(row.get_ref(0)?.as_str()?)?,
+            epoch: Epoch(row.get::<_, i64>(1)?.cast_unsigned()),
+            metric: metric_name(row.get_ref(2)?.as_str()?)?,
+            group: row.get(3)?,
+            start: Timestamp(row.get(4)?),
+            aggregate: Aggregate {
+                count: row.get::<_, i64>(5)?.cast_unsigned(),
+                sum: row.get::<_, Amount>(6)?.0,
+                min: row.get::<_, Amount>(7)?.0,
+                max: row.get::<_, Amount>(8)?.0,
+                last: row.get::<_, Amount>(9)?.0,
+                last_at: Timestamp(row.get(10)?),
+            },
+            late_events: row.get::<_, i64>(11)?.cast_unsigned(),
+        };
+        if take(part).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn accounts_by_age(connection: &Connection, query: &AccountQuery) -> rusqlite::Result<Vec<AccountRow>> {
+    let (order, behind) = query.age.sql();
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT account, epoch, first_seen_at, revision FROM accounts
+         WHERE workspace = ?1 AND mode = ?2 AND first_seen_at >= ?3 AND first_seen_at < ?4
+           AND (?5 IS NULL OR (first_seen_at, account) {behind} (?5, ?6))
+         ORDER BY first_seen_at {order}, account {order}, epoch {order} LIMIT ?7"
+    ))?;
+    let values = params![
+        workspace(query.tenant),
+        mode(query.tenant),
+        query.from.unwrap_or(Timestamp::MIN).0,
+        query.to.unwrap_or(Timestamp::MAX).0,
+        query.after.as_ref().map(|(at, _)| at.0),
+        query.after.as_ref().map(|(_, account)| account.as_str()),
+        query.limit as i64
+    ];
+    let rows = select.query_map(values, |row| account_row(query.tenant, row))?;
+    rows.collect()
+}
