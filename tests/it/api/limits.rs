@@ -147,16 +147,20 @@ async fn budgets_are_by_lineage_and_mode_and_operators_change_them() {
 
 #[expect(clippy::disallowed_methods, reason = "how long a test takes is no configuration")]
 fn window_seconds() -> u64 {
-    std::env::var("HIGHWATER_TEST_LIMIT_WINDOW").map_or(6, |seconds| seconds.parse().unwrap())
+    std::env::var("HIGHWATER_TEST_LIMIT_WINDOW").map_or(10, |seconds| seconds.parse().unwrap())
 }
 
 /// Many callers on many connections: no window of the whole run holds more than the limit, and nobody is refused who
-/// was within it. The window is 6 s, or as many seconds as `HIGHWATER_TEST_LIMIT_WINDOW` says.
+/// was within it. The limit is the usual 120 a minute, in a window of 10 s, or of as many seconds as
+/// `HIGHWATER_TEST_LIMIT_WINDOW` says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_window_holds_exactly_the_limit() {
     let seconds = window_seconds();
     let window = Duration::from_secs(seconds);
-    let server = Arc::new(limited(Rates { window: Millis::seconds(seconds as i64), ..Rates::default() }).await);
+    let limit = usize::try_from(seconds).unwrap() * 2;
+    let server = Arc::new(
+        limited(Rates { window: Millis::seconds(seconds as i64), live: limit as u32, ..Rates::default() }).await,
+    );
     let started = clock::Stopwatch::start();
     let answers = Arc::new(Mutex::new(Vec::new()));
     let callers: Vec<_> = (0..6_u64)
@@ -169,7 +173,7 @@ async fn any_window_holds_exactly_the_limit() {
                     let answer = server.get("/v1/metrics").await;
                     answers.lock().unwrap().push((sent, started.elapsed(), answer.status));
                     pause = pause.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    // Bursts and lulls: about twice what is allowed.
+                    // Bursts and lulls: well beyond what is allowed, also on a slow machine.
                     tokio::time::sleep(window.mul_f64((pause >> 40) as f64 / f64::from(1 << 24) / 25.0)).await;
                 }
             })
@@ -183,16 +187,16 @@ async fn any_window_holds_exactly_the_limit() {
     let taken: Vec<_> = answers.iter().filter(|(_, _, status)| *status == 200).collect();
     let refused: Vec<_> = answers.iter().filter(|(_, _, status)| *status == 429).collect();
     assert_eq!(taken.len() + refused.len(), answers.len());
-    assert!(refused.len() > 20 && taken.len() > 240, "{} taken, {} refused", taken.len(), refused.len());
+    assert!(refused.len() > limit && taken.len() > 2 * limit, "{} taken, {} refused", taken.len(), refused.len());
     // The server decided between what was sent and what came back, so this is the least it can be wrong by.
-    for run in taken.windows(121) {
+    for run in taken.windows(limit + 1) {
         let (first, last) = (run[0], run.iter().map(|(_, received, _)| *received).max().unwrap());
-        assert!(last - first.0 >= window, "121 within {:?}", last - first.0);
+        assert!(last - first.0 >= window, "{} within {:?}", limit + 1, last - first.0);
     }
     for (sent, received, _) in refused {
         let may_count = |(s, r, _): &&&(Duration, Duration, u16)| *s <= *received && *r + window > *sent;
         let inside = taken.iter().filter(may_count).count();
-        assert!(inside >= 120, "refused at {sent:?} with {inside} in the window");
+        assert!(inside >= limit, "refused at {sent:?} with {inside} in the window");
     }
 }
 

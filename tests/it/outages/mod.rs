@@ -76,6 +76,13 @@ impl Stage {
             };
             self.senders.push(tokio::spawn(send(Arc::clone(&self.ledger), aim, Random(number))));
         }
+        // A busy machine may take its time to begin.
+        for _ in 0..600 {
+            if self.accepted() > 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         tokio::time::sleep(CALM).await;
         assert!(self.accepted() > 0);
     }
