@@ -36,7 +36,8 @@ async fn a_delivery_shows_its_attempts_and_is_made_again_under_its_id() {
     });
     let pending = tried.await;
     assert_eq!(pending["event_type"], "account.created");
-    assert!(pending["next_attempt_at"].is_string() && pending["outcome"].as_str().unwrap().contains("on fire"));
+    // What a receiver of an allowed private network says is not handed on.
+    assert!(pending["next_attempt_at"].is_string() && pending["outcome"] == "status 500", "{pending}");
     let (second, body) = told(&mut receiver, &secret, "account.created").await;
     assert_eq!((first.header("webhook-id"), &first.bytes), (second.header("webhook-id"), &second.bytes));
     let done = having(&server, &webhook, "succeeded", 1).await.remove(0);
