@@ -70,7 +70,7 @@ pub struct Given {
     #[arg(long, env = "HIGHWATER_RATE_LIMIT_WINDOW", value_name = "DURATION", value_parser = duration)]
     #[serde(deserialize_with = "read_duration")]
     pub rate_limit_window: Option<Millis>,
-    /// Origins whose pages may call the API from a browser, such as https://console.example.com, or * [default: none]
+    /// Origins whose pages may call the API from a browser, such as `https://console.example.com`, or * [default: none]
     #[arg(long, env = "HIGHWATER_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', num_args = 1..)]
     pub cors_origins: Option<Vec<String>>,
     /// The certificate's chain (PEM) for HTTPS; read again on SIGHUP [default: plain HTTP]

@@ -35,7 +35,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Serve the API: take events, evaluate alerts, send notifications
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Make a workspace and print its owner key, alone, on standard output; once
     Bootstrap(bootstrap::Arguments),
     /// Show the whole of it: a server, seeded accounts, events, an alert's life
@@ -122,7 +122,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<exit::Code> {
     telemetry::init_log(&arguments.log, arguments.log_format)
         .map_err(|detail| ConfigError::Value { name: "log", detail })?;
     match arguments.command {
-        Subcommands::Serve(arguments) => serve::run(arguments),
+        Subcommands::Serve(arguments) => serve::run(*arguments),
         Subcommands::Bootstrap(arguments) => bootstrap::run(&arguments),
         Subcommands::Demo(arguments) => demo::run(&arguments),
         Subcommands::Import(arguments) => import::run(&arguments),

@@ -132,12 +132,11 @@ pub(super) struct Deed {
 impl Deed {
     /// Names the workspace where the command leaves that to its tenant.
     pub(super) fn within(self, workspace: WorkspaceId) -> Self {
-        let target = match self.target {
-            Target::Workspace(WorkspaceId(0)) => Target::Workspace(workspace),
-            Target::Sandbox(_) => Target::Sandbox(workspace),
-            target => target,
-        };
-        Self { target, ..self }
+        if self.target == Target::Workspace(WorkspaceId(0)) {
+            return Self { target: Target::Workspace(workspace), ..self };
+        }
+        let is_sandbox = matches!(self.target, Target::Sandbox(_));
+        if is_sandbox { Self { target: Target::Sandbox(workspace), ..self } } else { self }
     }
 }
 

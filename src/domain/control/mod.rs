@@ -15,6 +15,7 @@ pub mod fold;
 
 mod accounts;
 mod acknowledgements;
+mod alert_draft;
 mod alerts;
 pub mod audit;
 mod channels;
