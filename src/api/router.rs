@@ -131,6 +131,7 @@ pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
         .config(Config::from("/v1/openapi.json").validator_url("none"));
     let router = router
         .route("/docs/errors", axum::routing::get(errors_page))
+        .route("/docs/guide", axum::routing::get(guide_page))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(app.clone(), second_look));
@@ -264,6 +265,11 @@ fn is_request_id(text: &str) -> bool {
     (8..=128).contains(&text.len())
         && crate::credential::parse(text).is_err()
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// How to begin, and what one needs to know of the whole.
+async fn guide_page() -> Html<&'static str> {
+    Html(include_str!("guide.html"))
 }
 
 /// Every error code with its meaning and remedy.

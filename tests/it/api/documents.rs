@@ -102,7 +102,7 @@ async fn the_documentation_is_read_offline() {
     assert_eq!(served.ok(200), described());
     let redirect = server.ask(Method::GET, "/docs").anonymous().send().await;
     assert_eq!((redirect.status, redirect.header("location")), (303, "/docs/"));
-    let mut pages = vec!["/docs/".to_owned(), "/docs/errors".to_owned()];
+    let mut pages = vec!["/docs/".to_owned(), "/docs/errors".to_owned(), "/docs/guide".to_owned()];
     let mut seen = BTreeSet::new();
     while let Some(path) = pages.pop() {
         if !seen.insert(path.clone()) {
