@@ -48,7 +48,7 @@ lint: deny compatible
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
 	$(CARGO) deny check licenses bans sources
 
-# The released OpenAPI document against the present one: what breaks a client is refused.
+# The released OpenAPI document against the present one: what breaks a client is refused. A release copies the present one there.
 .PHONY: compatible
 compatible:
 	@scripts/compatible --test

@@ -1,13 +1,18 @@
 //! What a node is told from outside, read once: flags over environment over file over defaults.
 
 mod front;
+mod places;
+
+pub use places::{PlacesGiven, places};
 
 use crate::api::{Front, TlsFiles};
 use crate::domain::control::command::Settings;
 use crate::domain::limits::AHEAD_MAX;
 use crate::domain::time::Millis;
 use crate::notifier::Guard;
-use crate::runtime::data::{JournalPlace, MasterKey, Places, StorePlace};
+use crate::runtime::data::Places;
+#[cfg(feature = "clickhouse")]
+use crate::runtime::data::StorePlace;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -28,14 +33,21 @@ pub struct Given {
     #[arg(long, env = "HIGHWATER_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where the logs are: sqlite:FILE, or kafka://HOST:PORT,…?partitions=32&replication=3 [default: in the data folder]
-    #[arg(long, env = "HIGHWATER_JOURNAL", value_name = "URL")]
+    #[arg(long, env = "HIGHWATER_JOURNAL", value_name = "URL", hide_env_values = true)]
     pub journal: Option<String>,
     /// Where windows and history are: sqlite:FILE, or clickhouse+http://HOST:8123/DATABASE [default: in the data folder]
-    #[arg(long, env = "HIGHWATER_STORE", value_name = "URL")]
+    #[arg(long, env = "HIGHWATER_STORE", value_name = "URL", hide_env_values = true)]
     pub store: Option<String>,
-    /// The folder of snapshots; the nodes of a cluster share one [default: in the data folder]
-    #[arg(long, env = "HIGHWATER_SNAPSHOTS", value_name = "DIR")]
-    pub snapshots: Option<PathBuf>,
+    /// How long ClickHouse keeps rows, such as windows=400d,deliveries=30d; also events, transitions, notifications,
+    /// quarantine; `forever` [default: as before, at first for ever]
+    #[arg(long, env = "HIGHWATER_RETENTION", value_name = "KIND=SPAN,…")]
+    pub retention: Option<String>,
+    /// Keep every event that is counted in ClickHouse's usage_events, for people and for `verify --deep`
+    #[arg(long, env = "HIGHWATER_ARCHIVE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub archive: Option<bool>,
+    /// Where snapshots are: a folder or s3://BUCKET/PREFIX; the nodes of a cluster share them [default: in the data folder]
+    #[arg(long, env = "HIGHWATER_SNAPSHOTS", value_name = "PLACE")]
+    pub snapshots: Option<String>,
     /// The master key, 64 hexadecimal digits in a file; a cluster must be given one [default: made in the data folder]
     #[arg(long, env = "HIGHWATER_MASTER_KEY_FILE", value_name = "FILE")]
     pub master_key_file: Option<PathBuf>,
@@ -70,7 +82,7 @@ pub struct Given {
     #[arg(long, env = "HIGHWATER_RATE_LIMIT_WINDOW", value_name = "DURATION", value_parser = duration)]
     #[serde(deserialize_with = "read_duration")]
     pub rate_limit_window: Option<Millis>,
-    /// Origins whose pages may call the API from a browser, such as https://console.example.com, or * [default: none]
+    /// Origins whose pages may call the API from a browser, such as `https://console.example.com`, or * [default: none]
     #[arg(long, env = "HIGHWATER_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', num_args = 1..)]
     pub cors_origins: Option<Vec<String>>,
     /// The certificate's chain (PEM) for HTTPS; read again on SIGHUP [default: plain HTTP]
@@ -236,6 +248,8 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
             data: given.data.or(file.data).unwrap_or_else(|| DATA_DEFAULT.into()),
             journal: given.journal.or(file.journal),
             store: given.store.or(file.store),
+            retention: given.retention.or(file.retention),
+            archive: given.archive.or(file.archive).unwrap_or(false),
             snapshots: given.snapshots.or(file.snapshots),
             master_key_file: given.master_key_file.or(file.master_key_file),
         })?,
@@ -253,6 +267,7 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
             correction_horizon: given.correction_horizon.or(file.correction_horizon),
         },
     };
+    check_retention(&config)?;
     if config.listen == config.admin && config.listen.port() != 0 {
         let detail = format!("{} is where the API listens; give another address", config.admin);
         return Err(ConfigError::Value { name: "admin", detail });
@@ -260,67 +275,19 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// Where the data is, as it was given.
-#[derive(Clone, Debug)]
-pub struct PlacesGiven {
-    /// The data folder.
-    pub data: PathBuf,
-    /// The URL of the logs.
-    pub journal: Option<String>,
-    /// The URL of the read models.
-    pub store: Option<String>,
-    /// The folder of snapshots.
-    pub snapshots: Option<PathBuf>,
-    /// The file of the master key.
-    pub master_key_file: Option<PathBuf>,
-}
-
-/// Reads where the data is.
-///
-/// # Errors
-/// Where a URL is none that is known, or the master key cannot be read.
-pub fn places(given: &PlacesGiven) -> Result<Places, ConfigError> {
-    Ok(Places {
-        folder: given.data.clone(),
-        journal: given.journal.as_deref().map_or(Ok(JournalPlace::Sqlite(None)), journal_place)?,
-        store: given.store.as_deref().map_or(Ok(StorePlace::Sqlite(None)), store_place)?,
-        snapshots: given.snapshots.clone(),
-        master_key: given.master_key_file.as_deref().map(master_key).transpose()?,
-    })
-}
-
-fn journal_place(url: &str) -> Result<JournalPlace, ConfigError> {
-    if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
-        return Ok(JournalPlace::Sqlite(Some(file.into())));
-    }
-    #[cfg(feature = "kafka")]
-    if url.starts_with("kafka:") {
-        let settings = crate::journal::KafkaSettings::parse(url);
-        return settings
-            .map(JournalPlace::Kafka)
-            .map_err(|error| ConfigError::Value { name: "journal", detail: error.to_string() });
-    }
-    let detail = format!("{url:?} is neither sqlite:FILE nor kafka://HOST:PORT");
-    Err(ConfigError::Value { name: "journal", detail })
-}
-
-fn store_place(url: &str) -> Result<StorePlace, ConfigError> {
-    if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !file.is_empty()) {
-        return Ok(StorePlace::Sqlite(Some(file.into())));
-    }
+/// A late event must not come back to a window that the store has forgotten.
+fn check_retention(config: &Config) -> Result<(), ConfigError> {
     #[cfg(feature = "clickhouse")]
-    if url.starts_with("clickhouse+") {
-        return Ok(StorePlace::ClickHouse(url.to_owned()));
+    if let StorePlace::ClickHouse(place) = &config.places.store
+        && let crate::store::Keep::Days(days) = place.settings.retention.windows
+        && let lateness = config.settings.lateness_horizon.unwrap_or(crate::domain::limits::LATENESS_HORIZON)
+        && Millis::hours(24).0.saturating_mul(i64::from(days)) <= lateness.0
+    {
+        let detail =
+            format!("windows={days}d is not longer than lateness_horizon ({lateness}): late events would be lost");
+        return Err(ConfigError::Value { name: "retention", detail });
     }
-    let detail = format!("{url:?} is neither sqlite:FILE nor clickhouse+http://HOST:8123/DATABASE");
-    Err(ConfigError::Value { name: "store", detail })
-}
-
-fn master_key(path: &Path) -> Result<MasterKey, ConfigError> {
-    let value = |detail| ConfigError::Value { name: "master_key_file", detail };
-    let text = std::fs::read_to_string(path).map_err(|error| value(format!("read {}: {error}", path.display())))?;
-    let key = crate::folder::key_of(text.trim());
-    key.map(MasterKey).ok_or_else(|| value(format!("{} holds no 64 hexadecimal digits", path.display())))
+    Ok(())
 }
 
 fn check_base_url(text: &str) -> Result<(), ConfigError> {

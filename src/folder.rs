@@ -5,20 +5,20 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// An open data folder. The lock is held until it is dropped.
+/// An open data folder. Its locks are held until it is dropped.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    _lock: File,
+    locks: Vec<File>,
 }
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// Another process has it open.
-    #[error("the data folder {} is in use by process {holder}; stop that one, or give --data another folder", path.display())]
+    #[error("{} is in use by process {holder}; stop that one, or name another place", path.display())]
     InUse {
-        /// The folder.
+        /// The folder, or the file.
         path: PathBuf,
         /// Who holds it.
         holder: String,
@@ -47,30 +47,19 @@ impl DataFolder {
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let io = |source| FolderError::Io { path: path.to_owned(), source };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-        let lock_path = path.join("lock");
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Who holds it is only told, so an unreadable name is no reason to fail in another way.
-                if lock.read_to_string(&mut holder).is_err() || holder.trim().is_empty() {
-                    holder = "unknown".to_owned();
-                }
-                return Err(FolderError::InUse { path: path.to_owned(), holder: holder.trim().to_owned() });
-            }
-            Err(TryLockError::Error(source)) => return Err(io(source)),
-        }
-        lock.set_len(0).map_err(io)?;
-        writeln!(lock, "{}", std::process::id()).map_err(io)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        let locks = vec![lock(path, &path.join("lock"))?];
+        Ok(Self { path: path.to_owned(), locks })
+    }
+
+    /// Locks a file that stands elsewhere, too: two data folders may name the same one.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn hold(&mut self, file: &Path) -> Result<(), FolderError> {
+        let mut name = file.as_os_str().to_owned();
+        name.push(".lock");
+        self.locks.push(lock(file, Path::new(&name))?);
+        Ok(())
     }
 
     /// Where the folder is.
@@ -98,6 +87,32 @@ impl DataFolder {
         self.path.join("snapshots")
     }
 
+    /// What tells this folder from others; made of `random` where there is none yet.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or written.
+    pub fn id(&self, random: u128) -> Result<String, FolderError> {
+        let path = self.path.join("node.id");
+        let io = |source| FolderError::Io { path: path.clone(), source };
+        match std::fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+            Ok(_) => self.make_id(&path, random).map_err(io),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.make_id(&path, random).map_err(io),
+            Err(error) => Err(io(error)),
+        }
+    }
+
+    /// Writes it beside and moves it into its place: half an id would be another one.
+    fn make_id(&self, path: &Path, random: u128) -> std::io::Result<String> {
+        let (id, fresh) = (format!("node_{}", ulid::Ulid(random)), self.path.join("node.id.new"));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        writeln!(file, "{id}")?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, path)?;
+        File::open(&self.path)?.sync_all()?;
+        Ok(id)
+    }
+
     /// Reads the master key, made of `random` (mode 0600) where there is none.
     ///
     /// # Errors
@@ -119,6 +134,34 @@ impl DataFolder {
             Err(error) => Err(io(error)),
         }
     }
+}
+
+/// Locks `path` by a file that names who holds it.
+fn lock(path: &Path, lock_path: &Path) -> Result<File, FolderError> {
+    let io = |source| FolderError::Io { path: lock_path.to_owned(), source };
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(lock_path)
+        .map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Who holds it is only told, so an unreadable name is no reason to fail in another way.
+            if lock.read_to_string(&mut holder).is_err() || holder.trim().is_empty() {
+                holder = "unknown".to_owned();
+            }
+            return Err(FolderError::InUse { path: path.to_owned(), holder: holder.trim().to_owned() });
+        }
+        Err(TryLockError::Error(source)) => return Err(io(source)),
+    }
+    lock.set_len(0).map_err(io)?;
+    writeln!(lock, "{}", std::process::id()).map_err(io)?;
+    Ok(lock)
 }
 
 /// Reads a key of 64 hexadecimal digits.
@@ -149,6 +192,13 @@ mod tests {
             "{refused}"
         );
         assert_eq!(folder.master_key([1; 32]).unwrap(), [1; 32]);
+        assert_eq!(folder.id(1).unwrap(), folder.id(2).unwrap());
+        let elsewhere = parent.path().join("elsewhere.db");
+        let mut folder = folder;
+        folder.hold(&elsewhere).unwrap();
+        let mut other = DataFolder::open(&parent.path().join("other")).unwrap();
+        assert_ne!(other.id(3).unwrap(), folder.id(4).unwrap());
+        assert!(matches!(other.hold(&elsewhere), Err(FolderError::InUse { .. })));
         assert_eq!(folder.master_key([2; 32]).unwrap(), [1; 32]);
         drop(folder);
         let folder = DataFolder::open(&path).unwrap();

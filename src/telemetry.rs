@@ -37,6 +37,34 @@ pub fn init_log(filter: &str, format: LogFormat) -> Result<(), String> {
 const BUCKETS: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
+/// Every counter with each value of its label. All of them are told from the start: what was never counted is zero, and
+/// no alert waits for a first time.
+const COUNTERS: [(&str, &str, &[&str]); 11] = [
+    ("highwater_events_ingested_total", "result", &["accepted", "rejected"]),
+    ("highwater_intake_messages_total", "result", &["accepted", "rejected"]),
+    ("highwater_events_folded_total", "result", &["counted", "duplicate", "conflict"]),
+    ("highwater_events_late_total", "", &[]),
+    ("highwater_events_ungrouped_total", "", &[]),
+    ("highwater_alert_evaluations_total", "", &[]),
+    ("highwater_alert_late_uncorrected_total", "", &[]),
+    ("highwater_rate_limited_total", "policy", &["default", "sandbox", "ingest", "auth-failures"]),
+    ("highwater_requests_uncounted_total", "", &[]),
+    ("highwater_idempotency_total", "outcome", &["replayed"]),
+    (
+        "highwater_auth_failures_total",
+        "reason",
+        &[
+            "authentication_required",
+            "invalid_api_key",
+            "api_key_expired",
+            "api_key_revoked",
+            "token_expired",
+            "ip_not_allowed",
+            "invalid_client",
+        ],
+    ),
+];
+
 /// What gathers the metrics of this process, made at the first call.
 pub fn recorder() -> PrometheusHandle {
     static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -52,9 +80,20 @@ pub fn recorder() -> PrometheusHandle {
             if metrics::set_global_recorder(recorder).is_err() {
                 tracing::debug!("another recorder gathers the metrics of this process");
             }
+            COUNTERS.iter().for_each(announce);
             handle
         })
         .clone()
+}
+
+#[expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
+fn announce((name, label, values): &(&'static str, &'static str, &'static [&'static str])) {
+    if values.is_empty() {
+        metrics::counter!(*name).absolute(0);
+    }
+    for value in *values {
+        metrics::counter!(*name, &vec![(*label, *value)]).absolute(0);
+    }
 }
 
 /// Prints an error with its causes: `append the command: disk full`.
@@ -123,15 +162,55 @@ pub fn count_fold(counts: &crate::domain::partition::effect::Counts) {
 /// Adds to a counter. Labels are few and never name a tenant.
 #[expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
 pub fn counter(name: &'static str, labels: &[(&'static str, &'static str)], by: u64) {
+    crate::check!(is_announced(name, labels), "telemetry.counters_are_announced");
     if by > 0 {
         metrics::counter!(name, &labels.to_vec()).increment(by);
     }
 }
 
-/// Sets a gauge.
-#[expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
-pub fn gauge(name: &'static str, labels: Vec<(&'static str, String)>, value: f64) {
-    metrics::gauge!(name, &labels).set(value);
+fn is_announced(name: &str, labels: &[(&str, &str)]) -> bool {
+    let fits = |label: &str, values: &[&str]| match labels {
+        [] => values.is_empty(),
+        [(known, value)] => *known == label && values.contains(value),
+        [..] => false,
+    };
+    COUNTERS.iter().any(|(known, label, values)| *known == name && fits(label, values))
+}
+
+/// What is read when somebody asks, in Prometheus' text format: nothing of it stays behind, so that a partition which was
+/// given back is not told any more.
+#[derive(Debug, Default)]
+pub struct Readings(String);
+
+impl Readings {
+    /// Adds a gauge with all of its samples; the label's values are few and never name a tenant.
+    pub fn gauge(&mut self, name: &str, help: &str, samples: &[(Option<(&str, String)>, f64)]) {
+        self.add("gauge", (name, help), samples);
+    }
+
+    /// Adds a counter that is kept elsewhere.
+    pub fn counter(&mut self, name: &str, help: &str, samples: &[(Option<(&str, String)>, f64)]) {
+        self.add("counter", (name, help), samples);
+    }
+
+    /// The text.
+    pub fn into_text(self) -> String {
+        self.0
+    }
+
+    fn add(&mut self, kind: &str, (name, help): (&str, &str), samples: &[(Option<(&str, String)>, f64)]) {
+        if samples.is_empty() {
+            return;
+        }
+        // Writing to a string cannot fail.
+        let _written = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (label, value) in samples {
+            let _written = match label {
+                Some((label, of)) => writeln!(self.0, "{name}{{{label}=\"{of}\"}} {value}"),
+                None => writeln!(self.0, "{name} {value}"),
+            };
+        }
+    }
 }
 
 /// Adds to a histogram of seconds.

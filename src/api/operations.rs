@@ -1,7 +1,10 @@
-//! Whether the process lives, whether it can accept, and what it counts.
+//! Whether the process lives, whether it can accept, how far behind it is, and what it counts.
 
 use super::app::App;
 use crate::domain::id::Log;
+use crate::domain::time::Timestamp;
+use crate::runtime::lag::PartitionLag;
+use crate::telemetry::Readings;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,59 +19,154 @@ pub(super) async fn healthz() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
-/// Whether the node can accept. A store that is away or a fold that lags shows in `checks` and is no 503.
+/// Whether the node can accept. A store that is away, a fold that lags and an intake that does show in `checks` and are no
+/// 503.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
     responses((status = 200, description = "can accept", body = Object), (status = 503, description = "cannot accept", body = Object)))]
 pub(super) async fn readyz(State(app): State<App>) -> Response {
-    let draining = app.draining.load(Ordering::Relaxed);
-    let failed = app.node.has_failed();
-    let mut folds = Map::new();
-    let held = app.node.partitions.held();
-    for processor in held.iter().map(|held| &held.processor) {
-        let end = app.node.data.journal.end(Log::Partition(processor.partition)).0;
-        let position = processor.gauges.position.load(Ordering::Relaxed);
-        let owed = processor.gauges.owed.load(Ordering::Relaxed);
-        let lag = end.saturating_sub(position);
-        folds.insert(
-            format!("p{}", processor.partition.0),
-            json!({"position": position, "lag_records": lag, "owed": owed}),
-        );
-    }
-    let store = if held.iter().any(|held| held.writer.is_degraded()) { "degraded" } else { "ok" };
-    let status = match (draining, failed) {
-        (true, _) => "draining",
-        (false, true) => "failed",
-        (false, false) => "ok",
+    let node = &app.node;
+    let log = match (node.has_failed(), node.answers.lately()) {
+        (true, _) => "failed",
+        (false, false) => "unreachable",
+        (false, true) => "ok",
     };
-    let checks = json!({"log": if failed { "failed" } else { "ok" }, "folds": folds, "store": store});
-    let code = if draining || failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let status = if app.draining.load(Ordering::Relaxed) { "draining" } else { log };
+    let held = node.partitions.held();
+    let store = if held.iter().any(|held| held.writer.is_degraded()) { "degraded" } else { "ok" };
+    let control = node.data.control.position();
+    let head = node.data.journal.end(Log::Control).max(control);
+    let checks = json!({
+        "log": log,
+        "control": {"position": control, "head": head, "lag_records": head.0.saturating_sub(control.0)},
+        "folds": folds(&app),
+        "intake": intake(&app),
+        "store": store,
+    });
+    let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(json!({"status": status, "checks": checks}))).into_response()
 }
 
-/// Sets the gauges that are read rather than counted.
-pub(super) fn refresh_gauges(app: &App) {
-    use crate::telemetry::gauge;
-    let held = app.node.partitions.held();
-    for processor in held.iter().map(|held| &held.processor) {
-        let label = || vec![("partition", processor.partition.0.to_string())];
-        let end = app.node.data.journal.end(Log::Partition(processor.partition)).0;
-        let position = processor.gauges.position.load(Ordering::Relaxed);
-        gauge("highwater_log_head_position", label(), end as f64);
-        gauge("highwater_fold_lag_records", label(), end.saturating_sub(position) as f64);
-        gauge("highwater_fold_clock_seconds", label(), processor.gauges.clock.load(Ordering::Relaxed) as f64 / 1_000.0);
-        gauge("highwater_notifications_owed", label(), processor.gauges.owed.load(Ordering::Relaxed) as f64);
-        gauge("highwater_dedup_ids", label(), processor.gauges.remembered.load(Ordering::Relaxed) as f64);
+fn folds(app: &App) -> Map<String, Value> {
+    let of = |held: &std::sync::Arc<crate::runtime::partitions::Held>| {
+        let lag = PartitionLag::read(&app.node.data.journal, held);
+        let fold = json!({
+            "position": lag.folded,
+            "head": lag.head,
+            "lag_records": lag.records(),
+            "stored": lag.stored,
+            "clock": lag.clock.to_string(),
+            "owed": held.processor.gauges.owed.load(Ordering::Relaxed),
+        });
+        (format!("p{}", lag.partition.0), fold)
+    };
+    app.node.partitions.held().iter().map(of).collect()
+}
+
+/// The partitions of the intake as a whole, whoever reads them; `unknown` since when, where the brokers do not tell.
+fn intake(app: &App) -> Value {
+    match app.node.intake_clock.reading() {
+        Err(since) => json!({"unknown_since": since.to_string()}),
+        Ok(partitions) => {
+            let of = |partition: &crate::runtime::lag::IntakePartition| {
+                let one = json!({
+                    "position": partition.committed,
+                    "head": partition.head,
+                    "lag_messages": partition.messages(),
+                    "through": partition.through.map(|through| through.to_string()),
+                });
+                (format!("p{}", partition.partition), one)
+            };
+            Value::Object(partitions.iter().map(of).collect())
+        }
     }
-    let degraded = held.iter().filter(|held| held.writer.is_degraded()).count();
-    gauge("highwater_store_degraded_partitions", vec![], degraded as f64);
-    let tally = &app.node.tally;
-    let result = |name: &str| vec![("result", name.to_owned())];
-    gauge("highwater_notifications_attempted", result("delivered"), tally.delivered.load(Ordering::Relaxed) as f64);
-    gauge("highwater_notifications_attempted", result("failed"), tally.failed.load(Ordering::Relaxed) as f64);
-    let posted = &app.node.posted;
-    gauge("highwater_webhook_deliveries", result("delivered"), posted.delivered.load(Ordering::Relaxed) as f64);
-    gauge("highwater_webhook_deliveries", result("failed"), posted.failed.load(Ordering::Relaxed) as f64);
-    gauge("highwater_webhook_queue_depth", vec![], posted.pending.load(Ordering::Relaxed) as f64);
-    gauge("highwater_invariants_broken", vec![], crate::domain::invariant::breaches() as f64);
-    gauge("highwater_build_info", vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0);
+}
+
+/// The gauges that are read when somebody asks, as text.
+pub(super) fn readings(app: &App) -> String {
+    let mut readings = Readings::default();
+    read_folds(app, &mut readings);
+    read_intake(app, &mut readings);
+    let node = &app.node;
+    let control = node.data.control.position();
+    let head = node.data.journal.end(Log::Control).max(control);
+    let degraded = node.partitions.held().iter().filter(|held| held.writer.is_degraded()).count();
+    let one = |value: f64| [(None, value)];
+    readings.gauge("highwater_control_head_position", "Last record of the control log", &one(head.0 as f64));
+    readings.gauge("highwater_control_position", "Last control record that is folded here", &one(control.0 as f64));
+    readings.gauge(
+        "highwater_partitions",
+        "Partitions of the journal",
+        &one(f64::from(node.data.journal.partitions())),
+    );
+    let answers = f64::from(u8::from(node.answers.lately()));
+    readings.gauge("highwater_log_answers", "1 where the journal answered in the last 10 seconds", &one(answers));
+    let help = "Partitions whose last write to the store failed";
+    readings.gauge("highwater_store_degraded_partitions", help, &one(degraded as f64));
+    let result = |name: &str, count: u64| (Some(("result", name.to_owned())), count as f64);
+    let attempts = [
+        result("delivered", node.tally.delivered.load(Ordering::Relaxed)),
+        result("failed", node.tally.failed.load(Ordering::Relaxed)),
+    ];
+    readings.counter("highwater_notification_attempts_total", "Attempts to deliver, by result", &attempts);
+    let posted = &node.posted;
+    let deliveries = [
+        result("delivered", posted.delivered.load(Ordering::Relaxed)),
+        result("failed", posted.failed.load(Ordering::Relaxed)),
+    ];
+    let help = "Attempts to deliver to webhook endpoints, by result";
+    readings.counter("highwater_webhook_deliveries_total", help, &deliveries);
+    let waiting = posted.pending.load(Ordering::Relaxed) as f64;
+    let help = "Messages to webhook endpoints that wait or are under way";
+    readings.gauge("highwater_webhook_queue_depth", help, &one(waiting));
+    let broken = crate::domain::invariant::breaches() as f64;
+    readings.counter("highwater_invariants_broken_total", "Impossible states that were met", &one(broken));
+    let version = [(Some(("version", env!("CARGO_PKG_VERSION").to_owned())), 1.0)];
+    readings.gauge("highwater_build_info", "The release that runs", &version);
+    readings.into_text()
+}
+
+/// What is known of the partitions that are folded here; of each by its number.
+fn read_folds(app: &App, readings: &mut Readings) {
+    let held = app.node.partitions.held();
+    let lags: Vec<PartitionLag> = held.iter().map(|held| PartitionLag::read(&app.node.data.journal, held)).collect();
+    let mut of = |name: &str, help: &str, value: &dyn Fn(&PartitionLag) -> f64| {
+        let sample = |lag: &PartitionLag| (Some(("partition", lag.partition.0.to_string())), value(lag));
+        readings.gauge(name, help, &lags.iter().map(sample).collect::<Vec<_>>());
+    };
+    of("highwater_log_head_position", "Last record of the partition's log", &|lag| lag.head.0 as f64);
+    of("highwater_fold_position", "Last record that was folded", &|lag| lag.folded.0 as f64);
+    of("highwater_fold_lag_records", "Records that wait to be folded", &|lag| lag.records() as f64);
+    of("highwater_fold_clock_seconds", "The fold's clock, its watermark", &|lag| seconds(lag.clock));
+    of("highwater_store_position", "Last record whose rows are stored", &|lag| lag.stored.0 as f64);
+    of("highwater_store_lag_records", "Folded records that wait to be stored", &|lag| lag.unstored() as f64);
+    let gauges = |value: fn(&crate::runtime::processor::Gauges) -> u64| {
+        let sample = |held: &std::sync::Arc<crate::runtime::partitions::Held>| {
+            let label = ("partition", held.processor.partition.0.to_string());
+            (Some(label), value(&held.processor.gauges) as f64)
+        };
+        held.iter().map(sample).collect::<Vec<_>>()
+    };
+    let owed = gauges(|gauges| gauges.owed.load(Ordering::Relaxed));
+    readings.gauge("highwater_notifications_owed", "Notifications that no destination has taken yet", &owed);
+    let remembered = gauges(|gauges| gauges.remembered.load(Ordering::Relaxed));
+    readings.gauge("highwater_dedup_ids", "Event ids that are remembered", &remembered);
+}
+
+/// What the brokers say of the public topic; the same on every node. Nothing where they did not say it lately.
+fn read_intake(app: &App, readings: &mut Readings) {
+    let Ok(partitions) = app.node.intake_clock.reading() else { return };
+    let label = |partition: i32| Some(("partition", partition.to_string()));
+    let heads: Vec<_> = partitions.iter().map(|of| (label(of.partition), of.head as f64)).collect();
+    let committed: Vec<_> = partitions.iter().map(|of| (label(of.partition), of.committed as f64)).collect();
+    let lags: Vec<_> = partitions.iter().map(|of| (label(of.partition), of.messages() as f64)).collect();
+    let through = partitions.iter().filter_map(|of| Some((label(of.partition), seconds(of.through?))));
+    readings.gauge("highwater_intake_head_offset", "Offset behind the last message of the intake", &heads);
+    readings.gauge("highwater_intake_committed_offset", "Offset up to which messages are in the journal", &committed);
+    readings.gauge("highwater_intake_lag_messages", "Messages that wait to be copied into the journal", &lags);
+    let help = "Record time up to which everything is in the journal";
+    readings.gauge("highwater_intake_through_seconds", help, &through.collect::<Vec<_>>());
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.0 as f64 / 1_000.0
 }

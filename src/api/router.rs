@@ -141,8 +141,8 @@ pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
 /// What the admin listener serves.
 pub(super) fn admin_router(app: App, metrics: PrometheusHandle, limits: ListenerLimits) -> Router {
     let scrape = move |State(app): State<App>| async move {
-        operations::refresh_gauges(&app);
-        ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
+        let text = metrics.render() + &operations::readings(&app);
+        ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
     };
     let router = Router::new()
         .route("/metrics", axum::routing::get(scrape))

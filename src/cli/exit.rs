@@ -14,9 +14,9 @@ use std::process::ExitCode;
 
 /// What the help says of them.
 pub(super) const CODES: &str = "\
-Exit codes: 0 done · 1 failed · 2 wrong arguments or configuration · 3 the data folder is in use ·
+Exit codes: 0 done · 1 failed · 2 wrong arguments or configuration · 3 the data is in use ·
   4 the data is damaged · 5 verify found drift · 6 import refused some lines · 7 an address is taken ·
-  8 refused: there is an owner key already";
+  8 refused: there is an owner key already · 9 refused: another node or store keeps the rows of this journal";
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub(super) enum Code {
     LinesRefused = 6,
     AddressTaken = 7,
     Bootstrapped = 8,
+    OtherKeeper = 9,
 }
 
 impl From<Code> for ExitCode {
@@ -57,6 +58,7 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
     match cause.downcast_ref() {
         Some(StartError::Folder(inner)) => return code_of_cause(inner),
         Some(StartError::Control(inner)) => return code_of_cause(inner),
+        Some(StartError::OtherKeeper { .. }) => return Some(Code::OtherKeeper),
         Some(StartError::Ownership(OwnershipError::Take(inner))) => return code_of_cause(inner),
         Some(_) | None => {}
     }

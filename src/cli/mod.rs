@@ -35,7 +35,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Serve the API: take events, evaluate alerts, send notifications
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Make a workspace and print its owner key, alone, on standard output; once
     Bootstrap(bootstrap::Arguments),
     /// Show the whole of it: a server, seeded accounts, events, an alert's life
@@ -57,14 +57,14 @@ struct DataArguments {
     #[arg(long, env = "HIGHWATER_DATA", value_name = "DIR", default_value = DATA_DEFAULT)]
     data: PathBuf,
     /// Where the logs are, as `serve` has it
-    #[arg(long, env = "HIGHWATER_JOURNAL", value_name = "URL")]
+    #[arg(long, env = "HIGHWATER_JOURNAL", value_name = "URL", hide_env_values = true)]
     journal: Option<String>,
     /// Where windows and history are, as `serve` has it
-    #[arg(long, env = "HIGHWATER_STORE", value_name = "URL")]
+    #[arg(long, env = "HIGHWATER_STORE", value_name = "URL", hide_env_values = true)]
     store: Option<String>,
-    /// The folder of snapshots, as `serve` has it
-    #[arg(long, env = "HIGHWATER_SNAPSHOTS", value_name = "DIR")]
-    snapshots: Option<PathBuf>,
+    /// Where snapshots are, as `serve` has it
+    #[arg(long, env = "HIGHWATER_SNAPSHOTS", value_name = "PLACE")]
+    snapshots: Option<String>,
     /// The master key's file, as `serve` has it
     #[arg(long, env = "HIGHWATER_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
@@ -72,10 +72,16 @@ struct DataArguments {
 
 impl DataArguments {
     fn places(&self) -> Result<Places, ConfigError> {
+        self.places_with(false)
+    }
+
+    fn places_with(&self, archive: bool) -> Result<Places, ConfigError> {
         config::places(&PlacesGiven {
             data: self.data.clone(),
             journal: self.journal.clone(),
             store: self.store.clone(),
+            retention: None,
+            archive,
             snapshots: self.snapshots.clone(),
             master_key_file: self.master_key_file.clone(),
         })
@@ -83,7 +89,12 @@ impl DataArguments {
 
     /// Where the data is, where there is any: a misspelt folder must not look like an empty one.
     fn existing(&self) -> Result<Places, ConfigError> {
-        let places = self.places()?;
+        self.existing_with(false)
+    }
+
+    /// As [`Self::existing`], for a command that may archive.
+    fn existing_with(&self, archive: bool) -> Result<Places, ConfigError> {
+        let places = self.places_with(archive)?;
         let exists = match &places.journal {
             JournalPlace::Sqlite(None) => self.data.join("journal.db").is_file(),
             JournalPlace::Sqlite(Some(file)) => file.is_file(),
@@ -122,7 +133,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<exit::Code> {
     telemetry::init_log(&arguments.log, arguments.log_format)
         .map_err(|detail| ConfigError::Value { name: "log", detail })?;
     match arguments.command {
-        Subcommands::Serve(arguments) => serve::run(arguments),
+        Subcommands::Serve(arguments) => serve::run(*arguments),
         Subcommands::Bootstrap(arguments) => bootstrap::run(&arguments),
         Subcommands::Demo(arguments) => demo::run(&arguments),
         Subcommands::Import(arguments) => import::run(&arguments),

@@ -1,11 +1,15 @@
-//! `replay`: makes the store anew beside the old one, which goes when the new one is whole.
+//! `replay`: makes the store anew, and takes the place of whoever kept the rows before.
 
 use super::DataArguments;
 use super::exit::Code;
 use super::terminal::{grouped, say};
+#[cfg(feature = "clickhouse")]
+use crate::config::ConfigError;
 use crate::runtime::clock::Stopwatch;
-use crate::runtime::data::Logs;
-use crate::runtime::offline;
+#[cfg(feature = "clickhouse")]
+use crate::runtime::data::ClickHousePlace;
+use crate::runtime::data::{Logs, StorePlace, take_over};
+use crate::runtime::offline::{self, Report};
 use crate::store::{SqliteStore, Store};
 use anyhow::Context;
 use std::path::Path;
@@ -14,23 +18,26 @@ use std::path::Path;
 pub(super) struct Arguments {
     #[command(flatten)]
     data: DataArguments,
+    /// Keep every event in ClickHouse's usage_events, too, as `serve --archive` does from then on
+    #[arg(long, env = "HIGHWATER_ARCHIVE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value = "false")]
+    archive: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     let stopwatch = Stopwatch::start();
     super::multi_threaded()?.block_on(async {
         // The old store may be what is broken, so it is not opened.
-        let logs = Logs::open(&arguments.data.existing()?).await?;
-        let (fresh, store) = (logs.folder.scratch(), logs.folder.store());
-        remove(&fresh)?;
-        let report = {
-            let (journal, key, fresh) = (logs.journal.clone(), logs.fingerprint_key(), fresh.clone());
-            let replay = move || offline::replay(&journal, key, &Store::Sqlite(SqliteStore::open(&fresh)?));
-            tokio::task::spawn_blocking(replay).await??
+        let places = arguments.data.existing_with(arguments.archive)?;
+        let mut logs = Logs::open(&places).await?;
+        let (report, store) = match &places.store {
+            StorePlace::Sqlite(path) => {
+                path.as_deref().map_or(Ok(()), |path| logs.folder.hold(path))?;
+                into_file(&logs, &path.clone().unwrap_or_else(|| logs.folder.store())).await?
+            }
+            #[cfg(feature = "clickhouse")]
+            StorePlace::ClickHouse(place) => into_database(&logs, place).await?,
         };
-        remove(&store)?;
-        std::fs::rename(&fresh, &store)
-            .with_context(|| format!("put the new store in the place of {}", store.display()))?;
+        take_over(&logs, &places, &store).await?;
         for (partition, position, digest) in &report.digests {
             say(&format!("partition {}  position {position}  digest {digest}", partition.0));
         }
@@ -38,6 +45,33 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
         say(&format!("replayed {} records into a new store in {seconds:.1} s", grouped(report.records)));
         Ok(Code::Done)
     })
+}
+
+/// Makes a file beside the old one, which goes when the new one is whole.
+async fn into_file(logs: &Logs, store: &Path) -> anyhow::Result<(Report, Store)> {
+    let fresh = with_ending(store, ".new");
+    remove(&fresh)?;
+    let report = fold_into(logs, Store::Sqlite(SqliteStore::open(&fresh)?)).await?;
+    remove(store)?;
+    std::fs::rename(&fresh, store).with_context(|| format!("put the new store in the place of {}", store.display()))?;
+    Ok((report, Store::Sqlite(SqliteStore::open(store)?)))
+}
+
+/// Fills a database that is empty: rows that are there could be such as do not follow from the log.
+#[cfg(feature = "clickhouse")]
+async fn into_database(logs: &Logs, place: &ClickHousePlace) -> anyhow::Result<(Report, Store)> {
+    let place = place.clone();
+    let store = Store::ClickHouse(tokio::task::spawn_blocking(move || place.open()).await??);
+    if !store.progress_all().await?.is_empty() {
+        let detail = "the database holds rows already; name one that does not exist, and then give it to the nodes";
+        return Err(ConfigError::Value { name: "store", detail: detail.to_owned() }.into());
+    }
+    Ok((fold_into(logs, store.clone()).await?, store))
+}
+
+async fn fold_into(logs: &Logs, store: Store) -> anyhow::Result<Report> {
+    let (journal, key) = (logs.journal.clone(), logs.fingerprint_key());
+    Ok(tokio::task::spawn_blocking(move || offline::replay(&journal, key, &store)).await??)
 }
 
 /// Removes a SQLite file with what belongs to it.

@@ -36,7 +36,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<Code> {
         let code = tokio::select! {
             _ = terminate.recv() => Code::Done,
             interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| Code::Done)?,
-            () = failure(&running) => Code::Damaged,
+            code = failure(&running) => code,
         };
         tracing::info!("stopping: requests and attempts under way end first");
         running.stop().await;
@@ -99,9 +99,13 @@ async fn reload(tls: Tls, mut hang_up: Signal) {
     }
 }
 
-/// Resolves when a fold has stopped for good.
-async fn failure(running: &Running) {
-    while !running.node().has_failed() {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+/// Resolves when the node cannot go on: a fold has stopped for good, or another store keeps the rows.
+async fn failure(running: &Running) -> Code {
+    loop {
+        match (running.node().has_failed(), running.node().is_replaced()) {
+            (true, _) => return Code::Damaged,
+            (false, true) => return Code::OtherKeeper,
+            (false, false) => tokio::time::sleep(Duration::from_millis(500)).await,
+        }
     }
 }

@@ -38,6 +38,8 @@ struct Folded {
     outcomes: BTreeMap<Position, Applied>,
     /// Every change that some partition may still have to learn.
     changes: Vec<PositionedChange>,
+    /// Changes up to here are not in that list any more.
+    forgotten: Position,
     /// What became of what the log owes, where somebody looks after it.
     rows: Option<Vec<(Position, Rows)>>,
 }
@@ -125,20 +127,33 @@ impl ControlPlane {
         self.inner.position.subscribe()
     }
 
-    /// Returns the changes behind a position, in order, with the position up to which they reach.
-    pub fn changes_after(&self, after: Position) -> (Position, Vec<PositionedChange>) {
+    /// Returns the changes behind a position, in order, with the position up to which they reach; blocks. What every
+    /// partition of this node had was forgotten, and is read again for one that comes from elsewhere.
+    ///
+    /// # Errors
+    /// Where the log cannot be folded again.
+    pub fn changes_after(&self, after: Position) -> Result<(Position, Vec<PositionedChange>), FoldError> {
+        // While this is held nobody else reads the log, which a shared journal has one place in.
         let folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = Vec::new();
+        if after < folded.forgotten {
+            refold(&self.inner.journal, folded.forgotten, |position, applied| {
+                if position > after {
+                    changes.extend(applied.changes.into_iter().map(|change| (position, change)));
+                }
+            })?;
+        }
         let from = folded.changes.partition_point(|(position, _)| *position <= after);
-        let changes = folded.changes.get(from..).unwrap_or_default().to_vec();
-        drop(folded);
-        (self.position(), changes)
+        changes.extend_from_slice(folded.changes.get(from..).unwrap_or_default());
+        Ok((self.position(), changes))
     }
 
-    /// Forgets the changes that every partition has.
+    /// Forgets the changes that every partition of this node has.
     pub fn forget_changes(&self, through: Position) {
         let mut folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
         let known = folded.changes.partition_point(|(position, _)| *position <= through);
         folded.changes.drain(..known);
+        folded.forgotten = folded.forgotten.max(through);
     }
 
     /// Keeps rows from here on, and returns where that is, with the rows before that are behind a position; blocks.
@@ -266,8 +281,18 @@ impl ControlPlane {
 /// # Errors
 /// Where the log is damaged or of a later release.
 pub fn rows_between(journal: &Journal, stored: Position, end: Position) -> Result<Vec<(Position, Rows)>, FoldError> {
-    let mut control = Control::default();
     let mut kept = Vec::new();
+    refold(journal, end, |position, applied| {
+        if position > stored && !applied.rows.is_empty() {
+            kept.push((position, applied.rows));
+        }
+    })?;
+    Ok(kept)
+}
+
+/// Folds the log from its beginning to `end`, and hands over what each record did.
+fn refold(journal: &Journal, end: Position, mut take: impl FnMut(Position, Applied)) -> Result<(), FoldError> {
+    let mut control = Control::default();
     let limits = (crate::domain::limits::READ_RECORDS_MAX, crate::domain::limits::READ_BYTES_MAX);
     let mut empty_reads = 0;
     while control.position() < end {
@@ -281,11 +306,37 @@ pub fn rows_between(journal: &Journal, stored: Position, end: Position) -> Resul
             let entry = Entry::decode(&record.payload)
                 .map_err(|source| FoldError::Entry { position: record.position, source })?;
             let stamp = Stamp { position: record.position, recorded_at: record.recorded_at };
-            let rows = control.apply(stamp, &entry).rows;
-            if record.position > stored && !rows.is_empty() {
-                kept.push((record.position, rows));
-            }
+            take(record.position, control.apply(stamp, &entry));
         }
     }
-    Ok(kept)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::control::command::Settings;
+    use crate::domain::id::{Mode, WorkspaceId};
+    use crate::domain::time::Millis;
+    use crate::journal::MemoryJournal;
+
+    #[tokio::test]
+    async fn what_was_forgotten_is_read_again() {
+        let journal = Journal::Memory(MemoryJournal::new(1));
+        let plane = ControlPlane::open(journal).unwrap();
+        let tenant = Tenant { workspace: WorkspaceId(0), mode: Mode::Live };
+        for seconds in 1..=3 {
+            let settings = Settings { grace: Millis::seconds(seconds), ..Settings::default() };
+            plane.submit(Asking::by_command_line(tenant), Command::ChangeSettings { settings }).await.unwrap();
+        }
+        let all = plane.changes_after(Position::START).unwrap();
+        assert_eq!((all.0, all.1.len()), (Position(3), 3));
+        // Nobody held a partition, so every partition that is held had everything.
+        plane.forget_changes(Position(2));
+        assert_eq!(plane.changes_after(Position::START).unwrap(), all);
+        plane.forget_changes(Position(3));
+        assert_eq!(plane.changes_after(Position::START).unwrap(), all);
+        assert_eq!(plane.changes_after(Position(1)).unwrap().1, all.1[1..]);
+        assert_eq!(plane.changes_after(Position(3)).unwrap().1, []);
+    }
 }

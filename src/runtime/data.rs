@@ -4,11 +4,12 @@ use super::clock;
 use super::control::{Asking, ControlPlane, FoldError as ControlFoldError, SubmitError};
 use super::ownership::OwnershipError;
 use crate::domain::control::command::{Command, Settings};
+use crate::domain::control::keeper::Keeper;
 use crate::domain::id::{Mode, Tenant, WorkspaceId};
 use crate::folder::{DataFolder, FolderError};
 use crate::journal::{Journal, OpenError, SqliteJournal};
 use crate::notifier::NotifierError;
-use crate::snapshot::{SnapshotError, Snapshots};
+use crate::snapshot::{SnapshotError, SnapshotPlace, Snapshots};
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::vault::Vault;
 use std::path::{Path, PathBuf};
@@ -26,8 +27,8 @@ pub struct Places {
     pub journal: JournalPlace,
     /// The read models.
     pub store: StorePlace,
-    /// The folder of snapshots; in the data folder where absent. Nodes that share a journal share it.
-    pub snapshots: Option<PathBuf>,
+    /// The snapshots; in the data folder where absent. Nodes that share a journal share them.
+    pub snapshots: Option<SnapshotPlace>,
     /// The master key; in the data folder where absent, made there at first.
     pub master_key: Option<MasterKey>,
 }
@@ -47,9 +48,37 @@ pub enum JournalPlace {
 pub enum StorePlace {
     /// In a SQLite file; in the data folder where absent.
     Sqlite(Option<PathBuf>),
-    /// In ClickHouse, at an address such as `clickhouse+http://host:8123/database`.
+    /// In ClickHouse.
     #[cfg(feature = "clickhouse")]
-    ClickHouse(String),
+    ClickHouse(ClickHousePlace),
+}
+
+/// A database of ClickHouse, and how it is used.
+#[cfg(feature = "clickhouse")]
+#[derive(Clone)]
+pub struct ClickHousePlace {
+    /// Such as `clickhouse+http://host:8123/database`; it may hold a password.
+    pub address: String,
+    /// How the adapter behaves.
+    pub settings: crate::store::ClickHouseSettings,
+}
+
+#[cfg(feature = "clickhouse")]
+impl ClickHousePlace {
+    /// Opens the database, made where there is none; blocks.
+    ///
+    /// # Errors
+    /// Where the server does not answer or refuses.
+    pub fn open(&self) -> Result<crate::store::ClickHouseStore, StoreError> {
+        crate::store::ClickHouseStore::open(&self.address, self.settings.clone())
+    }
+}
+
+#[cfg(feature = "clickhouse")]
+impl std::fmt::Debug for ClickHousePlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClickHousePlace").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 /// A master key; nothing prints it.
@@ -81,6 +110,13 @@ impl Places {
             #[cfg(feature = "kafka")]
             JournalPlace::Kafka(_) => true,
         }
+    }
+}
+
+impl Places {
+    fn open_snapshots(&self, folder: &DataFolder) -> Result<Snapshots, SnapshotError> {
+        let own = || SnapshotPlace::Folder(folder.snapshots());
+        Snapshots::open(&self.snapshots.clone().unwrap_or_else(own))
     }
 }
 
@@ -143,9 +179,21 @@ pub enum StartError {
     NoMasterKey,
     /// The snapshots are not those of the other nodes.
     #[error(
-        "the folder of snapshots is not the one that the other nodes of this cluster share: give all the same --snapshots"
+        "the snapshots are not those that the other nodes of this cluster share: give all the same --snapshots; \
+         where those are lost, `highwater replay` begins new ones"
     )]
     OtherSnapshots,
+    /// The rows are kept elsewhere.
+    #[error(
+        "{known} keeps the rows of this journal, and this node would leave them to {own}: nodes of one journal share one \
+         --store clickhouse+http://…; to move the rows to this node's store, run `highwater replay` with these arguments"
+    )]
+    OtherKeeper {
+        /// Who does.
+        known: Keeper,
+        /// Who would.
+        own: Keeper,
+    },
     /// The intake cannot be read.
     #[cfg(feature = "kafka")]
     #[error(transparent)]
@@ -161,9 +209,10 @@ impl Logs {
     /// # Errors
     /// Where the folder is in use, a log is damaged, or the brokers do not answer.
     pub async fn open(places: &Places) -> Result<Self, StartError> {
-        let folder = DataFolder::open(&places.folder)?;
+        let mut folder = DataFolder::open(&places.folder)?;
         let journal = match &places.journal {
             JournalPlace::Sqlite(path) => {
+                path.as_deref().map_or(Ok(()), |path| folder.hold(path))?;
                 let path = path.clone().unwrap_or_else(|| folder.journal());
                 Journal::Sqlite(SqliteJournal::open(&path, EMBEDDED_PARTITIONS, clock::now)?)
             }
@@ -192,20 +241,20 @@ impl Data {
     /// # Errors
     /// Where any part of it cannot be used; nothing is changed then.
     pub async fn open(places: &Places) -> Result<Self, StartError> {
-        let Logs { folder, journal, control } = Logs::open(places).await?;
+        let Logs { mut folder, journal, control } = Logs::open(places).await?;
         let store = match &places.store {
             StorePlace::Sqlite(path) => {
+                path.as_deref().map_or(Ok(()), |path| folder.hold(path))?;
                 Store::Sqlite(SqliteStore::open(&path.clone().unwrap_or_else(|| folder.store()))?)
             }
             #[cfg(feature = "clickhouse")]
-            StorePlace::ClickHouse(address) => {
-                let address = address.clone();
-                let open = move || crate::store::ClickHouseStore::open(&address, Default::default());
-                let opened = tokio::task::spawn_blocking(open).await;
+            StorePlace::ClickHouse(place) => {
+                let place = place.clone();
+                let opened = tokio::task::spawn_blocking(move || place.open()).await;
                 Store::ClickHouse(opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
             }
         };
-        let snapshots = Snapshots::local(&places.snapshots.clone().unwrap_or_else(|| folder.snapshots()))?;
+        let snapshots = places.open_snapshots(&folder)?;
         let key = match places.master_key {
             Some(MasterKey(key)) => key,
             None if places.is_shared() => return Err(StartError::NoMasterKey),
@@ -240,6 +289,27 @@ impl Data {
         if self.vault.verify_check(&known) { Ok(()) } else { Err(StartError::MasterKey) }
     }
 
+    /// Makes sure that the folds' rows go where those of the other nodes go. A node that keeps them in a store of its own is
+    /// the only one of its journal: another one would never see them.
+    ///
+    /// # Errors
+    /// Where another node keeps them, or the nodes share a store and this one has its own.
+    pub(super) async fn keep_rows(&self) -> Result<Option<Keeper>, StartError> {
+        if !self.journal.is_shared() {
+            return Ok(None);
+        }
+        let own = keeper(&self.store, &self.folder)?;
+        if self.control.state().keeper().is_none() {
+            let command = Command::KeepRows { keeper: own.clone(), takes_over: false };
+            // Another node may do the same at this moment; the first of the two commands counts.
+            self.control.submit(Asking::by_command_line(NOBODY), command).await?;
+        }
+        match self.control.state().keeper() {
+            Some(known) if *known != own => Err(StartError::OtherKeeper { known: known.clone(), own }),
+            Some(_) | None => Ok(Some(own)),
+        }
+    }
+
     /// Makes sure that the snapshots are where the other nodes keep them: a mark in the folder is the one in the log.
     async fn check_snapshots(&self) -> Result<(), StartError> {
         let found = self.snapshots.mark().await?;
@@ -249,13 +319,11 @@ impl Data {
         }
         let mark = match found {
             Some(mark) => mark,
-            None => {
-                let mark = ulid::Ulid(clock::ulid()).to_string();
-                self.snapshots.set_mark(&mark).await?;
-                mark
-            }
+            None => self.snapshots.set_mark(&ulid::Ulid(clock::ulid()).to_string()).await?,
         };
-        self.control.submit(Asking::by_command_line(NOBODY), Command::ShareSnapshots { mark: mark.clone() }).await?;
+        self.control
+            .submit(Asking::by_command_line(NOBODY), Command::ShareSnapshots { mark: mark.clone(), takes_over: false })
+            .await?;
         let known = self.control.state().snapshot_mark().map(String::from);
         if known == Some(mark) { Ok(()) } else { Err(StartError::OtherSnapshots) }
     }
@@ -264,6 +332,33 @@ impl Data {
     pub fn fingerprint_key(&self) -> [u8; 16] {
         self.control.state().fingerprint_key().unwrap_or_default()
     }
+}
+
+/// Who keeps the rows of a node with this store.
+fn keeper(store: &Store, folder: &DataFolder) -> Result<Keeper, FolderError> {
+    match store {
+        Store::Sqlite(_) => Ok(Keeper::Node(folder.id(clock::ulid())?)),
+        #[cfg(feature = "clickhouse")]
+        Store::ClickHouse(_) => Ok(Keeper::Shared),
+    }
+}
+
+/// Makes a store that was just filled the one that keeps the rows, and these snapshots the ones that nodes share, whoever
+/// and whichever it was before: a node with others ends.
+///
+/// # Errors
+/// Where the snapshots do not answer, or the journal does not take it.
+pub async fn take_over(logs: &Logs, places: &Places, store: &Store) -> Result<(), StartError> {
+    if !logs.journal.is_shared() {
+        return Ok(());
+    }
+    let snapshots = places.open_snapshots(&logs.folder)?;
+    let mark = snapshots.set_mark(&ulid::Ulid(clock::ulid()).to_string()).await?;
+    let taken = Command::ShareSnapshots { mark, takes_over: true };
+    logs.control.submit(Asking::by_command_line(NOBODY), taken).await?;
+    let taken = Command::KeepRows { keeper: keeper(store, &logs.folder)?, takes_over: true };
+    logs.control.submit(Asking::by_command_line(NOBODY), taken).await?;
+    Ok(())
 }
 
 /// What belongs to everybody is asked for in the name of nobody.

@@ -6,14 +6,13 @@
 use super::clock;
 use super::control::ControlPlane;
 use super::ingest::{Batch, IdSource, Ingest, Prepared, Sender};
-use super::timekeeper::IntakeClock;
+use super::lag::{IntakeClock, IntakePartition};
 use crate::domain::event::{Refusal, RefusalCode, UsageEvent, parse_binary_cloudevent, parse_line};
 use crate::domain::id::{AccountId, Log, Mode, PartitionId, Position, QuarantineId, Tenant, WorkspaceId};
 use crate::domain::limits::{EVENT_BYTES_MAX, INTAKE_BATCH_MESSAGES, QUARANTINE_BYTES_MAX};
 use crate::domain::partition::effect::{QuarantineRow, QuarantineStatus};
 use crate::domain::partition::fact::Note;
 use crate::domain::routing::partition_of;
-use crate::domain::time::Timestamp;
 use crate::journal::{IntakeGauge, IntakeLag, IntakeMessage, IntakeReader, KafkaSettings, OpenError};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -107,11 +106,13 @@ fn read_gauge(gauge: &IntakeGauge, time: &IntakeClock) {
     let now = clock::now();
     match gauge.read() {
         Ok(lags) => {
-            time.set(intake_through(&lags, now));
-            for lag in &lags {
-                let label = vec![("partition", lag.partition.to_string())];
-                crate::telemetry::gauge("highwater_intake_lag_messages", label, lag.messages as f64);
-            }
+            let read = |lag: &IntakeLag| IntakePartition {
+                partition: lag.partition,
+                head: lag.head,
+                committed: lag.next,
+                through: lag.through,
+            };
+            time.set(lags.iter().map(read).collect(), now);
         }
         Err(error) => tracing::warn!(error = %error, "how far the intake is cannot be read"),
     }
@@ -316,15 +317,4 @@ fn read<'a>(message: &'a IntakeMessage<'_>, headers: &'a [(String, Vec<u8>)]) ->
         return Err(refusal("the message's value is empty".to_owned()));
     }
     parse_line(payload)
-}
-
-/// How far the intake as a whole has come: the least record time up to which everything is durable, over the partitions
-/// that hold more; the time of the reading where none does.
-fn intake_through(lags: &[IntakeLag], now: Timestamp) -> Option<Timestamp> {
-    if lags.is_empty() {
-        return None;
-    }
-    let behind = lags.iter().filter(|lag| lag.messages > 0);
-    // A partition whose messages could not be dated holds everything back.
-    Some(behind.map(|lag| lag.through.unwrap_or(Timestamp(0))).min().unwrap_or(now))
 }

@@ -1,7 +1,7 @@
 //! The only place with tasks, threads, `select!` and a clock: it wires the pure parts to the adapters.
 //!
 //! [`data`] opens everything, [`node`] starts it; [`control`] and [`ingest`] are the ways in; [`ownership`] decides which [`partitions`] are taken and given
-//! back; [`processor`] folds one's log; [`writer`], [`dispatcher`], [`courier`], [`herald`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
+//! back; [`processor`] folds one's log; [`lag`] tells how far behind all of it is; [`writer`], [`dispatcher`], [`courier`], [`herald`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
 //! folds without serving.
 
 pub mod clock;
@@ -20,6 +20,7 @@ pub mod dispatcher;
 mod health;
 pub mod herald;
 pub mod hub;
+pub mod lag;
 pub mod outbox;
 pub mod ownership;
 pub mod partitions;

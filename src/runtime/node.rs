@@ -6,17 +6,20 @@ use super::data::{Data, StartError};
 use super::dispatcher::{self, Dispatch, Means, Tally};
 use super::hub::Hub;
 use super::ingest::Ingest;
+use super::lag::{self, Answers, IntakeClock};
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
 use super::requests::{self, Requests};
 use super::sandbox;
 use super::snapshotter;
-use super::timekeeper::{self, IntakeClock};
+use super::timekeeper;
+use crate::domain::control::keeper::Keeper;
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::journal::Journal;
 use crate::notifier::{Guard, Notifier};
 use crate::store::{Progress, StoreError};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -33,6 +36,11 @@ pub struct Node {
     pub partitions: Partitions,
     /// What the dispatcher counted.
     pub tally: Arc<Tally>,
+    /// How far the intake is.
+    pub intake_clock: IntakeClock,
+    /// Whether the journal answers.
+    pub answers: Answers,
+    replaced: Arc<AtomicBool>,
     /// What is folded here, for those who follow it.
     pub hub: Hub,
     /// What the courier counted.
@@ -78,37 +86,29 @@ impl Node {
             hub: hub.clone(),
             control: data.control.clone(),
         });
+        let keeper = if duty == Duty::Serve { data.keep_rows().await? } else { None };
         // Who imports into shared data leaves the folding to those who serve it.
         let folds = duty == Duty::Serve || !data.journal.is_shared();
         let ownership = if folds { Ownership::begin(&data.journal, &partitions).await? } else { Ownership::Nothing };
         let (journal, control) = (data.journal.clone(), data.control.clone());
         let time = IntakeClock::default();
         let keeping = timekeeper::run(journal, control, partitions.clone(), time.clone(), stopped.clone());
-        let mut tasks = vec![tokio::spawn(keeping)];
+        let replaced = Arc::new(AtomicBool::new(false));
+        let answers = Answers::from_now();
+        let watching = lag::watch_ends(data.journal.clone(), partitions.clone(), answers.clone(), stopped.clone());
+        let mut tasks = vec![tokio::spawn(keeping), tokio::spawn(watching)];
         if data.journal.is_shared() {
-            tasks.push(tokio::spawn(follow_control(data.journal.clone(), data.control.clone(), stopped.clone())));
+            let following = Following {
+                data: (data.journal.clone(), data.control.clone()),
+                keeper,
+                replaced: Arc::clone(&replaced),
+            };
+            tasks.push(tokio::spawn(follow_control(following, stopped.clone())));
         }
         if duty == Duty::Serve {
-            let means = Means {
-                journal: data.journal.clone(),
-                control: data.control.clone(),
-                store: data.store.clone(),
-                notifier: notifier.clone(),
-                vault: Arc::clone(&data.vault),
-            };
-            tasks.push(tokio::spawn(dispatcher::run(means, inbox, stopped.clone(), Arc::clone(&tally))));
-            let means = courier::Means {
-                journal: data.journal.clone(),
-                control: data.control.clone(),
-                store: data.store.clone(),
-                notifier: notifier.clone(),
-                vault: Arc::clone(&data.vault),
-            };
-            tasks.push(tokio::spawn(courier::run(means, letters, stopped.clone(), Arc::clone(&posted))));
-            let (control, vault) = (data.control.clone(), Arc::clone(&data.vault));
-            tasks.push(tokio::spawn(sandbox::keep(control, partitions.clone(), vault, stopped.clone())));
-            let (snapshots, store) = (data.snapshots.clone(), data.store.clone());
-            tasks.push(tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped)));
+            let inboxes = (inbox, letters);
+            let tallies = (Arc::clone(&tally), Arc::clone(&posted));
+            tasks.extend(begin_to_serve((&data, &partitions, &notifier), inboxes, tallies, &stopped));
         }
         let ingest = Ingest::new(data.journal.clone(), data.control.clone());
         let requests = Requests::default();
@@ -119,7 +119,7 @@ impl Node {
         let intake = match &data.journal {
             Journal::Kafka(kafka) if duty == Duty::Serve => {
                 let (ingest, control) = (ingest.clone(), data.control.clone());
-                super::intake::Intake::begin(kafka.settings(), ingest, control, time).await?
+                super::intake::Intake::begin(kafka.settings(), ingest, control, time.clone()).await?
             }
             Journal::Kafka(_) | Journal::Memory(_) | Journal::Sqlite(_) => None,
         };
@@ -129,6 +129,9 @@ impl Node {
             notifier,
             partitions,
             tally,
+            intake_clock: time,
+            answers,
+            replaced,
             posted,
             hub,
             requests,
@@ -157,6 +160,11 @@ impl Node {
         self.partitions.has_failed()
     }
 
+    /// Tells whether another store keeps the rows from now on, so that this node must end.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
+    }
+
     /// Stops in order: nothing new, attempts under way end, folds stop, the store is written, a last snapshot is taken.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
@@ -182,8 +190,46 @@ impl Node {
     }
 }
 
+/// Starts what only a serving node does: it sends, keeps sandboxes and takes snapshots.
+fn begin_to_serve(
+    (data, partitions, notifier): (&Data, &Partitions, &Notifier),
+    (inbox, letters): (mpsc::UnboundedReceiver<Dispatch>, mpsc::UnboundedReceiver<Post>),
+    (tally, posted): (Arc<Tally>, Arc<courier::Tally>),
+    stopped: &watch::Receiver<bool>,
+) -> [tokio::task::JoinHandle<()>; 4] {
+    let means = Means {
+        journal: data.journal.clone(),
+        control: data.control.clone(),
+        store: data.store.clone(),
+        notifier: notifier.clone(),
+        vault: Arc::clone(&data.vault),
+    };
+    let dispatching = tokio::spawn(dispatcher::run(means, inbox, stopped.clone(), tally));
+    let means = courier::Means {
+        journal: data.journal.clone(),
+        control: data.control.clone(),
+        store: data.store.clone(),
+        notifier: notifier.clone(),
+        vault: Arc::clone(&data.vault),
+    };
+    let posting = tokio::spawn(courier::run(means, letters, stopped.clone(), posted));
+    let (control, vault) = (data.control.clone(), Arc::clone(&data.vault));
+    let keeping = tokio::spawn(sandbox::keep(control, partitions.clone(), vault, stopped.clone()));
+    let (snapshots, store) = (data.snapshots.clone(), data.store.clone());
+    let saving = tokio::spawn(snapshotter::run(partitions.clone(), snapshots, store, stopped.clone()));
+    [dispatching, posting, keeping, saving]
+}
+
+/// What following the control log needs.
+struct Following {
+    data: (Journal, ControlPlane),
+    keeper: Option<Keeper>,
+    replaced: Arc<AtomicBool>,
+}
+
 /// Folds what other nodes append to the control log, as it comes.
-async fn follow_control(journal: Journal, control: ControlPlane, mut stop: watch::Receiver<bool>) {
+async fn follow_control(following: Following, mut stop: watch::Receiver<bool>) {
+    let Following { data: (journal, control), keeper, replaced } = following;
     while !*stop.borrow() {
         tokio::select! {
             () = journal.wait_beyond(Log::Control, control.position()) => {}
@@ -191,7 +237,13 @@ async fn follow_control(journal: Journal, control: ControlPlane, mut stop: watch
         }
         let plane = control.clone();
         match tokio::task::spawn_blocking(move || plane.catch_up()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => {
+                let kept_by = control.state().keeper().cloned();
+                if keeper.is_some() && kept_by != keeper && !replaced.swap(true, Ordering::AcqRel) {
+                    let by = kept_by.map(|keeper| keeper.to_string()).unwrap_or_default();
+                    tracing::error!(by, "another store keeps the rows of this journal from now on; this node ends");
+                }
+            }
             Ok(Err(error)) => {
                 tracing::error!(error = %crate::telemetry::chain(&error), "the control log cannot be folded");
                 tokio::time::sleep(Duration::from_secs(1)).await;

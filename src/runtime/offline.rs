@@ -26,6 +26,8 @@ pub struct Report {
     pub rows: u64,
     /// Snapshots whose digest was compared.
     pub snapshots: u64,
+    /// Rows that are missing because they are older than the store is to keep them.
+    pub expired: u64,
     /// Each partition's digest.
     pub digests: Vec<(PartitionId, Position, String)>,
     /// What differs: the first few, in words.
@@ -84,7 +86,7 @@ fn fold_all(
             break;
         }
         folded += records.len() as u64;
-        let mut effects = Effects::default();
+        let mut effects = fold.effects();
         fold.take(&records, &mut effects)?;
         let stopped = stops.contains(&fold.partition.position());
         take(&fold, effects, stopped)?;
@@ -100,7 +102,7 @@ pub fn replay(journal: &Journal, key: [u8; 16], store: &Store) -> Result<Report,
     let mut report = Report::default();
     for partition in (0..journal.partitions()).map(PartitionId) {
         let end = journal.end(Log::Partition(partition));
-        let fold = Fold::new(partition, journal.partitions(), key);
+        let fold = Fold::new(partition, journal.partitions(), key).archiving(store.archives());
         let (fold, folded) = fold_all(journal, fold, end, &[], |fold, effects, _| {
             let progress = Progress { position: fold.partition.position(), clock: fold.partition.clock() };
             Ok(store.write_blocking(partition, &effects, progress)?)
@@ -163,11 +165,17 @@ pub async fn verify(data: &Data, scratch: &Path) -> Result<Report, OfflineError>
     }
     let end = stored.get(&PartitionId::CONTROL).map_or(Position::START, |progress| progress.position);
     report.records += write_control(&data.journal, &expected, end.min(data.journal.end(Log::Control)))?;
-    compare(&expected, &data.store, &mut report)?;
+    compare(&expected, &data.store, &mut report).await?;
     Ok(report)
 }
 
 impl Report {
+    /// Adds what was found otherwise.
+    pub fn add_drift(&mut self, count: u64, named: Vec<String>) {
+        self.drift_count += count;
+        self.drift.extend(named.into_iter().take(DRIFT_NAMED_MAX));
+    }
+
     fn note(&mut self, drift: String) {
         self.drift_count += 1;
         if self.drift.len() < DRIFT_NAMED_MAX {
@@ -177,7 +185,7 @@ impl Report {
 }
 
 /// Compares two stores row by row.
-fn compare(expected: &Store, kept: &Store, report: &mut Report) -> Result<(), OfflineError> {
+async fn compare(expected: &Store, kept: &Store, report: &mut Report) -> Result<(), OfflineError> {
     let mut rows: BTreeMap<(&'static str, String), String> = BTreeMap::new();
     expected.scan(&mut |ScannedRow { table, key, row }| {
         rows.insert((table, key), row);
@@ -193,7 +201,15 @@ fn compare(expected: &Store, kept: &Store, report: &mut Report) -> Result<(), Of
         }
         ControlFlow::Continue(())
     })?;
-    for ((table, key), wanted) in rows {
+    // Read last: what expired while the rows were read has expired by now.
+    let expired = kept.expired_before().await?;
+    for ((table, key), row) in rows {
+        let row = ScannedRow { table, key, row };
+        if row.at().is_some_and(|at| expired.get(table).is_some_and(|before| at < *before)) {
+            report.expired += 1;
+            continue;
+        }
+        let ScannedRow { key, row: wanted, .. } = row;
         report.note(format!("{table} {key}: missing, the journal gives {wanted}"));
     }
     Ok(())

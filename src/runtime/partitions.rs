@@ -115,8 +115,9 @@ impl Partitions {
     /// Where the journal ends before what the store holds, or something that is needed does not answer.
     pub async fn take(&self, partition: PartitionId) -> Result<(), TakeError> {
         let means = &self.inner.means;
-        let fold = restore(means, partition).await?;
+        let (fold, stored) = restore(means, partition).await?;
         let writer = Writer::start(partition, means.journal.partitions(), means.store.clone())?;
+        writer.found(stored);
         let wiring = Wiring {
             journal: means.journal.clone(),
             writer: writer.clone(),
@@ -125,6 +126,7 @@ impl Partitions {
             hub: means.hub.clone(),
             counted: crate::telemetry::count_fold,
         };
+        let fold = fold.archiving(means.store.archives());
         let processor = Processor::start(fold, wiring, tokio::runtime::Handle::current())?;
         let herald = match &means.posts {
             Some(posts) if partition == HERALDS => {
@@ -215,7 +217,8 @@ impl Partitions {
     }
 }
 
-async fn restore(means: &Means, partition: PartitionId) -> Result<Fold, TakeError> {
+/// Makes the state to fold on from; tells what the store holds, too.
+async fn restore(means: &Means, partition: PartitionId) -> Result<(Fold, Position), TakeError> {
     let held = means.store.progress(partition).await?.map_or(Position::START, |progress| progress.position);
     let journal = {
         let journal = means.journal.clone();
@@ -232,10 +235,10 @@ async fn restore(means: &Means, partition: PartitionId) -> Result<Fold, TakeErro
             tracing::warn!(snapshot = name, why, "a snapshot cannot be read; an older one or the whole log is folded");
         }
         let Some(snapshot) = loaded.snapshot else {
-            return Ok(Fold::new(partition, means.journal.partitions(), means.fingerprint_key));
+            return Ok((Fold::new(partition, means.journal.partitions(), means.fingerprint_key), held));
         };
         match Fold::restore(partition, means.fingerprint_key, &snapshot) {
-            Ok(fold) => return Ok(fold),
+            Ok(fold) => return Ok((fold, held)),
             Err(error) => {
                 let cause = crate::telemetry::chain(&error);
                 tracing::warn!(position = snapshot.position.0, error = %cause, "a snapshot cannot be restored");

@@ -26,6 +26,7 @@ pub struct Fold {
     index: Index,
     key: [u8; 16],
     seen: Vec<Seen>,
+    archives: bool,
 }
 
 /// Why a log cannot be folded.
@@ -51,7 +52,7 @@ impl Fold {
     pub fn new(id: PartitionId, partition_count: u32, key: [u8; 16]) -> Self {
         let partition = Partition::new(id, partition_count);
         let index = Index::new(partition.dedup_horizon());
-        Self { partition, index, key, seen: Vec::new() }
+        Self { partition, index, key, seen: Vec::new(), archives: false }
     }
 
     /// Reads a state back from a snapshot.
@@ -61,7 +62,7 @@ impl Fold {
     pub fn restore(id: PartitionId, key: [u8; 16], snapshot: &Snapshot) -> Result<Self, FoldRestoreError> {
         let partition = Partition::restore(id, snapshot.format, snapshot.part("engine"))?;
         let index = Index::restore(partition.dedup_horizon(), snapshot.part("dedup"))?;
-        Ok(Self { partition, index, key, seen: Vec::new() })
+        Ok(Self { partition, index, key, seen: Vec::new(), archives: false })
     }
 
     /// Writes the state.
@@ -74,6 +75,17 @@ impl Fold {
             format: SNAPSHOT_FORMAT,
             parts: vec![("engine".into(), self.partition.snapshot()?), ("dedup".into(), self.index.snapshot())],
         })
+    }
+
+    /// Hands over every event that is counted, too, where the store archives them.
+    #[must_use]
+    pub fn archiving(self, archives: bool) -> Self {
+        Self { archives, ..self }
+    }
+
+    /// Effects to take records into.
+    pub fn effects(&self) -> Effects {
+        Effects { events: self.archives.then(Vec::new), ..Effects::default() }
     }
 
     /// How many identities the dedup index remembers.
@@ -344,7 +356,7 @@ fn run(
 
 impl Running<'_> {
     fn take(&mut self, records: &[Record], announced: bool) -> Result<(), FoldError> {
-        let mut effects = Effects::default();
+        let mut effects = self.fold.effects();
         let taken = self.fold.absorb(records, &mut effects);
         (self.wiring.counted)(&effects.counts);
         if announced {

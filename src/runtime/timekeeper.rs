@@ -2,6 +2,7 @@
 
 use super::clock;
 use super::control::ControlPlane;
+use super::lag::IntakeClock;
 use super::partitions::Partitions;
 use super::processor::Gauges;
 use crate::domain::control::outcome::PositionedChange;
@@ -13,28 +14,9 @@ use crate::journal::Journal;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
-
-/// How far the intake has come, as it was last read; shared with whoever reads it.
-#[derive(Clone, Debug, Default)]
-pub struct IntakeClock {
-    through: Arc<AtomicI64>,
-}
-
-impl IntakeClock {
-    /// Notes a reading.
-    pub fn set(&self, through: Option<Timestamp>) {
-        self.through.store(through.map_or(0, |through| through.0.max(1)), Ordering::Relaxed);
-    }
-
-    /// The last reading; none where there is no intake.
-    fn through(&self) -> Option<Timestamp> {
-        let through = self.through.load(Ordering::Relaxed);
-        (through != 0).then_some(Timestamp(through))
-    }
-}
 
 /// Copies control changes to the partitions as soon as they are folded, and ticks, until `stop` says so.
 pub async fn run(
@@ -98,7 +80,20 @@ impl Timekeeper {
             if after >= through {
                 continue;
             }
-            let (through, changes) = self.control.changes_after(after);
+            let control = self.control.clone();
+            let asked = tokio::task::spawn_blocking(move || control.changes_after(after)).await;
+            let (through, changes) = match asked {
+                Ok(Ok(changes)) => changes,
+                Ok(Err(error)) => {
+                    let cause = crate::telemetry::chain(&error);
+                    tracing::warn!(partition = watched.partition.0, error = %cause, "control changes cannot be read");
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(error = %error, "reading control changes ended badly");
+                    continue;
+                }
+            };
             if changes.is_empty() && through.0.saturating_sub(after.0) < 64 {
                 // Records without changes need no copy of their own; they are covered by the next one.
                 continue;

@@ -1,10 +1,10 @@
 //! Hands a partition's effects to the store. The fold goes on while the store is away, up to a bound.
 
-use crate::domain::id::PartitionId;
+use crate::domain::id::{PartitionId, Position};
 use crate::domain::limits::STORE_BACKLOG_BYTES_MAX;
 use crate::domain::partition::effect::Effects;
 use crate::store::{Progress, Store};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ struct Shared {
     backlog: Mutex<Backlog>,
     changed: Condvar,
     degraded: AtomicBool,
+    /// The last record whose rows are stored.
+    stored: AtomicU64,
     /// The thread ended without being told to: what it held is lost to the store until the log is folded again.
     dead: AtomicBool,
 }
@@ -65,6 +67,7 @@ impl Writer {
             backlog: Mutex::new(Backlog::default()),
             changed: Condvar::new(),
             degraded: AtomicBool::new(false),
+            stored: AtomicU64::new(0),
             dead: AtomicBool::new(false),
         });
         let writer = Self { shared: Arc::clone(&shared) };
@@ -105,6 +108,16 @@ impl Writer {
     /// Tells whether the writer ended without being told to. The partition must be taken anew.
     pub fn is_dead(&self) -> bool {
         self.shared.dead.load(Ordering::Acquire)
+    }
+
+    /// The last record whose rows are stored, as far as this writer knows.
+    pub fn stored(&self) -> Position {
+        Position(self.shared.stored.load(Ordering::Relaxed))
+    }
+
+    /// Notes what the store held before this writer began.
+    pub fn found(&self, stored: Position) {
+        self.shared.stored.fetch_max(stored.0, Ordering::Relaxed);
     }
 
     /// Tells whether the last write failed.
@@ -153,6 +166,7 @@ impl Shared {
                 pause = (pause * 2).min(RETRY_MOST);
                 failures = failures.saturating_add(1);
             }
+            self.stored.fetch_max(progress.position.0, Ordering::Relaxed);
             if self.degraded.swap(false, Ordering::Relaxed) {
                 tracing::info!(partition = self.partition.0, failures, "the store is back");
             }
@@ -204,6 +218,7 @@ fn weight(effects: &Effects) -> usize {
         + effects.transitions.len() * 1_024
         + effects.notifications.len() * 2_048
         + effects.deliveries.len() * 256
+        + effects.events.as_ref().map_or(0, Vec::len) * 512
         + effects.webhooks.events.len() * 2_048
         + effects.webhooks.deliveries.len() * 256
         + effects.webhooks.attempts.len() * 512

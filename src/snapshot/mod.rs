@@ -1,11 +1,15 @@
 //! Snapshots: a partition's state at a position, so that a restart folds the rest only.
 //!
-//! They are objects in an object store: today a folder. Each carries its format, position, lengths and a SHA-256, and is
+//! They are objects in an object store: a folder, or a bucket (see [`SnapshotPlace`]). Each carries its format, position, lengths and a SHA-256, and is
 //! written whole under its final name. One that cannot be read is passed over for an older one, and the caller is told.
+
+mod place;
+
+pub use place::SnapshotPlace;
 
 use crate::domain::id::{PartitionId, Position};
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::path::Path;
@@ -99,13 +103,17 @@ impl Snapshots {
         }
     }
 
-    /// Sets the mark.
+    /// Sets the mark where there is none, and returns the one that there is then: of nodes that do so at once, one sets it.
     ///
     /// # Errors
     /// Where the object store fails.
-    pub async fn set_mark(&self, mark: &str) -> Result<(), SnapshotError> {
-        self.objects.put(&ObjectPath::from(MARK), mark.to_owned().into_bytes().into()).await?;
-        Ok(())
+    pub async fn set_mark(&self, mark: &str) -> Result<String, SnapshotError> {
+        let options = PutOptions::from(PutMode::Create);
+        match self.objects.put_opts(&ObjectPath::from(MARK), mark.to_owned().into_bytes().into(), options).await {
+            Ok(_) => Ok(mark.to_owned()),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(self.mark().await?.unwrap_or_default()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Stores a snapshot under its partition and position.
@@ -255,8 +263,31 @@ mod tests {
     #[tokio::test]
     async fn the_newest_that_the_store_holds_is_found() {
         let folder = tempfile::tempdir().unwrap();
-        let partition = PartitionId(3);
         for snapshots in [Snapshots::memory(), Snapshots::local(&folder.path().join("snapshots")).unwrap()] {
+            contract(&snapshots).await;
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "where services are is told by the environment")]
+    async fn a_bucket_is_as_good_as_a_folder() {
+        let named = std::env::var("HIGHWATER_TEST_S3").is_ok();
+        let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
+        assert!(named || !required, "HIGHWATER_TEST_S3 is not set; scripts/services up starts a server");
+        if !named {
+            return;
+        }
+        let prefix = format!("contract-{}", std::process::id());
+        let place = SnapshotPlace::parse(&format!("s3://highwater-test/{prefix}")).unwrap();
+        contract(&Snapshots::open(&place).unwrap()).await;
+        let other = SnapshotPlace::parse(&format!("s3://highwater-test/{prefix}-other")).unwrap();
+        assert_eq!(Snapshots::open(&other).unwrap().mark().await.unwrap(), None);
+    }
+
+    async fn contract(snapshots: &Snapshots) {
+        let partition = PartitionId(3);
+        {
             for position in [5, 900, 10_000] {
                 snapshots.publish(partition, snapshot(position)).await.unwrap();
             }
@@ -265,6 +296,10 @@ mod tests {
             assert_eq!(newest(9_999).await, Some(snapshot(900)));
             assert_eq!(newest(4).await, None);
             assert_eq!(snapshots.newest_at_or_below(PartitionId(1), Position(9)).await.unwrap().snapshot, None);
+            assert_eq!(snapshots.mark().await.unwrap(), None);
+            let (one, other) = futures::join!(snapshots.set_mark("a"), snapshots.set_mark("b"));
+            let mark = snapshots.mark().await.unwrap();
+            assert_eq!((one.ok(), other.ok()), (mark.clone(), mark));
             snapshots.prune(partition, 2).await.unwrap();
             assert_eq!(newest(899).await, None);
             assert_eq!(newest(900).await, Some(snapshot(900)));

@@ -23,11 +23,12 @@ mod value;
 mod contract;
 
 #[cfg(feature = "clickhouse")]
-pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Retention};
+pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Keep, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
     AccountQuery, Age, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, IncidentEntry, IncidentQuery,
-    InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Summary,
-    TransitionPlace, TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
+    InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, RecomputeTerms,
+    Recomputed, ScannedRow, Summary, TransitionPlace, TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery,
+    WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

@@ -4,8 +4,9 @@
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
     AccountQuery, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, IncidentEntry, IncidentQuery,
-    InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, ScannedRow, Span,
-    Summary, TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
+    InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, RecomputeTerms,
+    Recomputed, ScannedRow, Span, Summary, TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint,
+    WindowQuery,
 };
 use super::sqlite::SqliteStore;
 use super::{sqlite_changes, sqlite_read as read, sqlite_scan};
@@ -337,6 +338,42 @@ impl Store {
             limit: crate::domain::limits::CHANNELS_PER_ALERT_MAX,
         };
         self.deliveries(query).await
+    }
+
+    /// Tells whether the store wants every event that is counted.
+    pub fn archives(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => store.archives(),
+        }
+    }
+
+    /// For each table that forgets its rows: what is older than this may be gone.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn expired_before(&self) -> Answer<BTreeMap<String, Timestamp>> {
+        match self {
+            Self::Sqlite(_) => Ok(BTreeMap::new()),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => {
+                store.read(|client| async move { clickhouse::expired_before(&client).await }).await
+            }
+        }
+    }
+
+    /// Lets the store make every closed window anew from the events that it archived, and compare; nothing where it cannot
+    /// archive.
+    ///
+    /// # Errors
+    /// Where the storage fails.
+    pub async fn recompute(&self, terms: RecomputeTerms) -> Answer<Option<Recomputed>> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(store) => store.recompute(terms).await.map(Some),
+        }
     }
 
     /// Visits every row of every table but `positions`, table by table, in an order of the store's own; blocks.

@@ -419,6 +419,28 @@ pub struct QuarantineEntry {
     pub row: QuarantineRow,
 }
 
+/// By what a store makes windows anew.
+#[derive(Clone, Copy, Debug)]
+pub struct RecomputeTerms {
+    /// How many partitions the journal has.
+    pub partitions: u32,
+    /// How long behind its end a window closes.
+    pub grace: crate::domain::time::Millis,
+}
+
+/// What a store found when it made its windows anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recomputed {
+    /// Partitions whose events are archived.
+    pub archived_partitions: usize,
+    /// Closed windows all of whose events are archived, each group of each series by itself.
+    pub windows: u64,
+    /// How many of them differ.
+    pub drift_count: u64,
+    /// The first few that do, in words.
+    pub drift: Vec<String>,
+}
+
 /// A row as text, for comparing two stores.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ScannedRow {
@@ -428,4 +450,20 @@ pub struct ScannedRow {
     pub key: String,
     /// All of its values.
     pub row: String,
+}
+
+impl ScannedRow {
+    /// The time by which a store forgets such a row; none for rows that it never forgets. Each value has a bar behind it, and
+    /// only the last one of a row may hold bars itself.
+    pub fn at(&self) -> Option<Timestamp> {
+        let time = match self.table {
+            "usage_windows" => self.key.rsplit('|').nth(2),
+            "webhook_events" | "webhook_attempts" | "alert_transitions" => self.row.split('|').next(),
+            "notifications" => self.row.split('|').nth(1),
+            "deliveries" | "webhook_deliveries" => self.row.rsplit('|').nth(2),
+            "quarantine" => self.row.split('|').nth(4),
+            _ => None,
+        };
+        time?.parse().ok().map(Timestamp)
+    }
 }

@@ -6,6 +6,7 @@ use crate::nodes::{Cluster, ask, clickhouse, total, verify, wait_for, wait_until
 use crate::process::Server;
 use crate::process::{Receiver, bootstrap_with, highwater};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -65,6 +66,7 @@ async fn what_services_produce_is_counted_or_set_aside() {
     let path = format!("/v1/quarantine/{}/replay", old["id"].as_str().unwrap());
     let (status, replayed) = ask(&server, &key, "POST", &path, Some(json!({"accept_late": true}))).await;
     assert_eq!((status, &replayed["status"]), (200, &json!("replayed")), "{replayed}");
+    check_lags(&server, &key, 15.0).await;
     server.stop();
     verify(&cluster, &cluster.data());
     // A restart reads nothing of the intake twice.
@@ -73,6 +75,50 @@ async fn what_services_produce_is_counted_or_set_aside() {
     let counted = wait_for(&server, &key, usage, |usage| total(usage, "value") >= 1_114.0).await;
     assert_eq!(total(&counted, "count"), 7.0, "{counted}");
     server.stop();
+}
+
+/// The sum of a metric over its labels.
+fn sum(metrics: &BTreeMap<String, f64>, name: &str) -> f64 {
+    let own = |known: &&String| known.as_str() == name || known.starts_with(&format!("{name}{{"));
+    metrics.iter().filter(|(known, _)| own(known)).map(|(_, value)| value).sum()
+}
+
+/// The partitions that a node tells of.
+fn told(metrics: &BTreeMap<String, f64>) -> BTreeSet<String> {
+    let of = |name: &String| {
+        Some(name.strip_prefix("highwater_fold_position{partition=\"")?.trim_end_matches("\"}").to_owned())
+    };
+    metrics.keys().filter_map(of).collect()
+}
+
+/// Once everything was taken in, the brokers' offsets, the node's positions and the store's are one.
+async fn check_lags(server: &Server, key: &str, produced: f64) {
+    let caught_up = |ready: &Value| {
+        let folds = ready["checks"]["folds"].as_object().unwrap();
+        let intake = ready["checks"]["intake"].as_object().unwrap();
+        folds.len() == 4
+            && intake.len() == 4
+            && folds.values().all(|fold| fold["lag_records"] == 0 && fold["stored"] == fold["head"])
+            && intake.values().all(|partition| partition["lag_messages"] == 0)
+    };
+    let ready = wait_for(server, key, "/readyz", caught_up).await;
+    let heads: f64 =
+        ready["checks"]["intake"].as_object().unwrap().values().map(|of| of["head"].as_f64().unwrap()).sum();
+    assert_eq!(heads, produced, "{ready:#}");
+    let metrics = server.metrics().await;
+    for name in ["highwater_intake_head_offset", "highwater_intake_committed_offset"] {
+        assert_eq!(sum(&metrics, name), produced, "{name} of {metrics:#?}");
+    }
+    assert_eq!((sum(&metrics, "highwater_intake_lag_messages"), sum(&metrics, "highwater_log_answers")), (0.0, 1.0));
+    assert!(metrics["highwater_control_position"] >= 3.0, "{metrics:#?}");
+    assert_eq!(metrics["highwater_control_position"], metrics["highwater_control_head_position"]);
+    assert_eq!(told(&metrics).len(), 4, "{metrics:#?}");
+    assert!(sum(&metrics, "highwater_log_head_position") >= produced / 4.0, "{metrics:#?}");
+    let now = highwater::runtime::clock::now().0 as f64 / 1_000.0;
+    for partition in 0..4 {
+        let clock = metrics[&format!("highwater_fold_clock_seconds{{partition=\"{partition}\"}}")];
+        assert!(now - clock < 60.0, "p{partition}: {clock} at {now}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,6 +154,9 @@ async fn many_nodes_answer_as_one_and_survive_the_loss_of_each_other() {
     // Another comes, and one leaves in order.
     let third = cluster.start_node("third");
     wait_until_held(&[&first, &third], &key, |counts| counts == [2, 2]).await;
+    // What was given back is told by its new owner alone.
+    let (of_first, of_third) = (told(&first.metrics().await), told(&third.metrics().await));
+    assert!(of_first.is_disjoint(&of_third) && of_first.union(&of_third).count() == 4, "{of_first:?} {of_third:?}");
     first.stop();
     wait_until_held(&[&third], &key, |counts| counts == [4]).await;
     stop.store(true, Ordering::Relaxed);

@@ -40,13 +40,20 @@ mod api;
 
 // Real services, and what becomes of the rest when they fail.
 #[cfg(feature = "clickhouse")]
+mod archive;
+#[cfg(feature = "clickhouse")]
 mod clickhouse;
 mod cluster;
+mod keepers;
 #[cfg(feature = "clickhouse")]
 mod outages;
 mod peers;
 #[cfg(feature = "clickhouse")]
 mod shapes;
+mod unreachable;
+
+// What is shipped beside the binary.
+mod deploy;
 
 // The binary, as a process.
 mod crash;

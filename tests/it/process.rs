@@ -16,6 +16,12 @@ pub(crate) fn highwater(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_highwater")).args(arguments).output().unwrap()
 }
 
+/// Runs `serve` where it must not come to serve; returns its exit code and what it says.
+pub(crate) fn refused_to_serve(data: &Path, more: &[&str]) -> (Option<i32>, String) {
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+    ended(&[&serve, more].concat(), std::time::Duration::from_secs(60))
+}
+
 /// Runs a command that ends by itself, for at most so long; returns its code and what it said on standard error.
 pub(crate) fn ended(arguments: &[&str], patience: std::time::Duration) -> (Option<i32>, String) {
     let said = tempfile::NamedTempFile::new().unwrap();
@@ -53,6 +59,7 @@ pub(crate) fn bootstrap_with(data: &Path, more: &[&str]) -> String {
 pub(crate) struct Server {
     child: Child,
     pub(crate) base: String,
+    admin: String,
 }
 
 impl Server {
@@ -73,10 +80,12 @@ impl Server {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut log = Vec::new();
-        let base = loop {
+        let (base, admin) = loop {
             let Some(Ok(line)) = lines.next() else { panic!("the server did not start:\n{}", log.join("\n")) };
             if let Some((_, rest)) = line.split_once("serving http") {
-                break format!("http{}", rest.split_whitespace().next().unwrap());
+                let (_, admin) = rest.split_once("metrics http://").unwrap();
+                let base = format!("http{}", rest.split_whitespace().next().unwrap());
+                break (base, format!("http://{}", admin.split("/metrics").next().unwrap()));
             }
             log.push(line);
         };
@@ -88,7 +97,15 @@ impl Server {
                 }
             }
         });
-        Self { child, base }
+        Self { child, base, admin }
+    }
+
+    /// What `/metrics` says, by name and labels.
+    pub(crate) async fn metrics(&self) -> BTreeMap<String, f64> {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let text = http.get(format!("{}/metrics", self.admin)).send().await.unwrap().text().await.unwrap();
+        let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
     }
 
     /// Stops the process as it stands; it learns nothing of the time that passes.
@@ -110,6 +127,17 @@ impl Server {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits until the process ends by itself, for at most a minute, and returns its exit code.
+    pub(crate) fn end(mut self) -> Option<i32> {
+        for _ in 0..600 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        None
     }
 
     /// Sends SIGHUP.

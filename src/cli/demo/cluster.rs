@@ -66,7 +66,9 @@ async fn set_up(folder: &Folder, kafka: &str, clickhouse: &str, name: &str) -> a
         data: root.join("bootstrap"),
         journal: Some(journal.clone()),
         store: Some(store.clone()),
-        snapshots: Some(snapshots.clone()),
+        snapshots: Some(snapshots.display().to_string()),
+        retention: None,
+        archive: false,
         master_key_file: Some(master_key_file.clone()),
     })?;
     let data = Data::open(&places).await?;

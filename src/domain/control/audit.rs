@@ -132,19 +132,21 @@ pub(super) struct Deed {
 impl Deed {
     /// Names the workspace where the command leaves that to its tenant.
     pub(super) fn within(self, workspace: WorkspaceId) -> Self {
-        let target = match self.target {
-            Target::Workspace(WorkspaceId(0)) => Target::Workspace(workspace),
-            Target::Sandbox(_) => Target::Sandbox(workspace),
-            target => target,
-        };
-        Self { target, ..self }
+        if self.target == Target::Workspace(WorkspaceId(0)) {
+            return Self { target: Target::Workspace(workspace), ..self };
+        }
+        let is_sandbox = matches!(self.target, Target::Sandbox(_));
+        if is_sandbox { Self { target: Target::Sandbox(workspace), ..self } } else { self }
     }
 }
 
 /// Returns what the audit log says of a command; nothing of what the nodes ask for of their own accord.
 pub(super) fn deed(command: &Command) -> Option<Deed> {
     let (action, target) = match command {
-        Command::Initialise { .. } | Command::ChangeSettings { .. } | Command::ShareSnapshots { .. } => return None,
+        Command::Initialise { .. }
+        | Command::ChangeSettings { .. }
+        | Command::ShareSnapshots { .. }
+        | Command::KeepRows { .. } => return None,
         Command::CreateWorkspace { id, .. } => ("workspace.create", Target::Workspace(*id)),
         Command::CreateKey { key } => ("api_key.create", Target::ApiKey(key.id)),
         Command::UpdateWorkspace(_) => ("workspace.update", Target::Workspace(WorkspaceId(0))),

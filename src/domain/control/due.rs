@@ -36,6 +36,10 @@ pub(super) fn between(registry: &Registry, ticked: Timestamp, now: Timestamp) ->
 
 type Make<'a> = Box<dyn Fn() -> Due + 'a>;
 
+fn boxed<'a>(make: impl Fn() -> Due + 'a) -> Make<'a> {
+    Box::new(make)
+}
+
 fn instants(registry: &Registry) -> impl Iterator<Item = (Timestamp, Make<'_>)> {
     let keys = registry.keys.all().filter(|record| record.revoked_at.is_none());
     let expiring = keys.filter_map(|record| Some((record, record.key.expires_at?))).flat_map(|(record, end)| {
@@ -46,7 +50,7 @@ fn instants(registry: &Registry) -> impl Iterator<Item = (Timestamp, Make<'_>)> 
                 let tenant = Tenant { workspace: record.key.workspace, mode: record.key.mode };
                 Due { at, tenant, kind: EventType::ApiKeyExpiring, data: key_data(&record.key) }
             };
-            (at, Box::new(make) as Make<'_>)
+            (at, boxed(make))
         })
     });
     let alerts = registry
@@ -63,7 +67,7 @@ fn instants(registry: &Registry) -> impl Iterator<Item = (Timestamp, Make<'_>)> 
             Due { at, tenant, kind: EventType::AlertResumed, data }
         };
         // The clock of a sandbox may be ahead; its pauses end unheard.
-        (tenant.mode == Mode::Live).then(|| (at, Box::new(make) as Make<'_>))
+        (tenant.mode == Mode::Live).then(|| (at, boxed(make)))
     });
     let silences = registry
         .worlds
@@ -73,7 +77,7 @@ fn instants(registry: &Registry) -> impl Iterator<Item = (Timestamp, Make<'_>)> 
         let at = record.silence.ends_at;
         let make = move || Due { at, tenant, kind: EventType::SilenceExpired, data: silence_data(record) };
         let is_told = tenant.mode == Mode::Live && record.expired_at.is_none();
-        is_told.then(|| (at, Box::new(make) as Make<'_>))
+        is_told.then(|| (at, boxed(make)))
     });
     expiring.chain(resumed).chain(ended)
 }

@@ -99,6 +99,7 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::Initialise { .. }
         | Command::ChangeSettings { .. }
         | Command::ShareSnapshots { .. }
+        | Command::KeepRows { .. }
         | Command::CreateWorkspace { .. } => return None,
     };
     Some(Telling { kind, subject, when })

@@ -6,6 +6,7 @@ use super::due;
 use super::events::telling;
 use super::idempotency::{Ledger, is_kept};
 use super::imports::ImportRecord;
+use super::keeper::Keeper;
 use super::outcome::{Applied, Change, Outcome, Refused};
 use super::registry::{Registry, World};
 use super::resource::{
@@ -216,6 +217,11 @@ impl Control {
     /// Returns the mark of the snapshots that every node shares.
     pub fn snapshot_mark(&self) -> Option<&str> {
         self.registry.snapshot_mark.as_deref()
+    }
+
+    /// Returns who keeps the rows, where anybody has said so.
+    pub fn keeper(&self) -> Option<&Keeper> {
+        self.registry.keeper.as_ref()
     }
 
     /// Returns what the folds go by; the defaults before the log was set up.

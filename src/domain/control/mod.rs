@@ -15,6 +15,7 @@ pub mod fold;
 
 mod accounts;
 mod acknowledgements;
+mod alert_draft;
 mod alerts;
 pub mod audit;
 mod channels;
@@ -23,6 +24,7 @@ mod due;
 mod events;
 pub mod idempotency;
 pub mod imports;
+pub mod keeper;
 mod keys;
 mod metrics;
 mod patch;

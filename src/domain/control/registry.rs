@@ -9,6 +9,7 @@ use super::clients::Clients;
 use super::command::{Command, Settings};
 use super::events::Subject;
 use super::imports::Imports;
+use super::keeper::Keeper;
 use super::keys::Keys;
 use super::metrics::Metrics;
 use super::outcome::{Change, Refused, Resource};
@@ -67,6 +68,8 @@ pub(super) struct Registry {
     pub(super) settings: Settings,
     #[serde(default)]
     pub(super) snapshot_mark: Option<String>,
+    #[serde(default)]
+    pub(super) keeper: Option<Keeper>,
     pub(super) workspaces: BTreeMap<WorkspaceId, Workspace>,
     pub(super) keys: Keys,
     #[serde(default)]
@@ -87,7 +90,8 @@ impl Registry {
                 self.initialise(foundation, *settings)
             }
             Command::ChangeSettings { settings } => Ok(self.change_settings(*settings)),
-            Command::ShareSnapshots { mark } => self.share_snapshots(mark),
+            Command::ShareSnapshots { mark, takes_over } => self.share_snapshots(mark, *takes_over),
+            Command::KeepRows { keeper, takes_over } => self.keep_rows(keeper, *takes_over),
             Command::CreateWorkspace { id, name } => self.create_workspace(context, *id, name),
             Command::CreateKey { key } => self.create_key(context, key),
             Command::RevokeKey { id } => self.keys.revoke(context, *id),
@@ -173,13 +177,25 @@ impl Registry {
         Accepted::done(Resource::None).telling(Change::Settings { grace, dedup_horizon, correction_horizon })
     }
 
-    fn share_snapshots(&mut self, mark: &str) -> Verdict {
+    fn share_snapshots(&mut self, mark: &str, takes_over: bool) -> Verdict {
         match &self.snapshot_mark {
-            Some(known) if known != mark => {
+            Some(known) if known != mark && !takes_over => {
                 Err(Refused::Conflict { detail: "the nodes share other snapshots already".to_owned() })
             }
             Some(_) | None => {
                 self.snapshot_mark = Some(mark.to_owned());
+                Ok(Accepted::done(Resource::None))
+            }
+        }
+    }
+
+    fn keep_rows(&mut self, keeper: &Keeper, takes_over: bool) -> Verdict {
+        match &self.keeper {
+            Some(known) if known != keeper && !takes_over => {
+                Err(Refused::Conflict { detail: format!("{known} keeps the rows of this journal") })
+            }
+            Some(_) | None => {
+                self.keeper = Some(keeper.clone());
                 Ok(Accepted::done(Resource::None))
             }
         }
@@ -307,6 +323,7 @@ impl World {
             Command::Initialise { .. }
             | Command::ChangeSettings { .. }
             | Command::ShareSnapshots { .. }
+            | Command::KeepRows { .. }
             | Command::CreateWorkspace { .. }
             | Command::CreateKey { .. }
             | Command::RevokeKey { .. }

@@ -156,7 +156,7 @@ impl World {
         let advance = open.advance.plus(by);
         if advance > SANDBOX_ADVANCE_MAX {
             let what = "days that a sandbox's clock is put forward between two resets".to_owned();
-            let limit = usize::try_from(SANDBOX_ADVANCE_MAX.0 / Millis::days(1).0).unwrap_or(usize::MAX);
+            let limit = usize::try_from(SANDBOX_ADVANCE_MAX.0.div_euclid(Millis::days(1).0)).unwrap_or(usize::MAX);
             return Err(Refused::LimitReached { what, limit });
         }
         let sandbox = Sandbox { advance, ..open };

@@ -165,6 +165,17 @@ impl Frame {
         format!("{{{}}}", members.join(","))
     }
 
+    /// The event's dimensions as a JSON object; empty where it has none.
+    pub fn dimensions_json(&self, event: &FrameEvent) -> String {
+        let dimensions = self.dimensions(event);
+        if dimensions.is_empty() {
+            return String::new();
+        }
+        let members: Vec<String> =
+            dimensions.iter().map(|(name, value)| format!("{}:{}", quoted(name), value.json())).collect();
+        format!("{{{}}}", members.join(","))
+    }
+
     /// The event as a native JSON event, for people to look at and to send again.
     pub fn to_json(&self, event: &FrameEvent) -> String {
         let account = place(&self.accounts, event.account).map_or("", |named| named.account.as_str());
@@ -182,11 +193,9 @@ impl Frame {
         if let Some(project) = self.project(event) {
             members.push(("project_id", format!("\"{project}\"")));
         }
-        let dimensions = self.dimensions(event);
+        let dimensions = self.dimensions_json(event);
         if !dimensions.is_empty() {
-            let inner: Vec<String> =
-                dimensions.iter().map(|(name, value)| format!("{}:{}", quoted(name), value.json())).collect();
-            members.push(("dimensions", format!("{{{}}}", inner.join(","))));
+            members.push(("dimensions", dimensions));
         }
         let written: Vec<String> = members.into_iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         format!("{{{}}}", written.join(","))

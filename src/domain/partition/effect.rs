@@ -1,6 +1,7 @@
 //! What a partition's fold asks the world to do: rows to store and notifications to send. Plain values.
 
 use super::aggregate::Aggregate;
+use super::archive::EventRow;
 use super::notification::Notification;
 use crate::domain::id::{
     AccountId, AlertId, ChannelId, Epoch, MetricName, NotificationId, Position, QuarantineId, Tenant,
@@ -27,6 +28,8 @@ pub struct Effects {
     pub deliveries: Vec<DeliveryRow>,
     /// Events that were set aside, or were settled.
     pub quarantine: Vec<QuarantineRow>,
+    /// Every event that was counted; absent where nobody archives them.
+    pub events: Option<Vec<EventRow>>,
     /// What became of events at endpoints.
     pub webhooks: crate::domain::webhook::rows::Rows,
     /// What is only counted.
@@ -44,6 +47,9 @@ impl Effects {
         self.deliveries.append(&mut later.deliveries);
         self.quarantine.append(&mut later.quarantine);
         self.webhooks.append(later.webhooks);
+        if let Some(mut events) = later.events {
+            self.events.get_or_insert_default().append(&mut events);
+        }
     }
 }
 

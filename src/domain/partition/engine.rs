@@ -1,5 +1,6 @@
 //! Taking in one record after another: the partition's whole behaviour begins here.
 
+use super::archive::{Counting, EventRow};
 use super::changes::Turn;
 use super::effect::{AccountRow, Effects, QuarantineRow, QuarantineStatus, Reason};
 use super::fact::{Fact, Note};
@@ -176,7 +177,7 @@ impl Partition {
         let mut places = Places::new(frame);
         for (number, event) in frame.events.iter().enumerate() {
             match seen.get(number).copied().unwrap_or(Seen::First) {
-                Seen::First => self.count_event(frame, event, &epochs, &mut places, turn),
+                Seen::First => self.count_event(frame, (number, event), &epochs, &mut places, turn),
                 Seen::Duplicate => {
                     turn.effects.counts.duplicates = turn.effects.counts.duplicates.saturating_add(1);
                 }
@@ -217,7 +218,7 @@ impl Partition {
     fn count_event(
         &mut self,
         frame: &Frame,
-        event: &FrameEvent,
+        (number, event): (usize, &FrameEvent),
         epochs: &[Epoch],
         places: &mut Places,
         turn: &mut Turn<'_>,
@@ -225,6 +226,7 @@ impl Partition {
         let Some((account_slot, series)) = self.place(frame, event, epochs, places, turn) else { return };
         let Some(account) = self.accounts.get_mut(account_slot) else { return };
         let Some(tenant) = self.tenants.get(&account.tenant) else { return };
+        let epoch = account.epoch;
         if frame.backfill {
             account.await_backfill(tenant, series);
         }
@@ -251,8 +253,14 @@ impl Partition {
             self.dirty.parts.push(DirtyPart { account: account_slot, series, group: None, start });
         }
         let definition = account.series.get(series).and_then(|series| tenant.metrics.get(&series.metric));
-        if definition.is_some_and(|definition| !definition.group_by.is_empty()) {
-            self.count_group(frame, event, (account_slot, series), &arrival, turn);
+        let group = if definition.is_some_and(|definition| !definition.group_by.is_empty()) {
+            self.count_group(frame, event, (account_slot, series), &arrival, turn)
+        } else {
+            None
+        };
+        if let Some(events) = &mut turn.effects.events {
+            let counting = Counting { stamp: turn.stamp, epoch, group, clock, late };
+            events.extend(EventRow::of(frame, (number, event), &counting));
         }
         if !frame.backfill {
             let cause = Cause {
@@ -314,6 +322,7 @@ impl Partition {
         });
     }
 
+    /// Counts an event in its group, and returns that; in none where the series has no room for another one.
     fn count_group(
         &mut self,
         frame: &Frame,
@@ -321,15 +330,15 @@ impl Partition {
         (account_slot, series): (usize, usize),
         arrival: &Arrival,
         turn: &mut Turn<'_>,
-    ) {
-        let Some(account) = self.accounts.get_mut(account_slot) else { return };
-        let Some(tenant) = self.tenants.get(&account.tenant) else { return };
-        let Some(definition) = account.series.get(series).and_then(|s| tenant.metrics.get(&s.metric)) else { return };
+    ) -> Option<Arc<str>> {
+        let account = self.accounts.get_mut(account_slot)?;
+        let tenant = self.tenants.get(&account.tenant)?;
+        let definition = account.series.get(series).and_then(|s| tenant.metrics.get(&s.metric))?;
         let group: Arc<str> = frame.group_of(event, &definition.group_by).into();
-        let Some(counted_in) = account.series.get_mut(series) else { return };
+        let counted_in = account.series.get_mut(series)?;
         if !counted_in.has_room(&group, arrival.clock) {
             turn.effects.counts.ungrouped = turn.effects.counts.ungrouped.saturating_add(1);
-            return;
+            return None;
         }
         let counted = counted_in.groups.entry(group.clone()).or_default().count(arrival);
         if let (Some(part), Some(series)) = (&counted.evicted, account.series.get(series)) {
@@ -337,8 +346,9 @@ impl Partition {
         }
         if counted.newly_dirty {
             let start = arrival.window();
-            self.dirty.parts.push(DirtyPart { account: account_slot, series, group: Some(group), start });
+            self.dirty.parts.push(DirtyPart { account: account_slot, series, group: Some(group.clone()), start });
         }
+        Some(group)
     }
 
     /// Evaluates the instances that read a series, as far as an event in the window `start` may change their verdict.

@@ -5,6 +5,7 @@
 //! read the series on the [`values`] of the moment, [`instance`] decides the step, [`tell`] performs it.
 
 pub mod aggregate;
+pub mod archive;
 pub mod effect;
 pub mod fact;
 pub mod notification;

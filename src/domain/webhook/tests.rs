@@ -76,7 +76,7 @@ fn patterns_are_names_and_prefixes() {
 
 #[test]
 fn a_delivery_has_one_spelling() {
-    let id = DeliveryId { event: NotificationId(7 << 100), webhook: WebhookId(9) };
+    let id = DeliveryId { event: NotificationId(0xabc << 100), webhook: WebhookId(0xdef) };
     assert_eq!(id.to_string().parse(), Ok(id));
     for bad in
         ["", "dlv_", "dlv_7", &id.to_string().to_lowercase(), &format!("{id}0"), "dlv_äääääääääääääääääääääääääää"]

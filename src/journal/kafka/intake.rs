@@ -178,8 +178,10 @@ impl fmt::Debug for IntakeGauge {
 pub struct IntakeLag {
     /// The partition.
     pub partition: i32,
-    /// Messages that are not durable elsewhere yet.
-    pub messages: i64,
+    /// The offset behind its last message.
+    pub head: i64,
+    /// The offset of the first message that is not durable elsewhere yet.
+    pub next: i64,
     /// The record time up to which they are; that of the first message where none is.
     pub through: Option<Timestamp>,
 }
@@ -226,7 +228,7 @@ impl IntakeGauge {
             if through.is_none() && next < end {
                 through = self.recorded_at(place.partition(), next)?;
             }
-            lags.push(IntakeLag { partition: place.partition(), messages: (end - next).max(0), through });
+            lags.push(IntakeLag { partition: place.partition(), head: end, next: next.max(first), through });
         }
         Ok(lags)
     }

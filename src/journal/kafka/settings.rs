@@ -108,6 +108,7 @@ impl KafkaSettings {
                 unknown => return wrong(format!("{unknown} is not known")),
             }
         }
+        settings.check_security()?;
         let named = Self::named(brokers, &prefix);
         Ok(Self {
             control_topic: named.control_topic,
@@ -116,6 +117,21 @@ impl KafkaSettings {
             group: named.group,
             ..settings
         })
+    }
+
+    /// A client without TLS and SASL would only say that a property is not known, or not connect.
+    fn check_security(&self) -> Result<(), SettingsError> {
+        let secures = |(name, value): &&(String, String)| {
+            let plain = name == "security.protocol" && value.eq_ignore_ascii_case("plaintext");
+            !plain && ["security.", "sasl.", "ssl."].iter().any(|family| name.starts_with(family))
+        };
+        match self.properties.iter().find(secures) {
+            // The value may be a password.
+            Some((name, _)) if !cfg!(feature = "kafka-tls") => wrong(format!(
+                "{name} needs TLS or SASL, which this build has not: build it with the feature kafka-tls"
+            )),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn named(brokers: &str, prefix: &str) -> Self {
@@ -166,12 +182,18 @@ mod tests {
     #[test]
     fn a_url_says_where_and_what() {
         let settings =
-            KafkaSettings::parse("kafka://a:9092,b:9093?prefix=hw&partitions=4&replication=3&security.protocol=ssl");
+            KafkaSettings::parse("kafka://a:9092,b:9093?prefix=hw&partitions=4&replication=3&socket.timeout.ms=9000");
         let settings = settings.unwrap();
         assert_eq!((settings.brokers.as_str(), settings.partitions, settings.replication), ("a:9092,b:9093", 4, 3));
         assert_eq!((settings.journal_topic.as_str(), settings.group.as_str()), ("hw.journal", "hw"));
-        assert_eq!(settings.properties, [("security.protocol".to_owned(), "ssl".to_owned())]);
+        assert_eq!(settings.properties, [("socket.timeout.ms".to_owned(), "9000".to_owned())]);
         assert_eq!(KafkaSettings::parse("kafka://a:1").unwrap().control_topic, "highwater.control");
+        for secured in ["security.protocol=SASL_SSL", "sasl.password=secret", "ssl.ca.location=/x"] {
+            let parsed = KafkaSettings::parse(&format!("kafka://a:9092?security.protocol=plaintext&{secured}"));
+            assert_eq!(parsed.is_ok(), cfg!(feature = "kafka-tls"), "{secured}");
+            let said = parsed.err().map_or_else(|| "kafka-tls".to_owned(), |error| error.to_string());
+            assert!(said.contains("kafka-tls") && !said.contains("secret"), "{said}");
+        }
         for (url, says) in [
             ("http://a:9092", "kafka://"),
             ("kafka://", "host:port"),

@@ -1,15 +1,15 @@
-//! The numbered migrations, and how long rows are kept. Several nodes may do either at once.
+//! The numbered migrations. Several nodes may apply them at once.
 
-use super::store::Retention;
 use crate::store::StoreError;
 use clickhouse::Client;
 
 /// Applied in order; an entry is never changed once it was released.
-const MIGRATIONS: [(u32, &str, &str); 4] = [
+const MIGRATIONS: [(u32, &str, &str); 5] = [
     (1, "tables", include_str!("../../../schemas/clickhouse/0001_tables.sql")),
     (2, "usage_5m", include_str!("../../../schemas/clickhouse/0002_usage_5m.sql")),
     (3, "webhooks", include_str!("../../../schemas/clickhouse/0003_webhooks.sql")),
     (4, "incidents", include_str!("../../../schemas/clickhouse/0004_incidents.sql")),
+    (5, "usage_events", include_str!("../../../schemas/clickhouse/0005_usage_events.sql")),
 ];
 
 /// Makes the database, and applies what it lacks.
@@ -43,41 +43,6 @@ pub(super) async fn migrate(server: &Client, client: &Client, database: &str) ->
         }
         client.query("INSERT INTO migrations (version, name) VALUES (?, ?)").bind(version).bind(name).execute().await?;
         tracing::info!(version, name, "applied a migration of the store");
-    }
-    Ok(())
-}
-
-/// Sets for how long each table keeps its rows, where it is not so already.
-///
-/// # Errors
-/// Where the server refuses.
-pub(super) async fn retain(client: &Client, retention: Retention) -> Result<(), StoreError> {
-    let tables = [
-        ("usage_windows", "start", retention.windows_days),
-        ("alert_transitions", "at", retention.transitions_days),
-        ("notifications", "at", retention.notifications_days),
-        ("deliveries", "at", retention.deliveries_days),
-        ("webhook_events", "at", retention.deliveries_days),
-        ("webhook_deliveries", "at", retention.deliveries_days),
-        ("webhook_attempts", "at", retention.deliveries_days),
-        ("quarantine", "at", retention.quarantine_days),
-    ];
-    for (table, column, days) in tables {
-        let engine: String = client
-            .query("SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = ?")
-            .bind(table)
-            .fetch_one()
-            .await?;
-        match days {
-            Some(days) if !engine.contains(&format!("toIntervalDay({days})")) => {
-                let sql = format!("ALTER TABLE {table} MODIFY TTL toDateTime({column}) + toIntervalDay({days})");
-                client.query(&sql).execute().await?;
-            }
-            None if engine.contains(" TTL ") => {
-                client.query(&format!("ALTER TABLE {table} REMOVE TTL")).execute().await?;
-            }
-            Some(_) | None => {}
-        }
     }
     Ok(())
 }

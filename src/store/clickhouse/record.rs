@@ -1,9 +1,11 @@
 //! Rows as they stand in ClickHouse's columns, of domain types.
 
 use crate::domain::id::{
-    AccountId, AlertId, ChannelId, Epoch, MetricName, Mode, NotificationId, Position, QuarantineId, Tenant, WorkspaceId,
+    AccountId, AlertId, ChannelId, Epoch, MetricName, Mode, NotificationId, PartitionId, Position, ProjectId,
+    QuarantineId, Tenant, WorkspaceId,
 };
 use crate::domain::partition::aggregate::Aggregate;
+use crate::domain::partition::archive::EventRow;
 use crate::domain::partition::effect::{
     AccountRow, DeliveryRow, DeliveryStatus, InstanceKey, InstanceRow, SeriesKey, State, WindowRow,
 };
@@ -18,6 +20,73 @@ pub(super) struct PositionRecord {
     pub(super) partition: u32,
     pub(super) position: Position,
     pub(super) clock: Timestamp,
+}
+
+/// How far a partition reaches, as it is written.
+#[derive(Debug, Row, Serialize, Deserialize)]
+pub(super) struct WrittenPosition {
+    pub(super) partition: u32,
+    pub(super) position: Position,
+    pub(super) clock: Timestamp,
+    pub(super) archived_from: Option<Position>,
+}
+
+/// An event that was counted.
+#[derive(Debug, Row, Serialize, Deserialize)]
+pub(super) struct CountedRecord {
+    #[serde(with = "text")]
+    pub(super) workspace: WorkspaceId,
+    #[serde(with = "text")]
+    pub(super) mode: Mode,
+    pub(super) epoch: Epoch,
+    #[serde(with = "text")]
+    pub(super) account: AccountId,
+    #[serde(with = "text")]
+    pub(super) metric: MetricName,
+    pub(super) grp: String,
+    pub(super) timestamp: Timestamp,
+    pub(super) accepted_at: Timestamp,
+    pub(super) recorded_at: Timestamp,
+    pub(super) clock: Timestamp,
+    pub(super) value: Quantity,
+    pub(super) source: String,
+    pub(super) id: String,
+    #[serde(with = "optional_text")]
+    pub(super) project: Option<ProjectId>,
+    pub(super) dimensions: String,
+    pub(super) backfill: bool,
+    pub(super) late: bool,
+    pub(super) partition: u32,
+    pub(super) position: Position,
+    pub(super) number: u32,
+}
+
+impl CountedRecord {
+    pub(super) fn of(partition: PartitionId, row: &EventRow) -> Self {
+        let row = row.clone();
+        Self {
+            workspace: row.tenant.workspace,
+            mode: row.tenant.mode,
+            epoch: row.epoch,
+            account: row.account,
+            metric: row.metric,
+            grp: row.group,
+            timestamp: row.timestamp,
+            accepted_at: row.accepted_at,
+            recorded_at: row.recorded_at,
+            clock: row.clock,
+            value: row.value,
+            source: row.source,
+            id: row.id,
+            project: row.project,
+            dimensions: row.dimensions,
+            backfill: row.backfill,
+            late: row.late,
+            partition: partition.0,
+            position: row.position,
+            number: row.number,
+        }
+    }
 }
 
 /// A part of a window.
@@ -323,7 +392,7 @@ macro_rules! texts {
 
 texts! {
     names: AccountId, MetricName;
-    ids: WorkspaceId, AlertId, ChannelId, NotificationId, QuarantineId, crate::domain::id::WebhookId;
+    ids: WorkspaceId, AlertId, ChannelId, NotificationId, ProjectId, QuarantineId, crate::domain::id::WebhookId;
     enums: Mode, State, DeliveryStatus, crate::domain::partition::effect::QuarantineStatus,
         crate::domain::webhook::kind::EventType;
 }

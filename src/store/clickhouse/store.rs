@@ -1,10 +1,11 @@
 //! The handle: a client, the threads that its connections live on, and what is known to be stored.
 
 use super::address::Address;
-use super::{migrate, read, scan, write};
+use super::retention::{self, Retention};
+use super::{migrate, read, recompute, scan, write};
 use crate::domain::id::{PartitionId, Position};
 use crate::domain::partition::effect::Effects;
-use crate::store::{Progress, ScannedRow, StoreError};
+use crate::store::{Progress, RecomputeTerms, Recomputed, ScannedRow, StoreError};
 use clickhouse::{Client, Compression};
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ const POLL_MOST: Duration = Duration::from_secs(1);
 pub struct ClickHouseSettings {
     /// How long rows are kept.
     pub retention: Retention,
+    /// Whether every event that is counted is kept, too.
+    pub archive: bool,
     /// The least time between two writes of a partition: every write is a part that ClickHouse has to merge.
     pub write_interval: Duration,
     /// How long a query may take.
@@ -42,6 +45,7 @@ impl Default for ClickHouseSettings {
     fn default() -> Self {
         Self {
             retention: Retention::default(),
+            archive: false,
             write_interval: Duration::from_millis(200),
             query_timeout: Duration::from_secs(30),
             insert_timeout: Duration::from_secs(60),
@@ -49,21 +53,6 @@ impl Default for ClickHouseSettings {
             block_bytes_max: 64 * 1024 * 1024,
         }
     }
-}
-
-/// For how many days rows are kept, by their own time; for ever where absent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retention {
-    /// Windows, by their start.
-    pub windows_days: Option<u32>,
-    /// Transitions of alert instances.
-    pub transitions_days: Option<u32>,
-    /// Notifications.
-    pub notifications_days: Option<u32>,
-    /// Deliveries.
-    pub deliveries_days: Option<u32>,
-    /// Quarantined events.
-    pub quarantine_days: Option<u32>,
 }
 
 /// Read models in a ClickHouse database; cheap to clone.
@@ -120,7 +109,7 @@ impl ClickHouseStore {
         };
         let store = Self { shared: Arc::new(shared) };
         store.block(store.limited(migrate::migrate(&client, &store.shared.client, &store.shared.address.database)))?;
-        store.block(store.limited(migrate::retain(&store.shared.client, store.shared.settings.retention)))?;
+        store.block(store.limited(retention::retain(&store.shared.client, store.shared.settings.retention)))?;
         let positions = store.block(store.limited(read::progress(&store.shared.client)))?;
         store.learn(positions.into_iter().map(|(partition, progress)| (partition, progress.position)));
         Ok(store)
@@ -177,6 +166,17 @@ impl ClickHouseStore {
         let Some(runtime) = &self.shared.runtime else { return Err(StoreError::Closed) };
         let answer = runtime.spawn(async move { tokio::time::timeout(patience, asked).await }).await;
         answer.map_err(storage)?.unwrap_or_else(|_| Err(late(patience)))
+    }
+
+    pub(in crate::store) fn archives(&self) -> bool {
+        self.shared.settings.archive
+    }
+
+    /// Makes every closed window anew; takes as long as it takes.
+    pub(in crate::store) async fn recompute(&self, terms: RecomputeTerms) -> Result<Recomputed, StoreError> {
+        let Some(runtime) = &self.shared.runtime else { return Err(StoreError::Closed) };
+        let client = self.shared.client.clone();
+        runtime.spawn(async move { recompute::recompute(&client, terms).await }).await.map_err(storage)?
     }
 
     /// Visits every row of every table but `positions`, by table and key; blocks.

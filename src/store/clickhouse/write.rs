@@ -1,13 +1,14 @@
 //! Writing rows: a table's in blocks of bounded size, then how far they reach.
 
 use super::record::{
-    AccountRecord, DeliveryRecord, InstanceRecord, NotificationRecord, PositionRecord, QuarantineRecord,
-    TransitionRecord, WindowRecord,
+    AccountRecord, CountedRecord, DeliveryRecord, InstanceRecord, NotificationRecord, QuarantineRecord,
+    TransitionRecord, WindowRecord, WrittenPosition,
 };
 use super::store::ClickHouseSettings;
 use super::webhooks::{AttemptRecord, EventRecord, WebhookDeliveryRecord};
 use crate::domain::id::{PartitionId, Position};
 use crate::domain::incident;
+use crate::domain::partition::archive::EventRow;
 use crate::domain::partition::effect::{
     AccountRow, DeliveryRow, Effects, InstanceRow, QuarantineRow, TransitionRow, WindowRow,
 };
@@ -50,9 +51,33 @@ pub(super) async fn write(
     let key = |row: &'_ Attempt| (row.tenant, row.posted.id, row.posted.attempt);
     let attempts = newest(&rows.attempts, key, |row| row.revision);
     blocks.insert("webhook_attempts", &attempts, |row| row.body.len(), AttemptRecord::of).await?;
-    let position =
-        |up_to: &Progress| Ok(PositionRecord { partition: partition.0, position: up_to.position, clock: up_to.clock });
+    let archived_from = match &effects.events {
+        Some(events) => {
+            let events: Vec<&EventRow> = events.iter().collect();
+            let bytes = |row: &CountedRecord| 200 + row.dimensions.len();
+            blocks
+                .insert("usage_events", &events, bytes, |row: &EventRow| Ok(CountedRecord::of(partition, row)))
+                .await?;
+            let patience = settings.query_timeout;
+            let asked = tokio::time::timeout(patience, archived_from(client, partition)).await;
+            Some(asked.map_err(|_| late("positions"))??)
+        }
+        None => None,
+    };
+    let position = |up_to: &Progress| {
+        Ok(WrittenPosition { partition: partition.0, position: up_to.position, clock: up_to.clock, archived_from })
+    };
     blocks.insert("positions", &[&up_to], |_| 16, position).await
+}
+
+/// Behind which record everything of a partition is archived once this write is done: what the last writer said, or, where
+/// it did not archive, what it had reached, since every fold begins at or before that. Asked each time, as the last writer
+/// may have been another node.
+async fn archived_from(client: &Client, partition: PartitionId) -> Result<Position, StoreError> {
+    let sql = "SELECT partition, position, clock, archived_from FROM positions WHERE partition = ?
+               ORDER BY position DESC, written_at DESC LIMIT 1";
+    let last = client.query(sql).bind(partition.0).fetch_optional::<WrittenPosition>().await?;
+    Ok(last.map_or(Position::START, |last| last.archived_from.unwrap_or(last.position)))
 }
 
 /// Keeps the newest row of each key; of equals the last. In one write a key would else have two rows of one revision.

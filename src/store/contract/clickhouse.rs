@@ -4,7 +4,7 @@ use super::place::{P, Place, settings};
 use super::sample::{effects, progress, seeds};
 use crate::domain::id::{Position, Tenant};
 use crate::domain::partition::effect::Effects;
-use crate::store::{ClickHouseSettings, ClickHouseStore, Retention, Store, StoreError, WindowQuery};
+use crate::store::{ClickHouseSettings, ClickHouseStore, Keep, Retention, Store, StoreError, WindowQuery};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
@@ -30,11 +30,11 @@ fn several_nodes_may_start_at_once_and_an_older_release_may_not() {
         }
     });
     let versions = "SELECT toString(version) FROM migrations GROUP BY version ORDER BY version";
-    assert_eq!(store(&place).ask(versions).unwrap(), ["1", "2", "3"]);
+    assert_eq!(store(&place).ask(versions).unwrap(), ["1", "2", "3", "4", "5"]);
     let later = "INSERT INTO migrations (version, name) VALUES (1000, 'of a later release')";
     store(&place).tell(later).unwrap();
     let error = ClickHouseStore::open(place.address(), settings()).unwrap_err();
-    assert_eq!(error, StoreError::TooNew { found: 1_000, known: 3 });
+    assert_eq!(error, StoreError::TooNew { found: 1_000, known: 5 });
 }
 
 #[test]
@@ -46,14 +46,16 @@ fn rows_are_kept_as_long_as_is_said() {
         store(&place).ask(sql).unwrap()
     };
     assert_eq!(kept(), ["", ""]);
-    let retention = Retention { windows_days: Some(400), quarantine_days: Some(30), ..Retention::default() };
+    let retention = Retention { windows: Keep::Days(400), quarantine: Keep::Days(30), ..Retention::default() };
     for _ in 0..2 {
         drop(place.other_node(ClickHouseSettings { retention, ..settings() }));
         let wanted =
             ["TTL toDateTime(at) + toIntervalDay(30) SETTINGS", "TTL toDateTime(start) + toIntervalDay(400) SETTINGS"];
         assert_eq!(kept(), wanted);
     }
-    let retention = Retention { windows_days: Some(40), ..Retention::default() };
+    // Who says nothing, such as a command line without it, changes nothing.
+    drop(place.other_node(settings()));
+    let retention = Retention { windows: Keep::Days(40), quarantine: Keep::Forever, ..Retention::default() };
     drop(place.other_node(ClickHouseSettings { retention, ..settings() }));
     assert_eq!(kept(), ["", "TTL toDateTime(start) + toIntervalDay(40) SETTINGS"]);
 }

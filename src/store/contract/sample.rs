@@ -237,11 +237,10 @@ impl Sample {
 
     fn event(&self) -> Event {
         let kind = self.kind();
-        let content = match kind {
-            EventType::AlertFiring => {
-                Content::Alert { notification: Box::new(self.notification()), silenced: self.seed.two == 1 }
-            }
-            _ => Content::Data("{\"id\":\"weiß '\\\\ \\u0000\"}".to_owned()),
+        let content = if kind == EventType::AlertFiring {
+            Content::Alert { notification: Box::new(self.notification()), silenced: self.seed.two == 1 }
+        } else {
+            Content::Data("{\"id\":\"weiß '\\\\ \\u0000\"}".to_owned())
         };
         let (at, position) = (self.at(self.seed.one), Position(self.seed.one + self.seed.two + 1));
         Event { id: self.id(), tenant: self.tenant, kind, at, log: Log::Control, position, index: 0, content }

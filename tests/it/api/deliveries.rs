@@ -32,11 +32,12 @@ async fn a_delivery_shows_its_attempts_and_is_made_again_under_its_id() {
     let (first, _) = told(&mut receiver, &secret, "account.created").await;
     let tried = eventually("an attempt", async || {
         let pending = having(&server, &webhook, "pending", 1).await.remove(0);
-        (pending["attempt_count"] == 1).then_some(pending)
+        (pending["attempt_count"] == 1 && pending["outcome"].is_string()).then_some(pending)
     });
     let pending = tried.await;
     assert_eq!(pending["event_type"], "account.created");
-    assert!(pending["next_attempt_at"].is_string() && pending["outcome"].as_str().unwrap().contains("on fire"));
+    // What a receiver in an allow-listed network answers is not handed on.
+    assert!(pending["next_attempt_at"].is_string() && pending["outcome"] == "status 500", "{pending}");
     let (second, body) = told(&mut receiver, &secret, "account.created").await;
     assert_eq!((first.header("webhook-id"), &first.bytes), (second.header("webhook-id"), &second.bytes));
     let done = having(&server, &webhook, "succeeded", 1).await.remove(0);

@@ -162,7 +162,7 @@ async fn an_endpoints_own_headers_and_pace_are_kept() {
     let body =
         json!({"url": receiver.url(), "event_types": ["account.*"], "headers": {"X-Team": "a"}, "rate_limit": 2});
     server.post("/v1/webhooks", body).await.ok(201);
-    let started = std::time::Instant::now();
+    let started = highwater::runtime::clock::Stopwatch::start();
     for name in ["a", "b", "c", "d"] {
         server.post("/v1/accounts", json!({"id": name})).await.ok(201);
     }

@@ -46,18 +46,20 @@ pub(crate) const OPEN_TO_ANY: [(&str, &str); 1] = [("get", "/v1/whoami")];
 pub(crate) const OF_CLIENTS: [(&str, &str); 2] = [("post", "/v1/oauth/token"), ("post", "/v1/oauth/revoke")];
 
 pub(crate) fn all() -> Vec<Operation> {
+    [of_usage(), of_watching(), of_people()].into_iter().flatten().collect()
+}
+
+const fn of(method: Method, path: &'static str, scope: Scope, body: Option<Value>) -> Operation {
+    Operation { method, path, scope, body }
+}
+
+/// Events, accounts, channels and alerts.
+fn of_usage() -> Vec<Operation> {
     let event = json!({"account_id": "acme", "metric": "api.calls"});
     let quota = json!({"limit": 10, "period": "day"});
     let channel = json!({"type": "webhook", "name": "hook", "url": "https://example.com/hook"});
     let alert = json!({"account_id": "acme", "rule": "used > 1", "channel": "webhook"});
     let name = json!({"name": "x"});
-    let preview = json!({"account_id": "acme", "rule": "used > 1", "from": "2026-11-01T00:00:00Z",
-                         "to": "2026-11-01T01:00:00Z"});
-    let silence = json!({"matchers": [{"name": "severity", "value": "info"}], "starts_at": "2026-01-01T00:00:00Z",
-                         "ends_at": "2126-01-01T00:00:00Z"});
-    // A key of that scope alone can hand on nothing but it.
-    let key = json!({"name": "ci", "scope": "write:keys"});
-    let of = |method, path, scope, body| Operation { method, path, scope, body };
     let (get, post, put, patch, delete) = (Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE);
     vec![
         of(post.clone(), "/v1/events", Scope::WriteEvents, Some(event.clone())),
@@ -90,12 +92,23 @@ pub(crate) fn all() -> Vec<Operation> {
         of(post.clone(), "/v1/alerts/{id}/resume", Scope::WriteAlerts, None),
         of(get.clone(), "/v1/alerts/{id}/instances", Scope::ReadAlerts, None),
         of(get.clone(), "/v1/alerts/{id}/history", Scope::ReadAlerts, None),
+    ]
+}
+
+/// Endpoints, tests, questions, incidents and silences.
+fn of_watching() -> Vec<Operation> {
+    let preview = json!({"account_id": "acme", "rule": "used > 1", "from": "2026-11-01T00:00:00Z",
+                         "to": "2026-11-01T01:00:00Z"});
+    let silence = json!({"matchers": [{"name": "severity", "value": "info"}], "starts_at": "2026-01-01T00:00:00Z",
+                         "ends_at": "2126-01-01T00:00:00Z"});
+    let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
+    vec![
         of(get.clone(), "/v1/webhooks", Scope::ReadWebhooks, None),
         of(post.clone(), "/v1/webhooks", Scope::WriteWebhooks, Some(json!({"url": "https://example.com/hook"}))),
         of(get.clone(), "/v1/webhooks/event-types", Scope::ReadWebhooks, None),
         of(get.clone(), "/v1/webhooks/{id}", Scope::ReadWebhooks, None),
-        of(Method::PATCH, "/v1/webhooks/{id}", Scope::WriteWebhooks, Some(json!({"rate_limit": 5}))),
-        of(Method::DELETE, "/v1/webhooks/{id}", Scope::WriteWebhooks, None),
+        of(patch.clone(), "/v1/webhooks/{id}", Scope::WriteWebhooks, Some(json!({"rate_limit": 5}))),
+        of(delete, "/v1/webhooks/{id}", Scope::WriteWebhooks, None),
         of(get.clone(), "/v1/webhooks/{id}/secret", Scope::ManageWebhookSecrets, None),
         of(post.clone(), "/v1/webhooks/{id}/rotate-secret", Scope::ManageWebhookSecrets, None),
         of(post.clone(), "/v1/webhooks/{id}/test", Scope::WriteWebhooks, None),
@@ -124,6 +137,16 @@ pub(crate) fn all() -> Vec<Operation> {
         of(get.clone(), "/v1/silences/{id}", Scope::ReadSilences, None),
         of(patch.clone(), "/v1/silences/{id}", Scope::WriteSilences, Some(json!({"comment": null}))),
         of(post.clone(), "/v1/silences/{id}/expire", Scope::WriteSilences, None),
+    ]
+}
+
+/// Projects, credentials, the quarantine, the sandbox.
+fn of_people() -> Vec<Operation> {
+    let name = json!({"name": "x"});
+    // A key of that scope alone can hand on nothing but it.
+    let key = json!({"name": "ci", "scope": "write:keys"});
+    let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
+    vec![
         of(get.clone(), "/v1/projects", Scope::ReadProjects, None),
         of(post.clone(), "/v1/projects", Scope::WriteProjects, Some(name.clone())),
         of(get.clone(), "/v1/projects/{id}", Scope::ReadProjects, None),

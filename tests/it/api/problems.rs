@@ -145,12 +145,20 @@ async fn the_operations_surface_needs_no_key() {
         (&json!("ok"), &json!("ok"), &json!("ok"))
     );
     server.get("/metrics").await.problem(404, "route_not_found");
+    for fold in ready["checks"]["folds"].as_object().unwrap().values() {
+        assert!(fold["head"].as_u64() >= fold["position"].as_u64() && fold["clock"].is_string(), "{fold}");
+    }
     server.get("/v1/alerts").await.ok(200);
+    server.ask("BREW".parse().unwrap(), "/v1/alerts").send().await.problem(405, "method_not_allowed");
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let admin = |path: &str| http.get(format!("http://{}{path}", server.admin())).send();
     let metrics = admin("/metrics").await.unwrap().text().await.unwrap();
     assert!(metrics.contains("http_server_request_duration_seconds"), "{metrics}");
     assert!(metrics.contains(r#"http_route="/v1/alerts""#) && !metrics.contains("acme"), "{metrics}");
+    // Any word is a method; it is no label.
+    assert!(metrics.contains(r#"http_request_method="_OTHER""#) && !metrics.contains("BREW"), "{metrics}");
+    let folded: Vec<&str> = metrics.lines().filter(|line| line.starts_with("highwater_fold_lag_records{")).collect();
+    assert_eq!(folded.len(), 4, "{metrics}");
     assert!(admin("/readyz").await.unwrap().status().is_success());
     let nowhere = admin("/nonsense").await.unwrap();
     assert_eq!(

@@ -3,6 +3,7 @@
 use crate::receiver::Receiver;
 use crate::server::{Answer, Ask, Server, eventually};
 use highwater::domain::id::Mode;
+use highwater::runtime::clock::Stopwatch;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -287,21 +288,22 @@ async fn a_reset_while_events_flow_loses_none_behind_it() {
     sandbox.advance("10d").await;
     let sent = std::sync::Mutex::new(Vec::new());
     let stop = std::sync::atomic::AtomicBool::new(false);
+    let clock = Stopwatch::start();
     let flow = async |sender: usize| {
         let mut n = 0;
         while !stop.load(std::sync::atomic::Ordering::Relaxed) {
             let event = json!({"account_id": "acme", "metric": "m", "id": format!("{sender}-{n}")});
-            let begun = std::time::Instant::now();
+            let begun = clock.elapsed();
             sandbox.post("/v1/events", event).await.ok(202);
-            sent.lock().unwrap().push((begun, std::time::Instant::now()));
+            sent.lock().unwrap().push((begun, clock.elapsed()));
             n += 1;
         }
     };
     let reset = async {
         eventually("a flow", || async { (sent.lock().unwrap().len() > 20).then_some(()) }).await;
-        let begun = std::time::Instant::now();
+        let begun = clock.elapsed();
         sandbox.reset().await;
-        let done = std::time::Instant::now();
+        let done = clock.elapsed();
         let before = sent.lock().unwrap().len();
         eventually("a flow", || async { (sent.lock().unwrap().len() > before + 20).then_some(()) }).await;
         stop.store(true, std::sync::atomic::Ordering::Relaxed);

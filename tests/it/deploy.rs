@@ -1,0 +1,274 @@
+//! What is shipped to run the product with: the compose file, the image, the dashboards and the alerts. There may be no
+//! container engine where this runs, so what can be known without one is proved here.
+
+use crate::server::Server;
+use promql_parser::parser::{self, Expr};
+use reqwest::Method;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn yaml(path: &str) -> Value {
+    serde_saphyr::from_str(&text(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn dashboards() -> Vec<(PathBuf, Value)> {
+    let folder = root().join("deploy/grafana/dashboards");
+    let mut found: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    assert!(found.len() >= 3, "{found:?}");
+    let read = |path: PathBuf| {
+        let dashboard = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        (path, dashboard)
+    };
+    found.into_iter().map(read).collect()
+}
+
+/// Names an image by a version that does not move: not `latest`, and more than a major number.
+fn is_pinned(image: &str) -> bool {
+    let Some((_, tag)) = image.rsplit_once(':') else { return false };
+    let version = tag.split(['-']).any(|part| {
+        let digits = part.trim_start_matches('v');
+        let numbers: Vec<&str> = digits.split('.').collect();
+        let exact = numbers.len() >= 3 && numbers.iter().all(|n| n.parse::<u32>().is_ok());
+        // Debian's tags are dates.
+        exact || (digits.len() == 8 && digits.parse::<u32>().is_ok())
+    });
+    version && !tag.contains("latest")
+}
+
+#[test]
+fn the_compose_file_is_one_by_the_specification() {
+    let schema = serde_json::from_str(&text("tests/support/compose/compose-spec.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let compose = yaml("docker-compose.yml");
+    let wrong: Vec<String> =
+        validator.iter_errors(&compose).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // The schema is one that refuses.
+    let mut broken = compose.clone();
+    broken["services"]["kafka"]["imagee"] = "x".into();
+    assert!(!validator.is_valid(&broken));
+    let mut broken = compose.clone();
+    broken["services"]["kafka"]["healthcheck"]["interval"] = 10.into();
+    assert!(!validator.is_valid(&broken));
+}
+
+#[test]
+fn every_service_is_pinned_bounded_watched_and_keeps_its_data() {
+    let compose = yaml("docker-compose.yml");
+    let services = compose["services"].as_object().unwrap();
+    let names: Vec<&str> = services.keys().map(String::as_str).collect();
+    assert_eq!(
+        names.iter().copied().collect::<BTreeSet<_>>(),
+        BTreeSet::from(["clickhouse", "grafana", "highwater", "kafka", "prometheus"])
+    );
+    let mut mounted = BTreeSet::new();
+    for (name, service) in services {
+        assert!(is_pinned(service["image"].as_str().unwrap()), "{name}: {}", service["image"]);
+        let limits = &service["deploy"]["resources"]["limits"];
+        assert!(limits["memory"].is_string() && limits["cpus"].is_string(), "{name} has no limits");
+        assert!(service["healthcheck"]["test"].is_array(), "{name} has no health check");
+        for port in service["ports"].as_array().unwrap() {
+            assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{name} listens to everybody: {port}");
+        }
+        for volume in service["volumes"].as_array().unwrap() {
+            let (from, _) = volume.as_str().unwrap().split_once(':').unwrap();
+            if from.starts_with('.') {
+                assert!(root().join(from).exists(), "{name} mounts {from}, which is not there");
+            } else {
+                mounted.insert(from.to_owned());
+            }
+        }
+    }
+    let declared: BTreeSet<String> = compose["volumes"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(mounted, declared);
+    for (image, pinned) in [
+        ("a/b:1.2.3", true),
+        ("rust:1.95.0-slim-bookworm", true),
+        ("debian:bookworm-20251229-slim", true),
+        ("a/b:v3.5.0", true),
+        ("a/b", false),
+        ("a/b:latest", false),
+        ("a/b:1", false),
+        ("a/b:1.2", false),
+        ("debian:bookworm-slim", false),
+    ] {
+        assert_eq!(is_pinned(image), pinned, "{image}");
+    }
+}
+
+/// The variables that the compose file gives the product are ones that it reads.
+#[test]
+fn the_compose_file_speaks_the_products_language() {
+    let compose = yaml("docker-compose.yml");
+    let given = compose["services"]["highwater"]["environment"].as_object().unwrap();
+    let help = crate::process::highwater(&["serve", "--help"]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    for name in given.keys() {
+        let read = [']', '='].iter().any(|end| help.contains(&format!("[env: {name}{end}")));
+        assert!(read, "{name} is read by nothing");
+    }
+    let feature = |name: &str| text("Cargo.toml").contains(&format!("\n{name} = ["));
+    let image = text("Dockerfile");
+    let features = image.split("--features ").nth(1).unwrap().split_whitespace().next().unwrap();
+    assert!(features.split(',').all(feature), "{features}");
+}
+
+#[test]
+fn the_image_is_pinned_small_and_without_root() {
+    let image = text("Dockerfile");
+    let bases: Vec<&str> = image.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();
+    assert_eq!(bases.len(), 2);
+    for base in &bases {
+        assert!(is_pinned(base.split_whitespace().next().unwrap()), "{base}");
+    }
+    let toolchain = text("rust-toolchain.toml");
+    let version = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap().trim_matches('"');
+    assert!(
+        bases[0].starts_with(&format!("rust:{version}-")),
+        "{} builds with another compiler than {version}",
+        bases[0]
+    );
+    let last = image.rsplit_once("FROM ").unwrap().1;
+    assert!(last.contains("\nUSER 10001:10001\n") && !last.contains("\nRUN "), "{last}");
+    // What is copied is there, and is let through.
+    let ignored = text(".dockerignore");
+    let copies = image.lines().filter(|line| line.starts_with("COPY ") && !line.contains("--from"));
+    for source in
+        copies.flat_map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>().split_last().unwrap().1.to_vec())
+    {
+        assert!(root().join(source).exists(), "{source} is not there");
+        assert!(ignored.lines().any(|line| line == format!("!{source}")), "{source} is ignored");
+    }
+}
+
+/// The names of the metrics that an expression reads.
+fn names(expr: &Expr, found: &mut BTreeSet<String>) {
+    match expr {
+        Expr::Aggregate(it) => {
+            names(&it.expr, found);
+            it.param.iter().for_each(|param| names(param, found));
+        }
+        Expr::Unary(it) => names(&it.expr, found),
+        Expr::Binary(it) => {
+            names(&it.lhs, found);
+            names(&it.rhs, found);
+        }
+        Expr::Paren(it) => names(&it.expr, found),
+        Expr::Subquery(it) => names(&it.expr, found),
+        Expr::VectorSelector(it) => found.extend(it.name.clone()),
+        Expr::MatrixSelector(it) => found.extend(it.vs.name.clone()),
+        Expr::Call(it) => it.args.args.iter().for_each(|argument| names(argument, found)),
+        Expr::NumberLiteral(_) | Expr::StringLiteral(_) => {}
+        Expr::Extension(_) => panic!("an expression that no Prometheus knows"),
+    }
+}
+
+fn names_in(expression: &str) -> BTreeSet<String> {
+    let plain = expression.replace("$__rate_interval", "5m");
+    let parsed = parser::parse(&plain).unwrap_or_else(|error| panic!("{expression}: {error}"));
+    let mut found = BTreeSet::new();
+    names(&parsed, &mut found);
+    found
+}
+
+/// Every expression that is shipped, with where it stands; and what rules record under names of their own.
+fn expressions() -> (Vec<(String, String)>, BTreeSet<String>) {
+    let mut all = Vec::new();
+    let mut recorded = BTreeSet::new();
+    for (path, dashboard) in dashboards() {
+        let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().unwrap() {
+                all.push((format!("{file}: {}", panel["title"]), target["expr"].as_str().unwrap().to_owned()));
+            }
+        }
+    }
+    for group in yaml("deploy/prometheus/rules.yml")["groups"].as_array().unwrap() {
+        for rule in group["rules"].as_array().unwrap() {
+            recorded.extend(rule["record"].as_str().map(str::to_owned));
+            let name = rule["alert"].as_str().or(rule["record"].as_str()).unwrap();
+            all.push((name.to_owned(), rule["expr"].as_str().unwrap().to_owned()));
+        }
+    }
+    assert!(all.len() > 30);
+    (all, recorded)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dashboards_and_alerts_read_what_is_exported() {
+    let server = Server::start().await;
+    server.get("/v1/alerts").await.ok(200);
+    server.count("acme", "m", 1).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let scraped = http.get(format!("http://{}/metrics", server.admin())).send().await.unwrap().text().await.unwrap();
+    let mut exported: BTreeSet<String> = scraped
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| line.split(['{', ' ']).next().unwrap().to_owned())
+        .collect();
+    // Prometheus' own word on a scrape, and what only a node with an intake has.
+    exported.insert("up".to_owned());
+    let intake = ["head_offset", "committed_offset", "lag_messages", "through_seconds"];
+    exported.extend(intake.map(|name| format!("highwater_intake_{name}")));
+    let (expressions, recorded) = expressions();
+    exported.extend(recorded);
+    let mut read = BTreeSet::new();
+    for (place, expression) in &expressions {
+        let names = names_in(expression);
+        let missing: Vec<&String> = names.difference(&exported).collect();
+        assert!(missing.is_empty(), "{place} reads {missing:?}, which nothing exports");
+        read.extend(names);
+    }
+    // And nothing is exported for nobody.
+    let own = |name: &&String| !name.ends_with("_sum") && !name.ends_with("_bucket") && !name.contains(':');
+    let unread: Vec<&String> = exported.iter().filter(own).filter(|name| !read.contains(*name)).collect();
+    assert!(unread.is_empty(), "no dashboard and no alert reads {unread:?}");
+    assert_eq!(server.ask(Method::GET, "/healthz").send().await.status, 200);
+}
+
+#[test]
+fn dashboards_keep_their_names_and_take_any_data_source() {
+    let mut uids = BTreeSet::new();
+    for (path, dashboard) in dashboards() {
+        let uid = dashboard["uid"].as_str().unwrap().to_owned();
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        assert_eq!(uid, format!("highwater-{stem}"));
+        assert!(uids.insert(uid));
+        assert_eq!(dashboard["templating"]["list"][0]["name"], "datasource");
+        for panel in dashboard["panels"].as_array().unwrap() {
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
+            assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{}", panel["title"]);
+        }
+    }
+    let source = yaml("deploy/grafana/provisioning/datasources/prometheus.yml");
+    assert_eq!(source["datasources"][0]["type"], "prometheus");
+    let provider = yaml("deploy/grafana/provisioning/dashboards/highwater.yml");
+    let path = provider["providers"][0]["options"]["path"].as_str().unwrap();
+    let compose = text("docker-compose.yml");
+    assert!(compose.contains(&format!("./deploy/grafana/dashboards:{path}:ro")));
+    assert_eq!(yaml("deploy/prometheus/prometheus.yml")["rule_files"][0], "rules.yml");
+}
+
+#[test]
+fn every_alert_has_its_paragraph() {
+    let manual = text("deploy/README.md");
+    for group in yaml("deploy/prometheus/rules.yml")["groups"].as_array().unwrap() {
+        for rule in group["rules"].as_array().unwrap().iter().filter(|rule| rule["alert"].is_string()) {
+            let name = rule["alert"].as_str().unwrap();
+            let link = format!("deploy/README.md#{}", name.to_lowercase());
+            assert_eq!(rule["annotations"]["runbook_url"], link.as_str());
+            assert!(manual.contains(&format!("\n### {name}\n")), "deploy/README.md says nothing of {name}");
+            assert!(rule["annotations"]["summary"].is_string() && rule["labels"]["severity"].is_string(), "{name}");
+        }
+    }
+}
