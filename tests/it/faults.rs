@@ -63,7 +63,7 @@ async fn one_folder_serves_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let (data, _) = data_with_events(folder.path()).await;
     let server = Server::start(&data);
-    check(&serve(&data, &[]), 3, &["is in use by process", "--data another folder"]);
+    check(&serve(&data, &[]), 3, &["is in use by process", "name another place"]);
     check(&run("verify", &data), 3, &["is in use by process"]);
     check(&run("bootstrap", &data), 3, &["is in use by process"]);
     server.stop();
