@@ -18,6 +18,8 @@ struct Made {
     client: String,
     webhook: String,
     delivery: String,
+    silence: String,
+    incident: String,
 }
 
 async fn make(server: &Server, key: &str, name: &str) -> Made {
@@ -47,7 +49,10 @@ async fn make(server: &Server, key: &str, name: &str) -> Made {
         (answer.status == 200).then_some(())
     })
     .await;
-    for value in [1, 2] {
+    let silence = json!({"matchers": [{"name": "name", "value": name}], "starts_at": "2026-01-01T00:00:00Z",
+                         "ends_at": "2126-01-01T00:00:00Z"});
+    let silence = id(ask(Method::POST, "/v1/silences"), silence).await;
+    for value in [10, 2] {
         let event = json!({"account_id": account, "metric": metric, "value": value, "id": "same"});
         ask(Method::POST, "/v1/events").json(&event).send().await.ok(202);
     }
@@ -56,7 +61,25 @@ async fn make(server: &Server, key: &str, name: &str) -> Made {
         page["items"][0]["id"].as_str().map(str::to_owned)
     })
     .await;
-    Made { account, metric, alert, channel, quarantined, project, api_key, client, webhook, delivery }
+    let incident = eventually("an incident", || async {
+        let page = ask(Method::GET, &format!("/v1/incidents?account_id={account}")).send().await.ok(200);
+        page["items"][0]["id"].as_str().map(str::to_owned)
+    })
+    .await;
+    Made {
+        account,
+        metric,
+        alert,
+        channel,
+        quarantined,
+        project,
+        api_key,
+        client,
+        webhook,
+        delivery,
+        silence,
+        incident,
+    }
 }
 
 impl Made {
@@ -71,6 +94,8 @@ impl Made {
             "oauth" => &self.client,
             "webhooks" => &self.webhook,
             "deliveries" => &self.delivery,
+            "silences" => &self.silence,
+            "incidents" => &self.incident,
             "accounts" | "metrics" => "",
             _ => return None,
         };
@@ -121,7 +146,8 @@ async fn every_operation_on_a_thing_finds_it_in_its_mode_alone() {
             for (made, key, says) in [(&live, &sandbox.key, "in live"), (&test, &server.key, "in the sandbox")] {
                 let problem = call(made, key).await;
                 // What people set up is known to the fold of the control log, and is hinted at.
-                let is_set_up = !described.starts_with("/v1/quarantine") && !described.starts_with("/v1/deliveries");
+                let is_found = ["/v1/quarantine", "/v1/deliveries", "/v1/incidents"];
+                let is_set_up = !is_found.iter().any(|noun| described.starts_with(noun));
                 let hint = problem["hint"].as_str().unwrap_or_default();
                 assert_eq!(hint.contains(says), is_set_up, "{method} {described}: {problem}");
                 for stranger in &strangers {
