@@ -147,7 +147,9 @@ async fn a_topic_that_was_made_anew_is_not_taken_for_the_old_one() {
     };
     again.append((0..3).map(|n| (P0, payload(n))).collect()).await.unwrap();
     let found = (0..120).find_map(|_| journal.read(P0, Position(10), 10, usize::MAX).err());
-    assert_eq!(found, Some(ReadError::CutBack { log: P0, read: Position(10), end: Position(3) }));
+    // Whether the new topic's records are known to the reader already is the brokers' matter.
+    let Some(ReadError::CutBack { log: P0, read: Position(10), end }) = found else { panic!("{found:?}") };
+    assert!(end <= Position(3), "{end}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
