@@ -23,12 +23,16 @@ use append::Appender;
 use bytes::Bytes;
 use follow::Follower;
 use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long a question to the brokers may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a partition may take to find its leader, where the topic is new or a broker has left.
+const SETTLING: Duration = Duration::from_millis(100);
+const SETTLING_TRIES: usize = 30;
 
 /// A journal on Kafka; cheap to clone.
 #[derive(Clone, Debug)]
@@ -70,6 +74,16 @@ fn place(settings: &KafkaSettings, log: Log) -> (&str, i32) {
         Log::Control => (&settings.control_topic, 0),
         Log::Partition(partition) => (&settings.journal_topic, i32::try_from(partition.0).unwrap_or(i32::MAX)),
     }
+}
+
+/// Tells whether a partition is about to have another leader: the question is worth another try.
+fn is_settling(error: &KafkaError) -> bool {
+    let passing = [
+        RDKafkaErrorCode::NotLeaderForPartition,
+        RDKafkaErrorCode::LeaderNotAvailable,
+        RDKafkaErrorCode::UnknownTopicOrPartition,
+    ];
+    error.rdkafka_error_code().is_some_and(|code| passing.contains(&code))
 }
 
 /// Reads an offset as the position of the record that it stands before: a log's end offset is its last position.
@@ -135,7 +149,15 @@ impl KafkaJournal {
     /// Asks the brokers where a log ends; blocks.
     pub(super) fn end_now(&self, log: Log) -> Result<Position, ReadError> {
         let (topic, partition) = place(&self.shared.settings, log);
-        let asked = self.shared.follower.consumer().fetch_watermarks(topic, partition, ASK_TIMEOUT);
+        let ask = || self.shared.follower.consumer().fetch_watermarks(topic, partition, ASK_TIMEOUT);
+        let mut asked = ask();
+        for _ in 0..SETTLING_TRIES {
+            if !asked.as_ref().is_err_and(is_settling) {
+                break;
+            }
+            std::thread::sleep(SETTLING);
+            asked = ask();
+        }
         let (_, end) = asked.map_err(|error| ReadError::Storage { detail: error.to_string() })?;
         self.shared.ends.advance(log, position_of_end(end));
         Ok(self.end(log))
