@@ -12,6 +12,7 @@ use super::webhooks::{WebhookView, changed_view, find, newest_secret};
 use crate::domain::control::command::{Command, WebhookRotation};
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{Scope, Webhook};
+use crate::domain::id::WebhookId;
 use crate::domain::limits::{SECRET_GRACE_DEFAULT, SECRET_GRACE_MAX};
 use crate::domain::time::Millis;
 use crate::notifier::new_secret;
@@ -154,6 +155,23 @@ pub(super) fn accepted<T: Serialize>(changed: &Changed, view: &T, location: &str
     response
 }
 
+/// Puts an endpoint into a state; nothing changes where it is in it already.
+async fn set_state(
+    app: &App,
+    caller: &Caller,
+    (id, incoming): (&str, &Incoming),
+    command: fn(WebhookId) -> Command,
+) -> Result<Response, Problem> {
+    require(caller, Scope::WriteWebhooks)?;
+    empty(&incoming.headers, &incoming.body)?;
+    let sent = incoming.sent();
+    if let Some(changed) = repeated(app, caller, sent)? {
+        return Ok(changed_view(caller, &changed));
+    }
+    let id = find(app, caller, id)?.id;
+    Ok(changed_view(caller, &submit(app, caller, sent, command(id)).await?))
+}
+
 /// Sends nothing to an endpoint until it is resumed. What is owed waits; what comes is `dropped`, and can be replayed.
 #[utoipa::path(
     post, path = "/v1/webhooks/{id}/pause", tag = "webhooks", params(("id" = String, Path)),
@@ -166,14 +184,7 @@ pub(super) async fn pause(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::WriteWebhooks)?;
-    empty(&incoming.headers, &incoming.body)?;
-    let sent = incoming.sent();
-    if let Some(changed) = repeated(&app, &caller, sent)? {
-        return Ok(changed_view(&caller, &changed));
-    }
-    let id = find(&app, &caller, &id)?.id;
-    Ok(changed_view(&caller, &submit(&app, &caller, sent, Command::PauseWebhook { id }).await?))
+    set_state(&app, &caller, (&id, &incoming), |id| Command::PauseWebhook { id }).await
 }
 
 /// Ends a pause, or enables an endpoint that was disabled.
@@ -188,12 +199,5 @@ pub(super) async fn resume(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::WriteWebhooks)?;
-    empty(&incoming.headers, &incoming.body)?;
-    let sent = incoming.sent();
-    if let Some(changed) = repeated(&app, &caller, sent)? {
-        return Ok(changed_view(&caller, &changed));
-    }
-    let id = find(&app, &caller, &id)?.id;
-    Ok(changed_view(&caller, &submit(&app, &caller, sent, Command::ResumeWebhook { id }).await?))
+    set_state(&app, &caller, (&id, &incoming), |id| Command::ResumeWebhook { id }).await
 }

@@ -95,9 +95,10 @@ pub fn authenticate(control: &Control, presented: &str, from: IpAddr, now: Times
         return Err(AuthError::Missing);
     }
     let parsed = key::parse(presented).ok();
-    let record = parsed.as_ref().and_then(|parsed| control.key_record_by_lookup(&parsed.lookup));
     // What is no key has no bound on its length, so it is not what is hashed.
     let hash = key::hash(if parsed.is_some() { presented } else { "" });
+    // Found by the whole key and not by its public part, so that a wrong secret takes the way of an unknown key.
+    let record = control.key_record_by_hash(&hash);
     let stored = record.map_or(NO_HASH, |record| record.key.hash.as_str());
     let matches = bool::from(hash.as_bytes().ct_eq(stored.as_bytes()));
     let Some(record) = record.filter(|_| matches) else { return Err(AuthError::Invalid) };

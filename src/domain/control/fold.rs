@@ -244,6 +244,11 @@ impl Control {
         self.key_record_by_lookup(lookup).map(|record| &record.key)
     }
 
+    /// Returns the key with a hash of the whole of it, and what happened to it.
+    pub fn key_record_by_hash(&self, hash: &str) -> Option<&KeyRecord> {
+        self.registry.keys.by_hash(hash)
+    }
+
     /// Returns the key with a public part, and what happened to it.
     pub fn key_record_by_lookup(&self, lookup: &str) -> Option<&KeyRecord> {
         self.registry.keys.by_lookup(lookup)

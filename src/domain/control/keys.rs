@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 pub(super) struct Keys {
     records: BTreeMap<KeyId, KeyRecord>,
     by_lookup: BTreeMap<String, KeyId>,
+    by_hash: BTreeMap<String, KeyId>,
 }
 
 impl Keys {
@@ -23,10 +24,13 @@ impl Keys {
         self.records.get(&id)
     }
 
-    /// Searches twice whether or not the key is known, so that the time that it takes does not tell. No key has the id 0.
     pub(super) fn by_lookup(&self, lookup: &str) -> Option<&KeyRecord> {
-        let id = self.by_lookup.get(lookup).copied().unwrap_or(KeyId(0));
-        self.records.get(&id)
+        self.by_lookup.get(lookup).and_then(|id| self.records.get(id))
+    }
+
+    /// Whoever has the hash of a whole key has the key: to one who guesses, a wrong secret is as unknown as a wrong key.
+    pub(super) fn by_hash(&self, hash: &str) -> Option<&KeyRecord> {
+        self.by_hash.get(hash).and_then(|id| self.records.get(id))
     }
 
     pub(super) fn of(&self, workspace: WorkspaceId) -> impl DoubleEndedIterator<Item = &KeyRecord> {
@@ -73,6 +77,7 @@ impl Keys {
             key,
         };
         self.by_lookup.insert(record.key.lookup.clone(), record.key.id);
+        self.by_hash.insert(record.key.hash.clone(), record.key.id);
         self.records.insert(record.key.id, record.clone());
         self.forget(record.key.workspace, context.now);
         Accepted::created(Resource::Key(Box::new(record)))
@@ -85,6 +90,7 @@ impl Keys {
         for id in ended.iter().take(ended.len().saturating_sub(ENDED_KEYS_KEPT)) {
             if let Some(record) = self.records.remove(id) {
                 self.by_lookup.remove(&record.key.lookup);
+                self.by_hash.remove(&record.key.hash);
             }
         }
     }

@@ -177,6 +177,7 @@ async fn an_explanation_names_what_produced_the_state() {
     assert_eq!((&calm["state"], &calm["evaluation"]["verdict"]), (&json!("ok"), &json!("false")));
     assert_eq!((&calm["evaluation"]["value"], &calm["evaluation"]["limit"]), (&json!(50), &json!(100)));
     let before = clock::now().to_string();
+    tokio::time::sleep(Duration::from_millis(5)).await;
     server.count("acme", "calls", 40).await;
     let told = server.get(&path).await.ok(200);
     assert_eq!(
