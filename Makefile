@@ -65,7 +65,7 @@ release:
 # The figures of the README, on this machine.
 .PHONY: bench
 bench:
-	$(CARGO) bench --locked --bench fold --bench rules --bench serve --bench requests
+	$(CARGO) bench --locked --bench fold --bench recovery --bench rules --bench serve --bench requests
 
 # A million events from a topic into ClickHouse, beside ClickHouse's own Kafka engine.
 .PHONY: bench-cluster

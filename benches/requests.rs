@@ -5,23 +5,26 @@
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench says what it found, or that it cannot run")]
 
+#[path = "support/connection.rs"]
+mod connection;
+#[path = "support/credential.rs"]
+mod credential;
+#[path = "support/figures.rs"]
+mod figures;
+
+use connection::{Connection, post_batch};
+use credential::owner_key;
+use figures::shares;
 use highwater::api::{Front, Listeners, Rates, Running};
-use highwater::credential;
-use highwater::domain::control::command::Command;
-use highwater::domain::control::resource::{ApiKey, Role};
-use highwater::domain::id::{KeyId, Mode, Tenant, WorkspaceId};
+use highwater::credential::authenticate;
 use highwater::limiter::Rings;
 use highwater::notifier::Guard;
 use highwater::runtime::clock::{self, Stopwatch};
-use highwater::runtime::control::Asking;
 use highwater::runtime::data::{Data, Places};
 use highwater::runtime::node::{Duty, Node};
-use secrecy::ExposeSecret;
 use std::hint::black_box;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const CONNECTIONS: usize = 16;
 const SECONDS: u64 = 5;
@@ -67,12 +70,7 @@ impl Bench {
     fn batch(&self) -> Vec<u8> {
         let event = r#"{"account_id":"acme","metric":"api.requests","value":3,"dimensions":{"region":"eu-west-1"}}"#;
         let body = format!("{{\"events\":[{}]}}", [event; 100].join(","));
-        let (key, length) = (&self.key, body.len());
-        format!(
-            "POST /v1/events/batch HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        )
-        .into_bytes()
+        post_batch(&self.key, &body)
     }
 
     /// One after another on one connection.
@@ -92,9 +90,7 @@ impl Bench {
                 connection.ask(&request, status).await;
                 taken.push(stopwatch.elapsed());
             }
-            taken.sort();
-            let at = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize].as_secs_f64() * 1_000.0;
-            println!("{name}, {what}: p50 {:.3} ms, p99 {:.3} ms of {SAMPLES}", at(0.5), at(0.99));
+            println!("{name}, {what}: {}", shares(taken));
         }
     }
 
@@ -131,7 +127,7 @@ async fn pieces() {
     let (state, now, from) = (data.control.state(), clock::now(), Ipv4Addr::LOCALHOST.into());
     let stopwatch = Stopwatch::start();
     for _ in 0..TIMES {
-        black_box(credential::authenticate(&state, black_box(&key), from, now).expect("a key"));
+        black_box(authenticate(&state, black_box(&key), from, now).expect("a key"));
     }
     println!("check of a key: {:.0} ns", stopwatch.elapsed().as_secs_f64() * 1e9 / f64::from(TIMES));
     let rings = Rings::new(Duration::from_secs(60), Duration::from_secs(120), 100_000);
@@ -142,65 +138,9 @@ async fn pieces() {
     println!("draw on a limit: {:.0} ns", stopwatch.elapsed().as_secs_f64() * 1e9 / f64::from(TIMES));
 }
 
-/// A connection that asks, and reads no more of an answer than its status and its end.
-struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("a connection");
-        stream.set_nodelay(true).expect("an option");
-        Self { stream, buffer: vec![0; 256 * 1_024] }
-    }
-
-    async fn ask(&mut self, request: &[u8], status: u16) {
-        self.stream.write_all(request).await.expect("a request");
-        let mut filled = 0;
-        loop {
-            let read = self.stream.read(&mut self.buffer[filled..]).await.expect("an answer");
-            assert!(read > 0, "the connection was closed");
-            filled += read;
-            let answer = &self.buffer[..filled];
-            let Some(head) = memchr::memmem::find(answer, b"\r\n\r\n") else { continue };
-            let text = std::str::from_utf8(&answer[..head]).expect("a head");
-            assert_eq!(&text[9..12], status.to_string(), "{text}");
-            let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-            let length: usize = length.expect("a length").parse().expect("a number");
-            if filled >= head + 4 + length {
-                return;
-            }
-        }
-    }
-}
-
 async fn opened() -> (tempfile::TempDir, Data, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let data = Data::open(&Places::in_folder(&folder.path().join("data"))).await.expect("data");
-    let tenant = Tenant { workspace: WorkspaceId(clock::ulid()), mode: Mode::Live };
-    let create = Command::CreateWorkspace { id: tenant.workspace, name: "bench".to_owned() };
-    data.control.submit(Asking::by_command_line(tenant), create).await.expect("a workspace");
-    let key = credential::generate(Mode::Live, clock::random());
-    let text = key.expose_secret().to_owned();
-    let id = KeyId(clock::ulid());
-    let record = ApiKey {
-        id,
-        lookup: credential::parse(&text).expect("a key").lookup,
-        hash: credential::hash(&text),
-        workspace: tenant.workspace,
-        mode: tenant.mode,
-        lineage: id,
-        name: "bench".to_owned(),
-        scopes: Role::Owner.scopes(),
-        projects: Vec::new(),
-        hint: credential::hint(&text),
-        expires_at: None,
-        rate_limit: None,
-        role: Some(Role::Owner),
-        allowed_ips: Vec::new(),
-        metadata: std::collections::BTreeMap::new(),
-    };
-    data.control.submit(Asking::by_command_line(tenant), Command::CreateKey { key: record }).await.expect("a key");
-    (folder, data, text)
+    let key = owner_key(&data).await;
+    (folder, data, key)
 }

@@ -4,20 +4,24 @@
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench says what it found, or that it cannot run")]
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::http::StatusCode;
+#[path = "support/batch.rs"]
+mod batch;
+#[path = "support/credential.rs"]
+mod credential;
+#[path = "support/figures.rs"]
+mod figures;
+#[path = "support/hook.rs"]
+mod hook;
+
+use batch::{BATCH_EVENTS, batch};
+use credential::owner_key;
+use figures::shares;
 use highwater::api::{Front, Listeners, Rates, Running};
-use highwater::credential;
-use highwater::domain::control::command::Command;
-use highwater::domain::control::resource::{ApiKey, Role};
-use highwater::domain::id::{KeyId, Mode, Tenant, WorkspaceId};
 use highwater::notifier::Guard;
 use highwater::runtime::clock::{self, Stopwatch};
-use highwater::runtime::control::Asking;
 use highwater::runtime::data::{Data, Places};
 use highwater::runtime::node::{Duty, Node};
-use secrecy::ExposeSecret;
+use hook::receiver;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,7 +29,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 const BATCHES: u64 = 6_000;
-const BATCH_EVENTS: u64 = 100;
 const CONNECTIONS: u64 = 16;
 const NOTIFICATIONS: usize = 1_000;
 
@@ -46,7 +49,7 @@ struct Bench {
     http: reqwest::Client,
     base: String,
     key: String,
-    arrivals: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, i64)>>>,
+    arrivals: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<String>>>,
 }
 
 impl Bench {
@@ -95,19 +98,12 @@ impl Bench {
             let stopwatch = Stopwatch::start();
             self.call("POST", "/v1/events", event).await;
             let waited = tokio::time::timeout(Duration::from_secs(10), async {
-                while arrivals.recv().await.is_some_and(|(seen, _)| seen != account) {}
+                while arrivals.recv().await.is_some_and(|seen| seen != account) {}
             });
             waited.await.expect("a webhook for every event");
             taken.push(stopwatch.elapsed());
         }
-        taken.sort();
-        let at = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize].as_secs_f64() * 1_000.0;
-        println!(
-            "{what}: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms of {NOTIFICATIONS} (from the request's start)",
-            at(0.5),
-            at(0.99),
-            at(1.0)
-        );
+        println!("{what}: {} (from the request's start)", shares(taken));
     }
 
     async fn ingest(&self) {
@@ -171,64 +167,4 @@ impl Bench {
             })
         }
     }
-}
-
-fn batch(number: u64) -> String {
-    let mut text = String::from("{\"events\":[");
-    for place in 0..BATCH_EVENTS {
-        let account = (number * 7 + place * 13) % 1_000;
-        let comma = if place == 0 { "" } else { "," };
-        text.push_str(&format!(
-            r#"{comma}{{"account_id":"acc_{account}","metric":"api.requests","value":3,"id":"b{number}-{place}","dimensions":{{"region":"eu-west-1"}}}}"#
-        ));
-    }
-    text.push_str("]}");
-    text
-}
-
-async fn receiver() -> (String, mpsc::UnboundedReceiver<(String, i64)>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
-    let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
-    let (arrived, arrivals) = mpsc::unbounded_channel();
-    let take = move |body: Bytes| {
-        let arrived = arrived.clone();
-        async move {
-            let body: Value = serde_json::from_slice(&body).expect("a JSON body");
-            let account = body["data"]["account_id"].as_str().expect("an account").to_owned();
-            arrived.send((account, clock::now().0)).expect("the bench listens");
-            StatusCode::NO_CONTENT
-        }
-    };
-    let router = Router::new().route("/hook", axum::routing::post(take));
-    tokio::spawn(async move { axum::serve(listener, router).await.expect("the receiver") });
-    (url, arrivals)
-}
-
-async fn owner_key(data: &Data) -> String {
-    let tenant = Tenant { workspace: WorkspaceId(clock::ulid()), mode: Mode::Live };
-    let create = Command::CreateWorkspace { id: tenant.workspace, name: "bench".to_owned() };
-    data.control.submit(Asking::by_command_line(tenant), create).await.expect("a workspace");
-    let key = credential::generate(Mode::Live, clock::random());
-    let text = key.expose_secret().to_owned();
-    let id = KeyId(clock::ulid());
-    let record = ApiKey {
-        id,
-        lookup: credential::parse(&text).expect("a key").lookup,
-        hash: credential::hash(&text),
-        workspace: tenant.workspace,
-        mode: tenant.mode,
-        lineage: id,
-        name: "bench".to_owned(),
-        scopes: Role::Owner.scopes(),
-        projects: Vec::new(),
-        hint: credential::hint(&text),
-        expires_at: None,
-        rate_limit: None,
-        role: Some(Role::Owner),
-        allowed_ips: Vec::new(),
-        metadata: std::collections::BTreeMap::new(),
-    };
-    let create = Command::CreateKey { key: record };
-    data.control.submit(Asking::by_command_line(tenant), create).await.expect("a key");
-    text
 }
