@@ -78,6 +78,26 @@ impl Node {
         panic!("the node does not serve: {}", std::fs::read_to_string(&self.log).expect("a log"));
     }
 
+    /// Waits until the node has counted a number of events since it began. It is asked and not the engine, to which that
+    /// would be work.
+    pub(super) async fn counted(&self, events: u64) {
+        self.address().await;
+        let said = std::fs::read_to_string(&self.log).expect("a log");
+        let (_, rest) = said.split_once("metrics http").expect("the address of the metrics");
+        let url = format!("http{}", rest.split_whitespace().next().expect("an address"));
+        let stopwatch = Stopwatch::start();
+        while stopwatch.elapsed() < PATIENCE {
+            let text = self.http.get(&url).send().await.expect("an answer").text().await.expect("a body");
+            let sample =
+                text.lines().find_map(|line| line.strip_prefix("highwater_events_folded_total{result=\"counted\"} "));
+            if sample.and_then(|number| number.parse::<f64>().ok()).is_some_and(|counted| counted >= events as f64) {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("the node did not count {events} events");
+    }
+
     /// Waits until the node folds a number of partitions and no record waits for any of them.
     pub(super) async fn caught_up(&self, partitions: usize) {
         let url = format!("http://{}/readyz", self.address().await);

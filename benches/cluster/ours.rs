@@ -40,6 +40,7 @@ async fn backlog(cluster: &Cluster, services: &Services, database: &str) {
     let (node, stopwatch) = cluster.serve();
     let query = format!("SELECT sum(events) FROM {database}.usage_5m");
     let begun = services.wait(&query, 1, &stopwatch).await;
+    node.counted(EVENTS).await;
     let ended = services.wait(&query, EVENTS, &stopwatch).await;
     let (cpu, rss) = node.used();
     println!(
@@ -60,8 +61,10 @@ async fn back(cluster: &Cluster) {
         stopwatch.elapsed().as_secs_f64()
     );
     node.end();
-    for name in ["snapshots", "node"] {
-        std::fs::remove_dir_all(cluster.folder.join(name)).expect("it was there");
+    // The mark that tells whose snapshots they are stays.
+    for partition in 0..PARTITIONS {
+        let folder = cluster.folder.join(format!("snapshots/p{partition}"));
+        std::fs::remove_dir_all(folder).expect("there were snapshots");
     }
     let (node, stopwatch) = cluster.serve();
     node.caught_up(PARTITIONS).await;

@@ -3,7 +3,9 @@
 use highwater::runtime::clock::Stopwatch;
 use std::time::Duration;
 
-const PATIENCE: usize = 1_200;
+const PATIENCE: usize = 2_400;
+/// Asking costs the engine time that it would spend on the work.
+const PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) struct Services {
     pub(super) brokers: String,
@@ -40,7 +42,7 @@ impl Services {
                 }
                 Ok(text) | Err(text) => last = text,
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(PAUSE).await;
         }
         panic!("{query} did not reach {number}: {last}");
     }

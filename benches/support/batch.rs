@@ -1,10 +1,10 @@
 //! Batches of events, as services send them.
 
 /// How many events a batch has.
-pub const BATCH_EVENTS: u64 = 100;
+pub(crate) const BATCH_EVENTS: u64 = 100;
 
 /// The body of a batch of [`BATCH_EVENTS`] events that no other number has.
-pub fn batch(number: u64) -> String {
+pub(crate) fn batch(number: u64) -> String {
     let mut text = String::from("{\"events\":[");
     for place in 0..BATCH_EVENTS {
         let account = (number * 7 + place * 13) % 1_000;

@@ -5,21 +5,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A connection that asks, and reads no more of an answer than its status and its end.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
     /// Opens one.
-    pub async fn open(address: SocketAddr) -> Self {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("an option");
         Self { stream, buffer: vec![0; 256 * 1_024] }
     }
 
     /// Asks, and insists on a status.
-    pub async fn ask(&mut self, request: &[u8], status: u16) {
+    pub(crate) async fn ask(&mut self, request: &[u8], status: u16) {
         self.stream.write_all(request).await.expect("a request");
         let mut filled = 0;
         loop {
@@ -40,7 +40,7 @@ impl Connection {
 }
 
 /// A request to append a batch.
-pub fn post_batch(key: &str, body: &str) -> Vec<u8> {
+pub(crate) fn post_batch(key: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "POST /v1/events/batch HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\

@@ -10,7 +10,7 @@ use highwater::runtime::data::Data;
 use secrecy::ExposeSecret;
 
 /// Makes both; returns the key.
-pub async fn owner_key(data: &Data) -> String {
+pub(crate) async fn owner_key(data: &Data) -> String {
     let tenant = Tenant { workspace: WorkspaceId(clock::ulid()), mode: Mode::Live };
     let create = Command::CreateWorkspace { id: tenant.workspace, name: "bench".to_owned() };
     data.control.submit(Asking::by_command_line(tenant), create).await.expect("a workspace");

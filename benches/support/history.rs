@@ -14,24 +14,24 @@ use highwater::runtime::processor::Fold;
 use std::collections::BTreeMap;
 
 /// How many events there are.
-pub const EVENTS: u64 = 1_000_000;
+pub(crate) const EVENTS: u64 = 1_000_000;
 /// What is counted.
-pub const METRICS: [&str; 5] = ["api.requests", "storage.bytes", "compute.ms", "egress.bytes", "jobs.run"];
+pub(crate) const METRICS: [&str; 5] = ["api.requests", "storage.bytes", "compute.ms", "egress.bytes", "jobs.run"];
 const FRAME_EVENTS: usize = 6_000;
 /// The one partition.
-pub const PARTITION: PartitionId = PartitionId(0);
+pub(crate) const PARTITION: PartitionId = PartitionId(0);
 /// What identities are hashed with.
-pub const KEY: [u8; 16] = [7; 16];
+pub(crate) const KEY: [u8; 16] = [7; 16];
 const START: Timestamp = Timestamp(1_795_000_000_000);
 const TENANT: Tenant = Tenant { workspace: WorkspaceId(1), mode: Mode::Live };
 
 /// Where a record stands.
-pub fn stamp(position: u64, at: Timestamp) -> Stamp {
+pub(crate) fn stamp(position: u64, at: Timestamp) -> Stamp {
     Stamp { position: Position(position), recorded_at: at }
 }
 
 /// Events of one hour in order of time, as the records of a log. `series` tells the account and the metric of each.
-pub fn records(series: fn(u64) -> (u64, usize)) -> Vec<(Stamp, Fact)> {
+pub(crate) fn records(series: fn(u64) -> (u64, usize)) -> Vec<(Stamp, Fact)> {
     let mut records = Vec::new();
     let mut frame = FrameBuilder::new(false);
     for number in 0..EVENTS {
@@ -51,7 +51,7 @@ pub fn records(series: fn(u64) -> (u64, usize)) -> Vec<(Stamp, Fact)> {
 }
 
 /// A fold with a quota on every account, and a rule that reads it.
-pub fn fold() -> Fold {
+pub(crate) fn fold() -> Fold {
     let mut fold = Fold::new(PARTITION, 1, KEY);
     let quota = Quota { limit: Quantity::whole(1_000_000), period: Period::Month, aggregate: Aggregate::Sum };
     let metric = MetricName::new(METRICS[0]).expect("a metric");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 /// Starts it; returns its URL and the accounts of what arrives.
-pub async fn receiver() -> (String, mpsc::UnboundedReceiver<String>) {
+pub(crate) async fn receiver() -> (String, mpsc::UnboundedReceiver<String>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
     let (arrived, arrivals) = mpsc::unbounded_channel();

@@ -4,6 +4,7 @@ mod bootstrap;
 mod demo;
 mod exit;
 mod import;
+mod limit;
 mod openapi;
 mod replay;
 mod serve;
@@ -38,6 +39,8 @@ enum Subcommands {
     Serve(Box<serve::Arguments>),
     /// Make a workspace and print its owner key, alone, on standard output; once
     Bootstrap(bootstrap::Arguments),
+    /// Give an API key that exists a rate limit of its own
+    Limit(limit::Arguments),
     /// Show the whole of it: a server, seeded accounts, events, an alert's life
     Demo(demo::Arguments),
     /// Take in a file of events, one a line (native or CloudEvents; plain, .gz or .zst)
@@ -137,6 +140,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<exit::Code> {
         Subcommands::Bootstrap(arguments) => bootstrap::run(&arguments),
         Subcommands::Demo(arguments) => demo::run(&arguments),
         Subcommands::Import(arguments) => import::run(&arguments),
+        Subcommands::Limit(arguments) => limit::run(&arguments),
         Subcommands::Replay(arguments) => replay::run(&arguments),
         Subcommands::Verify(arguments) => verify::run(&arguments),
         Subcommands::Openapi => openapi::run(),

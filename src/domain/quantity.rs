@@ -37,6 +37,16 @@ impl Quantity {
     /// The largest absolute value that an event or a limit may hold, 10¹⁵.
     pub const MAX_INPUT: Self = Self(ONE.saturating_mul(1_000_000_000_000_000));
 
+    /// Splits it into whole ones, rounded down, and the billionths above them.
+    pub fn whole_and_rest(self) -> (i128, i128) {
+        const SHORT: i64 = 1_000_000_000;
+        // Dividing 64 bits is many times as quick as dividing 128.
+        match i64::try_from(self.0) {
+            Ok(short) => (i128::from(short.div_euclid(SHORT)), i128::from(short.rem_euclid(SHORT))),
+            Err(_) => (self.0.div_euclid(ONE), self.0.rem_euclid(ONE)),
+        }
+    }
+
     /// Returns a whole number.
     pub const fn whole(n: i64) -> Self {
         // An i64 times 10⁹ always fits; `as` is the only widening that a const fn has.

@@ -128,14 +128,12 @@ impl Ingest {
         self.journal.partitions()
     }
 
-    /// As [`Self::append_blocking`], together with other facts.
+    /// As [`Self::append`], for frames and other facts together.
     ///
     /// # Errors
     /// As [`Self::append`].
-    pub fn append_with(&self, prepared: Prepared, facts: Vec<(Log, Bytes)>) -> Result<Vec<Stamp>, AppendError> {
-        let mut all = prepared.frames;
-        all.extend(facts);
-        self.journal.append_blocking(all)
+    pub async fn append_facts(&self, facts: Vec<(Log, Bytes)>) -> Result<Vec<Stamp>, AppendError> {
+        self.journal.append(facts).await
     }
 
     /// As [`Self::append`], for threads that may block.
@@ -159,6 +157,12 @@ fn newest(logs: Vec<Log>, stamps: Vec<Stamp>) -> Vec<(Log, Position)> {
 }
 
 impl Prepared {
+    /// The frames as facts, with others behind them.
+    pub fn into_facts(mut self, others: Vec<(Log, Bytes)>) -> Vec<(Log, Bytes)> {
+        self.frames.extend(others);
+        self.frames
+    }
+
     /// Takes another's frames in.
     pub fn absorb(&mut self, other: Self) {
         self.frames.extend(other.frames);

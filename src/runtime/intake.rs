@@ -8,18 +8,21 @@ use super::control::ControlPlane;
 use super::ingest::{Batch, IdSource, Ingest, Prepared, Sender};
 use super::lag::{IntakeClock, IntakePartition};
 use crate::domain::event::{Refusal, RefusalCode, UsageEvent, parse_binary_cloudevent, parse_line};
-use crate::domain::id::{AccountId, Log, Mode, PartitionId, Position, QuarantineId, Tenant, WorkspaceId};
+use crate::domain::id::{AccountId, Log, Mode, PartitionId, Position, QuarantineId, Stamp, Tenant, WorkspaceId};
 use crate::domain::limits::{EVENT_BYTES_MAX, INTAKE_BATCH_MESSAGES, QUARANTINE_BYTES_MAX};
 use crate::domain::partition::effect::{QuarantineRow, QuarantineStatus};
 use crate::domain::partition::fact::Note;
 use crate::domain::routing::partition_of;
-use crate::journal::{IntakeGauge, IntakeLag, IntakeMessage, IntakeReader, KafkaSettings, OpenError};
+use crate::journal::{
+    AppendError, IntakeGauge, IntakeLag, IntakeMessage, IntakeProgress, IntakeReader, KafkaSettings, OpenError,
+};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// How often the brokers are asked how far the intake is.
 const GAUGE_EVERY: Duration = Duration::from_millis(250);
@@ -72,7 +75,9 @@ impl Intake {
         );
         let gauge = IntakeGauge::new(settings).map_err(|error| IntakeError::Gauge(error.to_string()))?;
         let stop = Arc::new(AtomicBool::new(false));
-        let copier = Copier { reader, topic: settings.intake_topic.clone(), ingest, control, stop: Arc::clone(&stop) };
+        let runtime = tokio::runtime::Handle::current();
+        let topic = settings.intake_topic.clone();
+        let copier = Copier { reader, topic, ingest, control, runtime, stop: Arc::clone(&stop) };
         let copying = std::thread::Builder::new().name("intake".to_owned()).spawn(move || copier.run())?;
         let stopped = Arc::clone(&stop);
         let reading = std::thread::Builder::new().name("intake-gauge".to_owned()).spawn(move || {
@@ -123,47 +128,85 @@ struct Copier {
     topic: String,
     ingest: Ingest,
     control: ControlPlane,
+    runtime: tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 }
 
+/// Messages on their way into the journal.
+struct Underway {
+    batch: Vec<(Log, Bytes)>,
+    accepted: u64,
+    rejected: u64,
+    progress: IntakeProgress,
+    appending: JoinHandle<Result<Vec<Stamp>, AppendError>>,
+}
+
 impl Copier {
+    /// Reads and decides on the next messages while the journal takes the ones before.
     fn run(&self) {
-        let mut messages = Vec::new();
+        let mut underway: Option<Underway> = None;
         while !self.stop.load(Ordering::Acquire) {
-            messages.clear();
-            let progress = self.reader.poll(INTAKE_BATCH_MESSAGES, PATIENCE, &mut messages);
-            if messages.is_empty() {
-                continue;
+            let mut messages = Vec::new();
+            let patience = if underway.is_some() { Duration::ZERO } else { PATIENCE };
+            let progress = self.reader.poll(INTAKE_BATCH_MESSAGES, patience, &mut messages);
+            let prepared = (!messages.is_empty()).then(|| self.prepare(&messages));
+            drop(messages);
+            let durable = match underway.take() {
+                Some(before) => match self.wait(before) {
+                    Some(progress) => Some(progress),
+                    None => return,
+                },
+                None => None,
+            };
+            underway = prepared.map(|(prepared, refused)| self.begin(prepared, refused, progress));
+            if let Some(progress) = durable {
+                self.commit(&progress);
             }
-            if !self.copy(&messages) {
-                return;
-            }
-            // What is not committed is copied again, and counts once.
-            if let Err(error) = self.reader.commit(&progress) {
-                tracing::warn!(error = %error, "the intake could not commit; messages will be read again");
-            }
+        }
+        if let Some(progress) = underway.and_then(|last| self.wait(last)) {
+            self.commit(&progress);
         }
     }
 
-    /// Makes messages durable, however long that takes; tells whether it did before it was stopped.
-    fn copy(&self, messages: &[IntakeMessage<'_>]) -> bool {
+    fn begin(&self, prepared: Prepared, refused: Vec<(Log, Bytes)>, progress: IntakeProgress) -> Underway {
+        let (accepted, rejected) = (prepared.accepted as u64, refused.len() as u64);
+        let batch = prepared.into_facts(refused);
+        let appending = self.append(&batch);
+        Underway { batch, accepted, rejected, progress, appending }
+    }
+
+    fn append(&self, batch: &[(Log, Bytes)]) -> JoinHandle<Result<Vec<Stamp>, AppendError>> {
+        let (ingest, batch) = (self.ingest.clone(), batch.to_vec());
+        self.runtime.spawn(async move { ingest.append_facts(batch).await })
+    }
+
+    /// Waits until messages are durable, however long that takes, and returns how far they reach; nothing where it was
+    /// stopped before.
+    fn wait(&self, mut underway: Underway) -> Option<IntakeProgress> {
         loop {
-            let (prepared, refused) = self.prepare(messages);
-            let (accepted, rejected) = (prepared.accepted as u64, refused.len() as u64);
-            match self.ingest.append_with(prepared, refused) {
-                Ok(_) => {
-                    count("accepted", accepted);
-                    count("rejected", rejected);
-                    return true;
+            let failure = match self.runtime.block_on(&mut underway.appending) {
+                Ok(Ok(_)) => {
+                    count("accepted", underway.accepted);
+                    count("rejected", underway.rejected);
+                    return Some(underway.progress);
                 }
-                Err(error) => {
-                    tracing::warn!(error = %error, messages = messages.len(), "the intake waits for the journal");
-                }
-            }
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            let messages = underway.accepted + underway.rejected;
+            tracing::warn!(error = failure, messages, "the intake waits for the journal");
             std::thread::sleep(PAUSE);
             if self.stop.load(Ordering::Acquire) {
-                return false;
+                return None;
             }
+            underway.appending = self.append(&underway.batch);
+        }
+    }
+
+    fn commit(&self, progress: &IntakeProgress) {
+        // What is not committed is copied again, and counts once.
+        if let Err(error) = self.reader.commit(progress) {
+            tracing::warn!(error = %error, "the intake could not commit; messages will be read again");
         }
     }
 

@@ -3,8 +3,8 @@
 use crate::kafka::{Producer, brokers};
 use crate::load::{Aim, Ledger, QUOTA, Random, check_alerts, check_usage, send, set_up, settle};
 use crate::nodes::{Cluster, ask, clickhouse, total, verify, wait_for, wait_until_held};
-use crate::process::Server;
-use crate::process::{Receiver, bootstrap_with, highwater};
+use crate::process::{Receiver, Server, bootstrap_with, highwater};
+use crate::server::eventually;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -272,14 +272,19 @@ async fn each_node_has_its_own_budget_of_a_key_and_says_so() {
     let key = bootstrap_with(&cluster.folder_of("one"), &[&cluster.arguments()[..], &["--rate-limit", "5"]].concat());
     let nodes = [cluster.start_node("one"), cluster.start_node("two")];
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut id = String::new();
     for node in &nodes {
         let get = |path: &str| http.get(format!("{}{path}", node.base)).bearer_auth(&key).send();
+        let who = get("/v1/whoami").await.unwrap();
+        assert_eq!(who.headers()["x-ratelimit-remaining"], "4");
+        let who: Value = serde_json::from_str(&who.text().await.unwrap()).unwrap();
+        id = who["key_id"].as_str().unwrap().to_owned();
         // What is not there is looked for twice, and asked for once.
         let missing = get("/v1/alerts/alr_01J9Z0000000000000000000AA").await.unwrap();
         assert_eq!(missing.status().as_u16(), 404);
-        assert_eq!(missing.headers()["x-ratelimit-remaining"], "4");
+        assert_eq!(missing.headers()["x-ratelimit-remaining"], "3");
         assert_eq!(missing.headers()["ratelimit-policy"], "\"default\";q=5;w=60;hw-scope=\"node\"");
-        for left in ["3", "2", "1", "0"] {
+        for left in ["2", "1", "0"] {
             let answer = get("/v1/metrics").await.unwrap();
             assert_eq!(
                 (answer.status().as_u16(), answer.headers()["x-ratelimit-remaining"].to_str().unwrap()),
@@ -287,6 +292,19 @@ async fn each_node_has_its_own_budget_of_a_key_and_says_so() {
             );
         }
         assert_eq!(get("/v1/metrics").await.unwrap().status().as_u16(), 429);
+    }
+    // An operator changes it while they serve.
+    let operator = cluster.folder_of("operator");
+    let limit = ["limit", &id, "--requests", "9", "--data", operator.to_str().unwrap()];
+    let output = highwater(&[&limit, &cluster.arguments()[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for node in &nodes {
+        eventually("the other limit", || async {
+            let answer = http.get(format!("{}/v1/metrics", node.base)).bearer_auth(&key).send().await.unwrap();
+            let policy = answer.headers()["ratelimit-policy"].to_str().unwrap().to_owned();
+            policy.starts_with("\"default\";q=9;").then_some(())
+        })
+        .await;
     }
     nodes.into_iter().for_each(Server::stop);
 }

@@ -44,6 +44,7 @@ mod archive;
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
 mod cluster;
+mod command_line;
 mod keepers;
 #[cfg(feature = "clickhouse")]
 mod outages;

@@ -151,6 +151,7 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         Command::CreateKey { key } => ("api_key.create", Target::ApiKey(key.id)),
         Command::UpdateWorkspace(_) => ("workspace.update", Target::Workspace(WorkspaceId(0))),
         Command::RevokeKey { id } => ("api_key.revoke", Target::ApiKey(*id)),
+        Command::LimitKey { id, .. } => ("api_key.limit", Target::ApiKey(*id)),
         Command::UpdateKey(change) => ("api_key.update", Target::ApiKey(change.id)),
         Command::RotateKey(rotation) => ("api_key.rotate", Target::ApiKey(rotation.from)),
         Command::CreateClient(client) => ("oauth_client.create", Target::OauthClient(client.id)),

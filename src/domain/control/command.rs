@@ -110,6 +110,13 @@ pub enum Command {
     },
     /// Changes what an API key is called and where it may be used.
     UpdateKey(KeyChange),
+    /// Gives an API key, and all that it replaced or that replaced it, a rate limit; `None` is that of the node.
+    LimitKey {
+        /// Which one.
+        id: KeyId,
+        /// Requests a minute; 0 is no limit.
+        rate_limit: Option<u32>,
+    },
     /// Replaces an API key.
     RotateKey(Box<KeyRotation>),
     /// Creates an OAuth client.

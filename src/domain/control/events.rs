@@ -84,6 +84,7 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::RotateWebhookSecret(_)
         | Command::Redeliver(_)
         | Command::UpdateKey(_)
+        | Command::LimitKey { .. }
         | Command::CreateClient(_)
         | Command::RotateClientSecret(_)
         | Command::DeleteClient { .. }

@@ -140,6 +140,19 @@ impl Keys {
         Ok(Accepted::done(Resource::Key(Box::new(record))))
     }
 
+    /// Keys of one lineage draw on one budget, so they have one limit.
+    pub(super) fn limit(&mut self, context: Context, id: KeyId, rate_limit: Option<u32>) -> Verdict {
+        let lineage = self.expected(context, id)?.key.lineage;
+        for record in self.records.values_mut().filter(|record| record.key.lineage == lineage) {
+            if record.key.rate_limit != rate_limit {
+                record.key.rate_limit = rate_limit;
+                record.life.touch(context.now);
+            }
+        }
+        let record = self.expected(Context { if_match: None, ..context }, id)?;
+        Ok(Accepted::done(Resource::Key(Box::new(record.clone()))))
+    }
+
     pub(super) fn revoke(&mut self, context: Context, id: KeyId) -> Verdict {
         let mut record = self.expected(context, id)?.clone();
         if record.revoked_at.is_none() {

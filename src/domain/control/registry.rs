@@ -97,6 +97,7 @@ impl Registry {
             Command::RevokeKey { id } => self.keys.revoke(context, *id),
             Command::UpdateWorkspace(change) => self.update_workspace(context, change),
             Command::UpdateKey(change) => self.keys.update(context, change),
+            Command::LimitKey { id, rate_limit } => self.keys.limit(context, *id, *rate_limit),
             Command::RotateKey(rotation) => self.keys.rotate(context, rotation),
             Command::CreateClient(client) => {
                 self.expect_workspace(client.tenant.workspace)?;
@@ -331,6 +332,7 @@ impl World {
             | Command::Tick
             | Command::UpdateWorkspace(_)
             | Command::UpdateKey(_)
+            | Command::LimitKey { .. }
             | Command::RotateKey(_)
             | Command::CreateClient(_)
             | Command::RotateClientSecret(_)

@@ -2,7 +2,7 @@
 
 use super::fields::{self, Fields};
 use super::refusal::{Refusal, RefusalCode};
-use super::{UsageEvent, cloudevent, native};
+use super::{UsageEvent, cloudevent, native, quick};
 use crate::domain::limits::{BATCH_EVENTS_MAX, EVENT_BYTES_MAX, NDJSON_LINES_MAX};
 use serde_json::value::RawValue;
 
@@ -57,10 +57,10 @@ pub enum BodyError {
 /// Where the body as a whole cannot be read.
 pub fn parse_events(body: &[u8], kind: ContentKind) -> Result<Vec<Item<'_>>, BodyError> {
     match kind {
-        ContentKind::Native => Ok(vec![item(0, body, one(body)?, native::event)]),
-        ContentKind::CloudEvent => Ok(vec![item(0, body, one(body)?, cloudevent::event)]),
-        ContentKind::NativeBatch => items(batch(body)?, native::event),
-        ContentKind::CloudEventBatch => items(array(body)?, cloudevent::event),
+        ContentKind::Native => Ok(vec![item(0, body, one(body)?, native::read)]),
+        ContentKind::CloudEvent => Ok(vec![item(0, body, one(body)?, cloudevent::read)]),
+        ContentKind::NativeBatch => items(batch(body)?, native::read),
+        ContentKind::CloudEventBatch => items(array(body)?, cloudevent::read),
         ContentKind::Lines => lines(body),
     }
 }
@@ -74,6 +74,9 @@ pub fn parse_line(line: &[u8]) -> Result<UsageEvent<'_>, Refusal> {
         let detail = format!("{} bytes, at most {EVENT_BYTES_MAX} are taken in one line", line.len());
         return Err(Refusal::new(RefusalCode::LineTooLarge, detail));
     }
+    if let Some(event) = quick::event(line) {
+        return Ok(event);
+    }
     let fields = fields::object(line)?;
     if fields.0.iter().any(|(name, _)| name == "specversion") {
         cloudevent::event(fields)
@@ -82,7 +85,7 @@ pub fn parse_line(line: &[u8]) -> Result<UsageEvent<'_>, Refusal> {
     }
 }
 
-type Read = for<'a> fn(Fields<'a>) -> Result<UsageEvent<'a>, Refusal>;
+type Read = for<'a> fn(&'a [u8]) -> Result<UsageEvent<'a>, Refusal>;
 
 /// Makes sure that a body is one JSON value, so that a body that is not JSON is no refused event.
 fn one(body: &[u8]) -> Result<&[u8], BodyError> {
@@ -94,7 +97,7 @@ fn item<'a>(index: usize, bytes: &'a [u8], value: &'a [u8], read: Read) -> Item<
         let detail = format!("{} bytes, at most {EVENT_BYTES_MAX} are taken", value.len());
         Err(Refusal::new(RefusalCode::EventTooLarge, detail))
     } else {
-        fields::object(value).and_then(read)
+        read(value)
     };
     Item { index, bytes, event }
 }

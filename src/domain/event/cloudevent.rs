@@ -94,6 +94,11 @@ fn read_data(data: Option<Fields<'_>>) -> Result<Data<'_>, Refusal> {
     Ok((value.unwrap_or(Quantity::ONE), dimensions))
 }
 
+/// Reads a structured CloudEvent.
+pub(super) fn read(bytes: &[u8]) -> Result<UsageEvent<'_>, Refusal> {
+    fields::object(bytes).and_then(event)
+}
+
 /// Reads a structured CloudEvent of its fields.
 pub(super) fn event(fields: Fields<'_>) -> Result<UsageEvent<'_>, Refusal> {
     let mut attributes = Attributes::default();

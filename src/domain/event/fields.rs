@@ -13,11 +13,29 @@ use std::fmt;
 
 /// A JSON value as it was written, without space around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Raw<'a>(pub(super) &'a str);
+pub(super) struct Raw<'a> {
+    written: &'a str,
+    may_have_escapes: bool,
+}
 
 impl<'a> Raw<'a> {
+    pub(super) const fn new(written: &'a str) -> Self {
+        Self { written, may_have_escapes: true }
+    }
+
+    /// A value in whose strings, if any, nothing is escaped.
+    pub(super) const fn without_escapes(written: &'a str) -> Self {
+        Self { written, may_have_escapes: false }
+    }
+
     pub(super) const fn get(self) -> &'a str {
-        self.0
+        self.written
+    }
+
+    /// What stands between the quotes of a string without escapes.
+    fn plain(self) -> Option<&'a str> {
+        let inner = self.written.strip_prefix('"')?.strip_suffix('"')?;
+        (!self.may_have_escapes || memchr::memchr(b'\\', inner.as_bytes()).is_none()).then_some(inner)
     }
 }
 
@@ -39,7 +57,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::with_capacity(8);
                 while let Some((Key(name), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                    fields.push((name, Raw(value.get())));
+                    fields.push((name, Raw::new(value.get())));
                 }
                 Ok(fields)
             }
@@ -82,6 +100,11 @@ pub(super) fn object(bytes: &[u8]) -> Result<Fields<'_>, Refusal> {
     scanned.map_or_else(|| general(bytes), |fields| Ok(Fields(fields)))
 }
 
+/// Reads the fields of an object that is a value itself.
+pub(super) fn inner(raw: Raw<'_>) -> Result<Fields<'_>, Refusal> {
+    scan::object(raw.get()).map_or_else(|| general(raw.get().as_bytes()), |fields| Ok(Fields(fields)))
+}
+
 /// Reads an object's fields with the general parser.
 pub(super) fn general(bytes: &[u8]) -> Result<Fields<'_>, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| {
@@ -96,7 +119,7 @@ pub(super) fn general(bytes: &[u8]) -> Result<Fields<'_>, Refusal> {
 /// Reads a text; anything else is refused.
 pub(super) fn text<'a>(raw: Raw<'a>, pointer: &str) -> Result<Cow<'a, str>, Refusal> {
     let written = raw.get();
-    if let Some(plain) = plain(written) {
+    if let Some(plain) = raw.plain() {
         return Ok(Cow::Borrowed(plain));
     }
     if !written.starts_with('"') {
@@ -110,12 +133,6 @@ pub(super) fn text<'a>(raw: Raw<'a>, pointer: &str) -> Result<Cow<'a, str>, Refu
     unescaped
         .map(Cow::Owned)
         .map_err(|error| Refusal::at(RefusalCode::InvalidEvent, pointer, format!("not a valid string: {error}")))
-}
-
-/// What stands between the quotes of a string without escapes.
-fn plain(written: &str) -> Option<&str> {
-    let inner = written.strip_prefix('"')?.strip_suffix('"')?;
-    memchr::memchr(b'\\', inner.as_bytes()).is_none().then_some(inner)
 }
 
 /// Reads a text, or nothing where it is `null`.
@@ -168,7 +185,7 @@ pub(super) fn dimension<'a>(name: &str, raw: Raw<'a>, parent: &str) -> Result<Di
         "true" => Ok(DimensionValue::Flag(true)),
         "false" => Ok(DimensionValue::Flag(false)),
         written if written.starts_with('"') => {
-            let value = match plain(written) {
+            let value = match raw.plain() {
                 Some(plain) => Cow::Borrowed(plain),
                 None => text(raw, &pointer())?,
             };

@@ -247,7 +247,23 @@ fn length(out: &mut Vec<u8>, count: usize) {
     varint(out, u128::from(place(count)));
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u128) {
+fn varint(out: &mut Vec<u8>, value: u128) {
+    match u64::try_from(value) {
+        Ok(value) => short(out, value),
+        Err(_) => long(out, value),
+    }
+}
+
+/// Nearly every number has 64 bits at most, and shifting those is much quicker.
+fn short(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
+        value >>= 7;
+    }
+    out.push(u8::try_from(value).unwrap_or(0));
+}
+
+fn long(out: &mut Vec<u8>, mut value: u128) {
     while value >= 0x80 {
         out.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
         value >>= 7;
@@ -261,7 +277,7 @@ fn signed(out: &mut Vec<u8>, value: i128) {
 
 /// Whole amounts are written without their nine zeros.
 fn amount(out: &mut Vec<u8>, value: Quantity) {
-    let (whole, rest) = (value.0.div_euclid(Quantity::ONE.0), value.0.rem_euclid(Quantity::ONE.0));
+    let (whole, rest) = value.whole_and_rest();
     let (number, fraction) = if rest == 0 { (whole, 0) } else { (value.0, 1) };
     signed(out, number.wrapping_shl(1) | fraction);
 }

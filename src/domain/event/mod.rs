@@ -13,6 +13,7 @@ mod frame;
 mod frame_read;
 mod frame_write;
 mod native;
+mod quick;
 mod refusal;
 mod scan;
 

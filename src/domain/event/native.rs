@@ -2,6 +2,7 @@
 
 use super::UsageEvent;
 use super::fields::{self, Fields, Raw};
+use super::quick;
 use super::refusal::{Refusal, RefusalCode, pointer_token};
 use crate::domain::id::{AccountId, MetricName, ProjectId};
 use crate::domain::limits::SYSTEM_METRIC_PREFIX;
@@ -9,6 +10,11 @@ use crate::domain::quantity::Quantity;
 use std::borrow::Cow;
 
 const KNOWN: &str = "account_id, metric, value, id, source, timestamp, project_id and dimensions";
+
+/// Reads a native event.
+pub(super) fn read(bytes: &[u8]) -> Result<UsageEvent<'_>, Refusal> {
+    quick::event(bytes).map_or_else(|| fields::object(bytes).and_then(event), Ok)
+}
 
 /// Reads a native event of its fields.
 pub(super) fn event(fields: Fields<'_>) -> Result<UsageEvent<'_>, Refusal> {
@@ -67,7 +73,7 @@ pub(super) fn event(fields: Fields<'_>) -> Result<UsageEvent<'_>, Refusal> {
 type Dimensions<'a> = Vec<(Cow<'a, str>, super::DimensionValue<'a>)>;
 
 fn read_dimensions(raw: Raw<'_>) -> Result<Dimensions<'_>, Refusal> {
-    let Fields(named) = fields::object(raw.get().as_bytes()).map_err(|refusal| Refusal {
+    let Fields(named) = fields::inner(raw).map_err(|refusal| Refusal {
         pointer: Some("/dimensions".to_owned()),
         code: RefusalCode::InvalidEvent,
         ..refusal

@@ -6,25 +6,35 @@ use std::borrow::Cow;
 
 /// Returns an object's names and unread values; `None` where the general parser has to look.
 pub(super) fn object(text: &str) -> Option<Vec<(Cow<'_, str>, Raw<'_>)>> {
-    let mut cursor = Cursor { text, at: 0 };
-    cursor.space();
+    let mut cursor = Cursor::new(text);
     let mut fields = Vec::with_capacity(8);
-    cursor.members(|name, value| fields.push((Cow::Borrowed(name), Raw(value))), true)?;
-    cursor.space();
-    (cursor.at == text.len()).then_some(fields)
+    cursor.open()?;
+    while let Some(name) = cursor.name()? {
+        let start = cursor.at;
+        cursor.value()?;
+        fields.push((Cow::Borrowed(name), Raw::without_escapes(text.get(start..cursor.at)?)));
+    }
+    cursor.end().map(|()| fields)
 }
 
-struct Cursor<'a> {
+/// A place in a text. `None` of any of its methods: the general parser has to look.
+pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
+    /// Whether nothing stands between here and the brace that opened the object.
+    opened: bool,
 }
 
 impl<'a> Cursor<'a> {
-    fn peek(&self) -> Option<u8> {
+    pub(super) const fn new(text: &'a str) -> Self {
+        Self { text, at: 0, opened: false }
+    }
+
+    pub(super) fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn step(&mut self) {
+    const fn step(&mut self) {
         self.at = self.at.saturating_add(1);
     }
 
@@ -38,57 +48,79 @@ impl<'a> Cursor<'a> {
         (self.peek()? == wanted).then(|| self.step())
     }
 
-    /// Passes over an object, from its brace to its brace; `nests` says whether objects may stand in it.
-    fn members(&mut self, mut found: impl FnMut(&'a str, &'a str), nests: bool) -> Option<()> {
-        self.take(b'{')?;
+    /// Enters an object.
+    pub(super) fn open(&mut self) -> Option<()> {
         self.space();
-        if self.peek()? == b'}' {
-            self.step();
-            return Some(());
-        }
-        loop {
-            let name = self.string()?;
-            self.space();
-            self.take(b':')?;
-            self.space();
-            let start = self.at;
-            self.value(nests)?;
-            found(name, self.text.get(start..self.at)?);
-            self.space();
-            match self.peek()? {
-                b',' => self.step(),
-                b'}' => {
-                    self.step();
-                    return Some(());
-                }
-                _ => return None,
+        self.take(b'{')?;
+        self.opened = true;
+        Some(())
+    }
+
+    /// Passes over the name of the object's next member, up to the value; `Some(None)` where the object ends here.
+    pub(super) fn name(&mut self) -> Option<Option<&'a str>> {
+        self.space();
+        let is_first = std::mem::take(&mut self.opened);
+        match self.peek()? {
+            b'}' => {
+                self.step();
+                return Some(None);
             }
-            self.space();
+            b',' if !is_first => {
+                self.step();
+                self.space();
+            }
+            _ if is_first => {}
+            _ => return None,
         }
+        let name = self.string()?;
+        self.space();
+        self.take(b':')?;
+        self.space();
+        Some(Some(name))
+    }
+
+    /// Makes sure that nothing follows.
+    pub(super) fn end(&mut self) -> Option<()> {
+        self.space();
+        (self.at == self.text.len()).then_some(())
     }
 
     /// Passes over a string; returns what stands between its quotes.
-    fn string(&mut self) -> Option<&'a str> {
+    pub(super) fn string(&mut self) -> Option<&'a str> {
         self.take(b'"')?;
         let start = self.at;
         let rest = self.text.as_bytes().get(start..)?;
-        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))?;
+        let length = plain_length(rest)?;
         self.at = start.saturating_add(length);
         let inner = self.text.get(start..self.at)?;
         self.take(b'"')?;
         Some(inner)
     }
 
-    fn value(&mut self, nests: bool) -> Option<()> {
+    /// Passes over a value; in an object that is one, no other may stand.
+    fn value(&mut self) -> Option<()> {
+        if self.peek()? != b'{' {
+            return self.scalar().map(drop);
+        }
+        self.open()?;
+        while self.name()?.is_some() {
+            self.scalar()?;
+        }
+        Some(())
+    }
+
+    /// Passes over a value that is no object and no array; returns it as it is written.
+    pub(super) fn scalar(&mut self) -> Option<&'a str> {
+        let start = self.at;
         match self.peek()? {
             b'"' => self.string().map(drop),
-            b'{' if nests => self.members(|_, _| {}, false),
             b't' => self.word("true"),
             b'f' => self.word("false"),
             b'n' => self.word("null"),
             b'-' | b'0'..=b'9' => self.number(),
             _ => None,
-        }
+        }?;
+        self.text.get(start..self.at)
     }
 
     fn word(&mut self, word: &str) -> Option<()> {
@@ -128,6 +160,26 @@ impl<'a> Cursor<'a> {
         }
         (self.at > start).then_some(())
     }
+}
+
+/// How many bytes stand before the first quote, backslash or control character. Eight are looked at at once: of a word's
+/// flags, the lowest is always true.
+fn plain_length(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES.wrapping_mul(u64::from(bound))) & !word & HIGH;
+    let equal = |word: u64, byte: u8| below(word ^ ONES.wrapping_mul(u64::from(byte)), 1);
+    let mut passed = 0_usize;
+    for chunk in bytes.chunks_exact(8) {
+        let word = u64::from_le_bytes(chunk.try_into().ok()?);
+        let found = equal(word, b'"') | equal(word, b'\\') | below(word, 0x20);
+        if found != 0 {
+            return passed.checked_add(usize::try_from(found.trailing_zeros() >> 3).ok()?);
+        }
+        passed = passed.saturating_add(8);
+    }
+    let rest = bytes.get(passed..)?;
+    rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).map(|at| passed.saturating_add(at))
 }
 
 #[cfg(test)]
@@ -188,6 +240,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_plain_ends_where_it_ends_byte_by_byte(bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0x18_u8..0x28, 0x58_u8..0x60, 0x80_u8..0xff], 0..40)) {
+            let expected = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+            prop_assert_eq!(plain_length(&bytes), expected);
+        }
+
         #[test]
         fn it_never_takes_what_the_general_parser_refuses(text in "[{}\\[\\]\":,a0-9.eE+\\-\\\\ tfn]{0,24}") {
             agrees(&text);

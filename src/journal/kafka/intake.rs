@@ -110,8 +110,8 @@ impl IntakeReader {
             .set("auto.offset.reset", reset)
             .set("fetch.wait.max.ms", "50")
             .set("fetch.queue.backoff.ms", "5")
-            .set("queued.min.messages", "200000")
-            .set("queued.max.messages.kbytes", "131072")
+            .set("queued.min.messages", "100000")
+            .set("queued.max.messages.kbytes", "32768")
             .create_with_context(DefaultConsumerContext)
             .map_err(failed)?;
         consumer.subscribe(&[&settings.intake_topic]).map_err(failed)?;

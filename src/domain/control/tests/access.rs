@@ -109,6 +109,25 @@ fn what_a_key_may_do_survives_changes_of_the_rest() {
 }
 
 #[test]
+fn a_limit_is_that_of_all_keys_of_a_lineage() {
+    let mut log = Log::new();
+    log.done(create_key(1, None));
+    log.done(create_key(9, None));
+    log.done(rotate(1, 2, Millis::hours(1)));
+    let limit = |log: &Log, id: u128| log.control.key(KeyId(id)).unwrap().key.rate_limit;
+    let version = |log: &Log, id: u128| log.control.key(KeyId(id)).unwrap().life.version;
+    log.done(Command::LimitKey { id: KeyId(2), rate_limit: Some(600) });
+    assert_eq!((limit(&log, 1), limit(&log, 2), limit(&log, 9)), (Some(600), Some(600), None));
+    let before = version(&log, 2);
+    log.done(Command::LimitKey { id: KeyId(2), rate_limit: Some(600) });
+    assert_eq!(version(&log, 2), before, "nothing changes twice");
+    log.done(Command::LimitKey { id: KeyId(1), rate_limit: None });
+    assert_eq!((limit(&log, 1), limit(&log, 2)), (None, None));
+    assert!(matches!(log.refused(Command::LimitKey { id: KeyId(7), rate_limit: None }), Refused::NotFound { .. }));
+    log.check_refold();
+}
+
+#[test]
 fn keys_that_ended_are_forgotten_oldest_first() {
     let mut log = Log::new();
     for id in 1..=ENDED_KEYS_KEPT as u128 + 2 {
