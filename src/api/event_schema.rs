@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 /// A usage event.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(super) struct NativeEvent {
     /// The caller's own name of the account; made known by its first event.

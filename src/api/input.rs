@@ -1,7 +1,7 @@
 //! Reading requests: JSON bodies with exact faults, query strings without unknown names.
 
 use super::problem::{Advice, Fault, Problem};
-use crate::domain::id::{AccountId, MetricName};
+use crate::domain::id::{AccountId, MetricName, ProjectId};
 use crate::domain::limits::JSON_BODY_BYTES_MAX;
 use crate::domain::time::Timestamp;
 use axum::http::header::CONTENT_TYPE;
@@ -223,6 +223,14 @@ impl Query {
     /// 400 where one is none.
     pub(super) fn accounts(&self, name: &str) -> Result<Vec<AccountId>, Problem> {
         self.read_all(name, AccountId::EXPECTED, |text| AccountId::new(text).ok())
+    }
+
+    /// Projects, any of them.
+    ///
+    /// # Errors
+    /// 400 where one is none.
+    pub(super) fn projects(&self, name: &str) -> Result<Vec<ProjectId>, Problem> {
+        self.read_all(name, "prj_ and 26 base32 characters", |text| text.parse().ok())
     }
 
     /// The names and values that filter, as a query string that ends in `&`, for links and for binding a cursor to them.
