@@ -21,7 +21,7 @@ fn headers() -> Value {
         "Allow": text("The methods that the path has", "^[A-Z]+( *, *[A-Z]+)*$"),
         "WWW-Authenticate": text("How to authenticate", "^(Bearer|Basic) "),
         "Accept-Post": text("The content types that are read", "^[a-z]"),
-        "ETag": text("The version", "^\"[0-9a-f-]+\"$"),
+        "ETag": text("The version", "^\"[0-9a-f]+(-[0-9a-z]+)?\"$"),
         "Location": text("Where it is found", "^/v1/"),
         "Link": text("Pages: first, prev and next (RFC 8288)", "^</v1/"),
         "Idempotent-Replayed": text("An earlier answer is repeated", "^true$"),

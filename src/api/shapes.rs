@@ -10,6 +10,7 @@ const OPEN_REQUESTS: [&str; 4] = ["CloudEvent", "EventBatch", "RevocationForm", 
 /// What is said of values.
 struct Shapes {
     shapes: Value,
+    schemas: Value,
     answers: Value,
     requests: Value,
     parameters: Value,
@@ -21,6 +22,7 @@ impl Shapes {
         let mut take = |name: &str| table.get_mut(name).map(Value::take).unwrap_or_default();
         Self {
             shapes: take("shapes"),
+            schemas: take("schemas"),
             answers: take("answers"),
             requests: take("requests"),
             parameters: take("parameters"),
@@ -37,6 +39,12 @@ impl Shapes {
             match word.as_str() {
                 "of" => self.put(schema, value),
                 "nullable" => required(schema),
+                "oneOf" => {
+                    let alternatives = schema["oneOf"].as_array_mut().into_iter().flatten();
+                    alternatives
+                        .zip(value.as_array().into_iter().flatten())
+                        .for_each(|(one, shape)| self.put(one, shape));
+                }
                 "items" | "propertyNames" | "additionalProperties" => self.put(&mut schema[word], value),
                 "enum" => {
                     let mut values = value.as_array().cloned().unwrap_or_default();
@@ -52,6 +60,9 @@ impl Shapes {
     }
 
     fn schema(&self, name: &str, schema: &mut Value) {
+        if let Some(shape) = self.schemas.get(name) {
+            self.put(schema, shape);
+        }
         let is_request = schema["additionalProperties"] == false || OPEN_REQUESTS.contains(&name);
         let table = if is_request { &self.requests } else { &self.answers };
         for (member, value) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
@@ -102,6 +113,10 @@ pub(super) fn exact(document: &mut Value) {
         for (_, operation) in object(item) {
             for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
                 shapes.parameter(path, parameter);
+            }
+            // A body that may be left out is not `null`.
+            if let Some(content) = operation.get_mut("requestBody").and_then(|body| body.get_mut("content")) {
+                object(content).for_each(|(_, content)| required(&mut content["schema"]));
             }
         }
     }
@@ -178,7 +193,11 @@ mod tests {
         for name in names(&shapes.parameters) {
             assert!(parameters.iter().any(|parameter| *parameter == name), "no parameter is {name}");
         }
-        let used = [&shapes.answers, &shapes.requests, &shapes.parameters].map(Value::to_string).concat();
+        for name in names(&shapes.schemas) {
+            assert!(document["components"]["schemas"].get(&name).is_some(), "no schema is {name}");
+        }
+        let used =
+            [&shapes.schemas, &shapes.answers, &shapes.requests, &shapes.parameters].map(Value::to_string).concat();
         for name in names(&shapes.shapes) {
             assert!(used.contains(&format!("\"{name}\"")), "the shape {name} is of nothing");
         }

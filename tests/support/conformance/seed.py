@@ -51,7 +51,7 @@ await_item(f"/webhooks/{webhook}/deliveries")
 await_item("/quarantine")
 await_item("/incidents")
 
-client = call("POST", "/oauth/clients", {"name": "Conformance", "role": "viewer"})
+client = call("POST", "/oauth/clients", {"name": "Conformance", "role": "owner"})
 sandbox = call("POST", "/api-keys", {"name": "Sandbox", "role": "owner", "mode": "sandbox"})
 print(f"CONFORMANCE_KEY_ID={call('GET', '/whoami')['key_id']}")
 print(f"CONFORMANCE_CLIENT_ID={client['id']}")
