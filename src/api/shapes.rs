@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 /// Forms that take what else is sent, beside the bodies that are closed.
-const OPEN_REQUESTS: [&str; 4] = ["CloudEvent", "EventBatch", "RevocationForm", "TokenForm"];
+const OPEN_REQUESTS: [&str; 3] = ["CloudEvent", "RevocationForm", "TokenForm"];
 
 /// What is said of values.
 struct Shapes {

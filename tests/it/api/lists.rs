@@ -212,6 +212,11 @@ async fn a_cursor_belongs_to_its_list() {
     let theirs = server.ask(reqwest::Method::GET, &format!("/v1/alerts?severity=info&cursor={of_alerts}")).key(&other);
     theirs.send().await.problem(400, "invalid_cursor");
     server.get(&format!("/v1/alerts?severity=info&page=2&cursor={of_alerts}")).await.problem(400, "invalid_parameter");
+    // A filter that can fit nothing is a mistake.
+    for filter in ["alerts?account_id=a%20b", "alerts?project_id=prj_1", "api-keys?project_id=Payments"] {
+        server.get(&format!("/v1/{filter}")).await.problem(400, "invalid_parameter");
+    }
+    server.get("/v1/alerts?account_id=*").await.ok(200);
     let far = server.get("/v1/accounts?page=101&page_size=100").await.problem(400, "page_out_of_range");
     assert_eq!(far["param"], "cursor");
     server.get("/v1/accounts?page=18446744073709551615").await.problem(400, "page_out_of_range");
