@@ -31,10 +31,7 @@ impl Shapes {
 
     /// Puts a shape on a schema: a name of one, or its words, where `items` and the like are shapes themselves.
     fn put(&self, schema: &mut Value, shape: &Value) {
-        let words = match shape {
-            Value::String(name) => self.shapes.get(name),
-            other => Some(other),
-        };
+        let words = shape.as_str().map_or(Some(shape), |name| self.shapes.get(name));
         for (word, value) in words.and_then(Value::as_object).into_iter().flatten() {
             match word.as_str() {
                 "of" => self.put(schema, value),

@@ -222,8 +222,8 @@ async fn a_cursor_belongs_to_its_list() {
     server.get("/v1/accounts?page=18446744073709551615").await.problem(400, "page_out_of_range");
     assert_eq!(server.get("/v1/accounts?page=100&page_size=100").await.ok(200)["items"], json!([]));
     // Links repeat the filters as they can be followed.
-    let links = server.get("/v1/alerts?account_id=a%26b%20c&page_size=1").await.header("link").to_owned();
-    assert_eq!(links, "</v1/alerts?account_id=a%26b+c&page=1&page_size=1>; rel=\"first\"");
+    let links = server.get("/v1/alerts?q=a%26b%20c&page_size=1").await.header("link").to_owned();
+    assert_eq!(links, "</v1/alerts?q=a%26b+c&page=1&page_size=1>; rel=\"first\"");
     let second = server.get("/v1/alerts?page=2&page_size=1").await.header("link").to_owned();
     assert!(
         second.contains("</v1/alerts?page=1&page_size=1>; rel=\"prev\"")
