@@ -188,7 +188,7 @@ mod tests {
             assert!(members.contains(name), "nothing is named {name}");
         }
         for name in names(&shapes.parameters) {
-            assert!(parameters.iter().any(|parameter| *parameter == name), "no parameter is {name}");
+            assert!(parameters.contains(&name), "no parameter is {name}");
         }
         for name in names(&shapes.schemas) {
             assert!(document["components"]["schemas"].get(&name).is_some(), "no schema is {name}");
