@@ -16,20 +16,28 @@ demo-cluster: release
 	  scripts/services down; exit $$code
 
 # Everything: unit, contract, property, API, crash and cluster tests, the last against a real Kafka and a real ClickHouse
-# engine that scripts/services starts (it needs Java 17, Maven, npm and Python 3), then the examples (they need Go too). HIGHWATER_TEST_CRASH_ROUNDS=500 makes
+# engine that scripts/services starts (it needs Java 17, Maven, npm and Python 3), then the examples (they need Go too), then
+# the API against its description. HIGHWATER_TEST_CRASH_ROUNDS=500 makes
 # the crash test longer, HIGHWATER_TEST_REPEAT_ROUNDS=200 that of repetitions, HIGHWATER_TEST_TIMING_SAMPLES=100000 (with --release)
 # that of timing.
 .PHONY: test
 test:
 	@eval "$$(scripts/services up)"; export HIGHWATER_TEST_SERVICES=required; \
 	  $(CARGO) test --locked; code=$$?; scripts/services down; [ $$code = 0 ] || exit $$code; \
-	  scripts/examples $(or $(CARGO_TARGET_DIR),target)/debug/highwater
+	  scripts/examples $(or $(CARGO_TARGET_DIR),target)/debug/highwater && \
+  scripts/conformance $(or $(CARGO_TARGET_DIR),target)/debug/highwater
 
 # examples/ and the first steps of the README, against fresh servers of the binary that is built (it builds nothing).
 # It needs curl, Python 3, Node.js with npm, and Go.
 .PHONY: examples
 examples:
 	@scripts/examples
+
+# The API against its own OpenAPI document, with the debug binary that is built (it builds nothing). It needs Python 3 with venv.
+# scripts/conformance --random asks for longer, under another seed.
+.PHONY: conformance
+conformance:
+	@scripts/conformance
 
 # The faults one after the other, with their long variants, and a table of what was accepted, counted and repeated.
 .PHONY: faults

@@ -16,7 +16,7 @@ use crate::domain::control::command::Command;
 use crate::domain::control::fold::Control;
 use crate::domain::control::resource::{Alert, Scope};
 use crate::domain::definition::Severity;
-use crate::domain::id::AlertId;
+use crate::domain::id::{AccountId, AccountScope, AlertId};
 use crate::domain::partition::effect::State as AlertState;
 use crate::domain::time::Timestamp;
 use crate::runtime::clock;
@@ -80,14 +80,16 @@ pub(super) async fn list(
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let created = Created::read(&query)?;
     let prefix = query.one("q")?.map(str::to_owned);
-    let accounts = query.all("account_id").to_vec();
+    let accounts = query.read_all("account_id", &format!("*, or {}", AccountId::EXPECTED), |text| {
+        AccountScope::try_from(text.to_owned()).ok()
+    })?;
     let statuses = query.read_all("status", "active or paused", |text| match text {
         "active" => Some(false),
         "paused" => Some(true),
         _ => None,
     })?;
     let severities = query.read_all("severity", "info, warning or critical", severity)?;
-    let projects = query.all("project_id").to_vec();
+    let projects = query.projects("project_id")?;
     let states = states(&query)?;
     let tenant = caller.principal.tenant;
     let now = caller.now();
@@ -95,12 +97,11 @@ pub(super) async fn list(
         let state = app.node.data.control.state();
         let fits = |alert: &&Alert| {
             let definition = &alert.definition;
-            let project = || definition.project.map(|project| project.to_string());
             caller.principal.reaches(definition.project)
-                && among(&accounts, |account| definition.account.as_str() == account)
+                && among(&accounts, |account| definition.account == *account)
                 && among(&statuses, |paused| pause_at(definition, now).is_some() == *paused)
                 && among(&severities, |severity| definition.severity == *severity)
-                && among(&projects, |wanted| project().as_ref() == Some(wanted))
+                && among(&projects, |wanted| definition.project == Some(*wanted))
                 && created.holds(alert.life.created_at)
                 && prefix.as_ref().is_none_or(|q| begins_with(definition.name.as_deref().unwrap_or(""), q))
         };

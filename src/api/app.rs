@@ -170,8 +170,9 @@ impl Caller {
 fn version(etag: &str) -> Option<u64> {
     let bare = etag.strip_prefix("W/").unwrap_or(etag);
     let bare = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(bare);
-    let digits = bare.split_once('-').map_or(bare, |(version, _)| version);
-    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
+    let (digits, state) = bare.split_once('-').unwrap_or((bare, "0"));
+    let is_state = !state.is_empty() && state.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z'));
+    if is_state && digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 /// The value of a header that may stand once.

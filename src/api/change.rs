@@ -208,7 +208,8 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     }
     let text = value.to_str().map_err(|_| invalid("expected visible ASCII characters"))?.trim();
     let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-    if !(1..=255).contains(&key.len()) || !key.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+    let is_open = key.len() == text.len() && text.starts_with('"');
+    if is_open || !(1..=255).contains(&key.len()) || !key.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
         return Err(invalid("expected 1 to 255 visible ASCII characters"));
     }
     Ok(Some(key.to_owned()))

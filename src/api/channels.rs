@@ -106,6 +106,14 @@ fn vetted(app: &App, pointer: &str, url: &str, kind: TargetKind) -> Result<url::
 }
 
 fn target(app: &App, wanted: &ChannelCreate) -> Result<(Target, String), Problem> {
+    if wanted.bot_token.is_none() {
+        // What would be passed over in silence looks as if it had been taken.
+        for (pointer, given) in [("/slack_channel", &wanted.slack_channel), ("/slack_api_url", &wanted.slack_api_url)] {
+            if given.is_some() {
+                return Err(Problem::invalid(pointer, "only a bot has this; give bot_token, too"));
+            }
+        }
+    }
     match (wanted.r#type, &wanted.url, &wanted.bot_token) {
         (ChannelKind::Webhook, Some(url), None) => {
             let url = vetted(app, "/url", url, TargetKind::Webhook)?;

@@ -79,9 +79,10 @@ fn headers(method: &HttpMethod, operation: &mut Operation) {
     operation.parameters.get_or_insert_default().extend(named);
 }
 
-/// Single resources have a version; lists and what is computed have none.
+/// Single resources have a version; lists and what is computed have none, and neither has what a clock is part of.
 fn has_etag(operation: &Operation) -> bool {
-    operation.operation_id.as_deref() == Some("get") && operation.tags.as_ref().is_none_or(|tags| tags != &["usage"])
+    let has_none = |tags: &Vec<String>| tags == &["usage"] || tags == &["sandbox"];
+    operation.operation_id.as_deref() == Some("get") && !operation.tags.as_ref().is_some_and(has_none)
 }
 
 fn header(name: &str, description: &str, chars_max: Option<usize>) -> Parameter {

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 /// A usage event.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(super) struct NativeEvent {
     /// The caller's own name of the account; made known by its first event.
@@ -53,6 +54,7 @@ pub(super) enum DimensionValue {
 
 /// Native events in one object.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its derived description is used")]
 pub(super) struct EventBatch {
     /// At most 1,000.

@@ -1,15 +1,18 @@
 //! Reading requests: JSON bodies with exact faults, query strings without unknown names.
 
 use super::problem::{Advice, Fault, Problem};
-use crate::domain::id::{AccountId, MetricName};
+use crate::domain::id::{AccountId, MetricName, ProjectId};
 use crate::domain::limits::JSON_BODY_BYTES_MAX;
 use crate::domain::time::Timestamp;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_path_to_error::Segment;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 /// Reads a JSON body.
 ///
@@ -23,9 +26,34 @@ pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Res
     }
     within(body, JSON_BODY_BYTES_MAX)?;
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_problem(&error))?;
+    let Object(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_problem(&error))?;
     deserializer.end().map_err(|error| Problem::bad_request("malformed_json", error.to_string()))?;
     Ok(value)
+}
+
+/// An object and nothing else: a structure alone is read of an array, too, one field after the other.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Reader(PhantomData))
+    }
 }
 
 /// An object without fields.
@@ -223,6 +251,14 @@ impl Query {
     /// 400 where one is none.
     pub(super) fn accounts(&self, name: &str) -> Result<Vec<AccountId>, Problem> {
         self.read_all(name, AccountId::EXPECTED, |text| AccountId::new(text).ok())
+    }
+
+    /// Projects, any of them.
+    ///
+    /// # Errors
+    /// 400 where one is none.
+    pub(super) fn projects(&self, name: &str) -> Result<Vec<ProjectId>, Problem> {
+        self.read_all(name, "prj_ and 26 base32 characters", |text| text.parse().ok())
     }
 
     /// The names and values that filter, as a query string that ends in `&`, for links and for binding a cursor to them.

@@ -96,14 +96,14 @@ pub(super) async fn list(
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let status = |text: &str| KeyStatus::ALL.into_iter().find(|status| status.name() == text);
     let statuses = query.read_all("status", "active, rotating, revoked or expired", status)?;
-    let projects = query.all("project_id");
+    let projects = query.projects("project_id")?;
     let prefix = query.one("q")?.unwrap_or_default();
     let now = clock::now();
     let state = app.node.data.control.state();
     let fits = |record: &&KeyRecord| {
         sees(&caller, caller.principal.tenant, record)
             && (statuses.is_empty() || statuses.contains(&record.status(now)))
-            && (projects.is_empty() || record.key.projects.iter().any(|id| projects.contains(&id.to_string())))
+            && (projects.is_empty() || record.key.projects.iter().any(|id| projects.contains(id)))
             && record.key.name.starts_with(prefix)
     };
     let all = state.keys(caller.principal.tenant.workspace).rev().filter(fits);

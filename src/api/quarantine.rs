@@ -46,6 +46,7 @@ pub(super) struct QuarantineView {
 /// How an event is sent in again.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = QuarantineReplay)]
 pub(super) struct ReplayBody {
     /// The event, corrected; the kept one where absent.
     #[schema(value_type = Option<Object>)]

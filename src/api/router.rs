@@ -7,8 +7,8 @@ use super::second_look::second_look;
 use super::server::ListenerLimits;
 use super::{
     accounts, alert_rows, alerts, audit, channels, description, events, incidents, keys, linger, metrics, oauth,
-    oauth_clients, operations, outbox, projects, quarantine, quotas, rehearsals, sandbox, silences, trials, usage,
-    usage_query, whoami, workspace,
+    oauth_clients, operations, outbox, projects, quarantine, quotas, rehearsals, relations, sandbox, shapes, silences,
+    trials, usage, usage_query, whoami, workspace,
 };
 use super::{deliveries, event_types, stream, webhook_actions, webhooks};
 use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
@@ -20,6 +20,7 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::Value;
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -116,9 +117,12 @@ fn paths() -> OpenApiRouter<App> {
 }
 
 /// The OpenAPI document.
-pub fn openapi() -> utoipa::openapi::OpenApi {
+pub fn openapi() -> Value {
     let (_, mut document) = paths().split_for_parts();
     description::complete(&mut document);
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    shapes::exact(&mut document);
+    relations::complete(&mut document);
     document
 }
 
@@ -127,7 +131,7 @@ pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
     let (router, _) = paths().split_for_parts();
     let document = openapi();
     let swagger = SwaggerUi::new("/docs")
-        .url("/v1/openapi.json", document)
+        .external_url_unchecked("/v1/openapi.json", document)
         .config(Config::from("/v1/openapi.json").validator_url("none"));
     let router = router
         .route("/docs/errors", axum::routing::get(errors_page))

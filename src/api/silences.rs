@@ -6,7 +6,7 @@ use super::change::{Changed, repeated, submit};
 use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
 use super::incoming::Incoming;
-use super::input::{Nothing, Query, empty, nullable, present};
+use super::input::{Nothing, Object, Query, empty, nullable, present};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::text;
@@ -70,8 +70,8 @@ const fn equal() -> MatchOp {
 #[serde(deny_unknown_fields)]
 pub(super) struct SilenceCreate {
     /// All of them must match.
-    #[schema(min_items = 1, max_items = 20)]
-    matchers: Vec<MatcherBody>,
+    #[schema(value_type = Vec<MatcherBody>, min_items = 1, max_items = 20)]
+    matchers: Vec<Object<MatcherBody>>,
     starts_at: String,
     ends_at: String,
     comment: Option<String>,
@@ -82,8 +82,8 @@ pub(super) struct SilenceCreate {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SilenceUpdate {
     #[serde(deserialize_with = "present")]
-    #[schema(min_items = 1, max_items = 20)]
-    matchers: Option<Vec<MatcherBody>>,
+    #[schema(value_type = Option<Vec<MatcherBody>>, min_items = 1, max_items = 20)]
+    matchers: Option<Vec<Object<MatcherBody>>>,
     #[serde(deserialize_with = "present")]
     starts_at: Option<String>,
     #[serde(deserialize_with = "present")]
@@ -125,12 +125,12 @@ fn view(caller: &Caller, record: &SilenceRecord) -> SilenceView {
 }
 
 /// Checks matchers; an expression is compiled here as it will be in the engine.
-fn matchers(wanted: Vec<MatcherBody>) -> Result<Vec<Matcher>, Problem> {
+fn matchers(wanted: Vec<Object<MatcherBody>>) -> Result<Vec<Matcher>, Problem> {
     if wanted.is_empty() || wanted.len() > MATCHERS_MAX {
         let detail = format!("{} matchers, expected 1 to {MATCHERS_MAX}", wanted.len());
         return Err(Problem::invalid("/matchers", detail));
     }
-    let check = |(at, MatcherBody { name, value, op }): (usize, MatcherBody)| {
+    let check = |(at, Object(MatcherBody { name, value, op })): (usize, Object<MatcherBody>)| {
         let name_chars = name.chars().count();
         if name_chars == 0 || name_chars > METADATA_NAME_CHARS_MAX {
             let detail = format!("{name_chars} characters, expected 1 to {METADATA_NAME_CHARS_MAX}");

@@ -146,7 +146,8 @@ struct Asked {
            ("agg" = Option<String>, Query, description = "sum, count, min, max, avg, last or rate (per second)"),
            ("format" = Option<String>, Query, description = "json (default) or csv"),
            ("after" = Option<String>, Query, description = "A receipt: waits until its events are counted")),
-    responses((status = 200, body = UsageView), Problems), security(("key" = ["read:usage"]))
+    responses((status = 200, content((UsageView = "application/json"), (String = "text/csv"))), Problems),
+    security(("key" = ["read:usage"]))
 )]
 pub(super) async fn get(
     State(app): State<App>,

@@ -4,6 +4,6 @@ use super::exit::Code;
 use super::terminal::say;
 
 pub(super) fn run() -> anyhow::Result<Code> {
-    say(&crate::api::openapi().to_pretty_json()?);
+    say(&format!("{:#}", crate::api::openapi()));
     Ok(Code::Done)
 }

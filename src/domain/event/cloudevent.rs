@@ -111,6 +111,9 @@ pub(super) fn event(fields: Fields<'_>) -> Result<UsageEvent<'_>, Refusal> {
         } else if name == "data_base64" {
             let detail = "binary data is not read; send JSON in data";
             return Err(Refusal::at(RefusalCode::InvalidCloudevent, "/data_base64", detail));
+        } else if name == "datacontenttype" {
+            fields::optional_text(raw, "/datacontenttype")
+                .map_err(|refusal| Refusal { code: RefusalCode::InvalidCloudevent, ..refusal })?;
         } else if let Some(place) = attributes.place(&name) {
             let pointer = format!("/{name}");
             if place.is_some() {

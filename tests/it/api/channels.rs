@@ -62,6 +62,11 @@ async fn what_a_channel_must_say() {
     check(json!({"type": "slack", "name": "x", "bot_token": "t"}), "/slack_channel").await;
     check(json!({"type": "slack", "name": "x", "bot_token": "t\r\nx: y", "slack_channel": "#a"}), "/bot_token").await;
     check(json!({"type": "slack", "name": "x", "bot_token": "t", "slack_channel": "#a\u{7}"}), "/slack_channel").await;
+    // What a target has no use for is refused, not passed over.
+    let hook = "https://example.com/";
+    check(json!({"type": "webhook", "name": "x", "url": hook, "slack_channel": "#a"}), "/slack_channel").await;
+    check(json!({"type": "slack", "name": "x", "url": SLACK, "slack_channel": ""}), "/slack_channel").await;
+    check(json!({"type": "slack", "name": "x", "url": SLACK, "slack_api_url": hook}), "/slack_api_url").await;
     let slack = server.post("/v1/channels", json!({"type": "slack", "name": "x", "url": SLACK})).await;
     assert!(!slack.text().contains("s3cr3t") && slack.ok(201)["secret"].is_null());
     let bot = server

@@ -83,6 +83,17 @@ async fn deep_and_odd_json() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_content_type_that_is_no_text() {
+    let server = Server::start().await;
+    let event = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "calls", "subject": "acme",
+        "datacontenttype": 7});
+    let ask = server.ask(Method::POST, "/v1/events").kind("application/cloudevents+json").body(event.to_string());
+    let problem = ask.send().await.problem(422, "batch_rejected");
+    assert_eq!(problem["results"][0]["code"], "invalid_cloudevent");
+    assert_eq!(problem["results"][0]["pointer"], "/datacontenttype");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bomb_is_refused_before_it_unfolds() {
     let server = Server::start().await;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());

@@ -212,13 +212,18 @@ async fn a_cursor_belongs_to_its_list() {
     let theirs = server.ask(reqwest::Method::GET, &format!("/v1/alerts?severity=info&cursor={of_alerts}")).key(&other);
     theirs.send().await.problem(400, "invalid_cursor");
     server.get(&format!("/v1/alerts?severity=info&page=2&cursor={of_alerts}")).await.problem(400, "invalid_parameter");
+    // A filter that can fit nothing is a mistake.
+    for filter in ["alerts?account_id=a%20b", "alerts?project_id=prj_1", "api-keys?project_id=Payments"] {
+        server.get(&format!("/v1/{filter}")).await.problem(400, "invalid_parameter");
+    }
+    server.get("/v1/alerts?account_id=*").await.ok(200);
     let far = server.get("/v1/accounts?page=101&page_size=100").await.problem(400, "page_out_of_range");
     assert_eq!(far["param"], "cursor");
     server.get("/v1/accounts?page=18446744073709551615").await.problem(400, "page_out_of_range");
     assert_eq!(server.get("/v1/accounts?page=100&page_size=100").await.ok(200)["items"], json!([]));
     // Links repeat the filters as they can be followed.
-    let links = server.get("/v1/alerts?account_id=a%26b%20c&page_size=1").await.header("link").to_owned();
-    assert_eq!(links, "</v1/alerts?account_id=a%26b+c&page=1&page_size=1>; rel=\"first\"");
+    let links = server.get("/v1/alerts?q=a%26b%20c&page_size=1").await.header("link").to_owned();
+    assert_eq!(links, "</v1/alerts?q=a%26b+c&page=1&page_size=1>; rel=\"first\"");
     let second = server.get("/v1/alerts?page=2&page_size=1").await.header("link").to_owned();
     assert!(
         second.contains("</v1/alerts?page=1&page_size=1>; rel=\"prev\"")

@@ -53,6 +53,10 @@ async fn bodies_that_are_none() {
     )
     .await;
     check("[]", "validation_failed", "").await;
+    // An array is no object, though its items would do for the fields.
+    check(r#"["a","used > 1","slack"]"#, "validation_failed", "").await;
+    let nulls = server.ask(Method::PATCH, "/v1/metrics/calls").kind("application/json").body("[null,null]");
+    nulls.send().await.problem(422, "validation_failed");
     check("null", "validation_failed", "").await;
     // What a caller cannot set is no field.
     for name in ["id", "workspace_id", "mode", "state", "version", "created_by", "scopes", "role"] {

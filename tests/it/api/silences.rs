@@ -79,6 +79,7 @@ async fn what_is_wrong_with_a_silence_is_named() {
     check(json!({"matchers": vec![json!({"name": "a", "value": "b"}); 21]}), "/matchers").await;
     check(json!({"matchers": [{"name": "", "value": "b"}]}), "/matchers/0/name").await;
     check(matcher("x", "=="), "/matchers/0/op").await;
+    check(json!({"matchers": [["metric", "x"]]}), "/matchers/0").await;
     check(matcher(&"x".repeat(257), "="), "/matchers/0/value").await;
     check(matcher("(?:a{1000}){1000}", "=~"), "/matchers/0/value").await;
     check(matcher("a)|(b", "!~"), "/matchers/0/value").await;
