@@ -124,7 +124,7 @@ impl<'a> Scribe<'a> {
                     }
                 }
                 let prepared = batch.finish();
-                self.ingest.append_with(prepared, refused).unwrap();
+                self.journal.append_blocking(prepared.into_facts(refused)).unwrap();
             }
         }
     }
