@@ -74,12 +74,8 @@ impl Shapes {
 
     fn parameter(&self, path: &str, parameter: &mut Value) {
         let name = parameter["name"].as_str().unwrap_or_default().to_owned();
-        // What is behind an id does not change what it is an id of.
-        let reach = match path.split_once(&format!("{{{name}}}")) {
-            Some((before, _)) if parameter["in"] == "path" && name == "id" => format!("{before}{{id}}"),
-            _ => path.to_owned(),
-        };
-        let shape = self.parameters.get(format!("{reach} {name}")).or_else(|| self.parameters.get(&name));
+        let shape =
+            self.parameters.get(format!("{} {name}", reach(path, &name))).or_else(|| self.parameters.get(&name));
         let Some(shape) = shape else { return };
         let schema = &mut parameter["schema"];
         required(schema);
@@ -117,6 +113,12 @@ pub(super) fn exact(document: &mut Value) {
             }
         }
     }
+}
+
+/// The path as far as it says what a parameter is of: what is behind an id does not change what it is an id of.
+fn reach<'a>(path: &'a str, name: &str) -> &'a str {
+    let end = path.find("{id}").filter(|_| name == "id").map_or(path.len(), |at| at + "{id}".len());
+    path.get(..end).unwrap_or(path)
 }
 
 /// The members of an object; none of anything else.
@@ -178,7 +180,7 @@ mod tests {
             for operation in item.as_object().unwrap().values() {
                 for parameter in operation["parameters"].as_array().into_iter().flatten() {
                     let name = parameter["name"].as_str().unwrap();
-                    parameters.extend([format!("{path} {name}"), name.to_owned()]);
+                    parameters.extend([format!("{} {name}", reach(path, name)), name.to_owned()]);
                 }
             }
         }
