@@ -171,6 +171,8 @@ pub const PROBLEM_ERRORS_MAX: usize = 20;
 
 /// Bytes that wait for the store before the fold waits too.
 pub const STORE_BACKLOG_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How long a partition's rows gather for a store across a network, from one write to the next. What comes alone is written at once.
+pub const STORE_LINGER: Millis = Millis(100);
 /// Records that one read of the journal returns.
 pub const READ_RECORDS_MAX: usize = 256;
 /// Bytes that one read of the journal returns, at least one record apart.

@@ -332,13 +332,17 @@ fn run(
         }
         let caught_up = wiring.journal.end(log) <= position;
         // While the store has enough to do, what changes again and again becomes one row.
-        if caught_up || wiring.writer.has_room() || wiring.writer.is_heavy(&running.effects) {
+        let lingers = wiring.writer.lingers();
+        let may_write = lingers.is_zero() && (caught_up || wiring.writer.has_room());
+        if may_write || wiring.writer.is_heavy(&running.effects) {
             running.flush();
         }
         if caught_up {
+            let unflushed = running.unflushed;
             let stop = runtime.block_on(async {
                 tokio::select! {
                     () = wiring.journal.wait_beyond(log, position) => false,
+                    () = tokio::time::sleep(lingers), if unflushed => false,
                     ask = asks.recv() => ask.is_none_or(|ask| !running.answer(ask)),
                 }
             });

@@ -1,7 +1,8 @@
 //! Hands a partition's effects to the store. The fold goes on while the store is away, up to a bound.
 
+use super::clock::Stopwatch;
 use crate::domain::id::{PartitionId, Position};
-use crate::domain::limits::STORE_BACKLOG_BYTES_MAX;
+use crate::domain::limits::{STORE_BACKLOG_BYTES_MAX, STORE_LINGER};
 use crate::domain::partition::effect::Effects;
 use crate::store::{Progress, Store};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,6 +51,8 @@ struct Backlog {
     progress: Option<Progress>,
     bytes: usize,
     writing: bool,
+    /// Since the last write began.
+    since_write: Option<Stopwatch>,
     stopped: bool,
 }
 
@@ -98,6 +101,16 @@ impl Writer {
     /// Tells whether nothing waits: what is handed over now is written next.
     pub fn has_room(&self) -> bool {
         self.shared.lock().progress.is_none()
+    }
+
+    /// How long the next write had better wait, so that many small ones do not keep the store busy.
+    pub fn lingers(&self) -> Duration {
+        if !self.shared.store.is_remote() {
+            return Duration::ZERO;
+        }
+        let linger = Duration::from_millis(u64::try_from(STORE_LINGER.0).unwrap_or(0));
+        let since = self.shared.lock().since_write;
+        since.map_or(Duration::ZERO, |since| linger.saturating_sub(since.elapsed()))
     }
 
     /// Tells whether effects are too many to be held back any longer.
@@ -185,6 +198,7 @@ impl Shared {
             if let Some(progress) = backlog.progress.take() {
                 backlog.bytes = 0;
                 backlog.writing = true;
+                backlog.since_write = Some(Stopwatch::start());
                 let effects = std::mem::take(&mut backlog.effects);
                 self.changed.notify_all();
                 return Some((coalesce(effects), progress));

@@ -99,6 +99,15 @@ macro_rules! reads {
 }
 
 impl Store {
+    /// Tells whether every write crosses a network, to an engine that would rather have few large ones.
+    pub const fn is_remote(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(_) => true,
+        }
+    }
+
     /// Writes rows, then how far they reach; blocks.
     ///
     /// # Errors

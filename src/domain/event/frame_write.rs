@@ -91,12 +91,12 @@ impl FrameBuilder {
         let project = event.project_id.map_or(0, |project| self.project(project));
         let dimensions = if event.dimensions.is_empty() { 0 } else { self.dimensions(&event.dimensions) };
         let out = &mut self.events;
-        varint(out, u128::from(account));
-        varint(out, u128::from(metric));
+        short(out, account);
+        short(out, metric);
         let given = u64::from(event.timestamp.is_some());
-        varint(out, u128::from(dimensions.wrapping_shl(1) | given));
-        varint(out, u128::from(source));
-        varint(out, u128::from(project));
+        short(out, dimensions.wrapping_shl(1) | given);
+        short(out, source);
+        short(out, project);
         signed(out, i128::from(accepted_at.since(self.accepted_before).0));
         signed(out, i128::from(timestamp.since(accepted_at).0));
         amount(out, event.value);
@@ -148,7 +148,7 @@ impl FrameBuilder {
         let table = self.tables.get_mut(ACCOUNTS)?;
         table.extend_from_slice(&tenant.workspace.0.to_le_bytes());
         table.push(u8::from(tenant.mode == Mode::Sandbox));
-        varint(table, u128::from(epoch.0));
+        short(table, epoch.0);
         text(table, account);
         self.accounts.insert(key, next);
         Some(next)
@@ -244,7 +244,7 @@ fn place(count: usize) -> u64 {
 }
 
 fn length(out: &mut Vec<u8>, count: usize) {
-    varint(out, u128::from(place(count)));
+    short(out, place(count));
 }
 
 fn varint(out: &mut Vec<u8>, value: u128) {
@@ -272,6 +272,11 @@ fn long(out: &mut Vec<u8>, mut value: u128) {
 }
 
 fn signed(out: &mut Vec<u8>, value: i128) {
+    if let Ok(value) = i64::try_from(value)
+        && let Some(doubled) = value.checked_shl(1).filter(|doubled| doubled >> 1 == value)
+    {
+        return short(out, (doubled ^ (value >> 63)).cast_unsigned());
+    }
     varint(out, (value.wrapping_shl(1) ^ (value >> 127)).cast_unsigned());
 }
 
