@@ -3,7 +3,7 @@
 use super::app::{App, Caller};
 use super::problem::Problem;
 use super::text;
-use crate::domain::control::resource::{Role, Scope};
+use crate::domain::control::resource::{Role, Scope, ScopeSet};
 use crate::domain::id::{Mode, ProjectId, Tenant};
 use crate::domain::limits::{PROJECTS_PER_KEY_MAX, ROTATION_GRACE, ROTATION_GRACE_MAX};
 use crate::domain::time::{Millis, Timestamp};
@@ -64,8 +64,8 @@ pub(super) fn grant(app: &App, caller: &Caller, wanted: Wanted) -> Result<Grant,
 /// # Errors
 /// 403 `scope_escalation`, with those scopes.
 pub(super) fn within(caller: &Caller, scopes: &BTreeSet<Scope>) -> Result<(), Problem> {
-    let all = Scope::closure(scopes);
-    let offending: Vec<&str> = all.difference(&caller.principal.scopes).map(|scope| scope.text()).collect();
+    let all = ScopeSet::closure(scopes);
+    let offending: Vec<&str> = all.iter().filter(|scope| !caller.principal.may(*scope)).map(Scope::text).collect();
     if offending.is_empty() {
         return Ok(());
     }

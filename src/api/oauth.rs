@@ -10,7 +10,7 @@ use super::second_look::unconfirmed;
 use crate::credential::{self, Claims, Principal};
 use crate::domain::control::access::TokenRevocation;
 use crate::domain::control::command::Command;
-use crate::domain::control::resource::{ClientRecord, Scope};
+use crate::domain::control::resource::{ClientRecord, Scope, ScopeSet};
 use crate::domain::id::ClientId;
 use crate::domain::limits::{ACCESS_TOKEN_LIFE, FORM_BYTES_MAX};
 use crate::domain::time::Timestamp;
@@ -321,7 +321,7 @@ async fn client(
         key_id: record.as_key(),
         client: Some(record.client.id),
         lineage: record.as_key(),
-        scopes: BTreeSet::new(),
+        scopes: ScopeSet::default(),
         projects: record.client.projects.clone(),
         expires_at: record.client.expires_at,
         rate_limit: None,

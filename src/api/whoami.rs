@@ -87,7 +87,7 @@ pub(super) async fn get(
         key_id: who.client.is_none().then(|| who.key_id.to_string()),
         client_id: who.client.map(|client| client.to_string()),
         name: name.unwrap_or_default(),
-        scopes: who.scopes.iter().map(|scope| Scope::text(*scope)).collect(),
+        scopes: who.scopes.iter().map(Scope::text).collect(),
         project_ids: who.projects.iter().map(ProjectId::to_string).collect(),
         expires_at: who.expires_at.map(|at| at.to_string()),
         rate_limits: app.gate.policies(who).into_iter().map(rate_limit).collect(),

@@ -2,7 +2,7 @@
 
 use super::{key, token};
 use crate::domain::control::fold::Control;
-use crate::domain::control::resource::{ClientRecord, ClientSecret, Scope};
+use crate::domain::control::resource::{ClientRecord, ClientSecret, Scope, ScopeSet};
 use crate::domain::id::{ClientId, KeyId, ProjectId, Tenant};
 use crate::domain::limits::LIVE_PREDECESSORS_MAX;
 use crate::domain::time::Timestamp;
@@ -25,7 +25,7 @@ pub struct Principal {
     /// Shared by the key and what it was rotated from: the scope of idempotency and of the rate limit.
     pub lineage: KeyId,
     /// What it may do, with what its scopes bring along.
-    pub scopes: BTreeSet<Scope>,
+    pub scopes: ScopeSet,
     /// The projects that it is narrowed to; all where empty.
     pub projects: Vec<ProjectId>,
     /// When the key stops to work.
@@ -37,7 +37,7 @@ pub struct Principal {
 impl Principal {
     /// Tells whether the principal has a scope.
     pub fn may(&self, scope: Scope) -> bool {
-        self.scopes.contains(&scope)
+        self.scopes.contains(scope)
     }
 
     /// Tells whether the principal reaches what is labelled with a project, or with none.
@@ -117,7 +117,7 @@ pub fn authenticate(control: &Control, presented: &str, from: IpAddr, now: Times
         key_id: key.id,
         client: None,
         lineage: key.lineage,
-        scopes: Scope::closure(&key.scopes),
+        scopes: ScopeSet::closure(&key.scopes),
         projects: key.projects.clone(),
         expires_at: key.expires_at,
         rate_limit: key.rate_limit,
@@ -175,7 +175,7 @@ pub fn names_unknown_client(control: &Control, mac_key: &[u8; 32], presented: &s
 
 /// Returns the scopes that a token's bits stand for. A client's scopes are frozen with what they bring along, so the
 /// bits mean the same in every release.
-pub fn token_scopes(of_client: &BTreeSet<Scope>, bits: u64) -> BTreeSet<Scope> {
+pub fn token_scopes(of_client: &BTreeSet<Scope>, bits: u64) -> ScopeSet {
     let is_set =
         |at: &usize| bits.checked_shr(u32::try_from(*at).unwrap_or(u32::MAX)).is_some_and(|rest| rest & 1 == 1);
     of_client.iter().enumerate().filter(|(at, _)| is_set(at)).map(|(_, scope)| *scope).collect()

@@ -1,6 +1,6 @@
 //! What the control fold keeps: workspaces, keys, accounts, quotas, metrics, channels and alerts.
 
-pub use super::scope::{Role, Scope};
+pub use super::scope::{Role, Scope, ScopeSet};
 
 pub use super::webhook::{DisabledReason, SealedSecret, Webhook, WebhookStatus};
 

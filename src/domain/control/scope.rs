@@ -116,6 +116,37 @@ impl Scope {
     }
 }
 
+/// A set of scopes as bits: every request carries one, so it is copied and never allocated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScopeSet(u64);
+
+impl ScopeSet {
+    /// Returns the scopes with what they bring along.
+    pub fn closure<'a>(scopes: impl IntoIterator<Item = &'a Scope>) -> Self {
+        scopes.into_iter().flat_map(|scope| [Some(*scope), scope.implied()]).flatten().collect()
+    }
+
+    /// Tells whether a scope is one of them.
+    pub const fn contains(self, scope: Scope) -> bool {
+        self.0 & Self::bit(scope) != 0
+    }
+
+    /// Returns them in order.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.iter().copied().filter(move |scope| self.contains(*scope))
+    }
+
+    const fn bit(scope: Scope) -> u64 {
+        1_u64.wrapping_shl(scope as u32)
+    }
+}
+
+impl FromIterator<Scope> for ScopeSet {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | Self::bit(scope)))
+    }
+}
+
 /// A named set of scopes, resolved when a key is made and frozen on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -192,6 +223,18 @@ mod tests {
         assert!(Scope::ALL.windows(2).all(|pair| pair[0] < pair[1] && pair[0].text() < pair[1].text()));
         assert_eq!(Scope::ALL.len(), 22);
         assert_eq!(Scope::parse("read:everything"), None);
+    }
+
+    #[test]
+    fn a_set_holds_what_was_put_into_it_and_nothing_else() {
+        assert!(Scope::ALL.len() <= 64);
+        for scope in Scope::ALL {
+            let set = ScopeSet::closure([scope]);
+            let expected: Vec<Scope> = Scope::closure(&[*scope].into()).into_iter().collect();
+            assert_eq!(set.iter().collect::<Vec<_>>(), expected);
+            assert_eq!(Scope::ALL.iter().filter(|other| set.contains(**other)).count(), expected.len());
+        }
+        assert_eq!(ScopeSet::default().iter().count(), 0);
     }
 
     #[test]
