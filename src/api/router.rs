@@ -13,6 +13,7 @@ use super::{
 use super::{deliveries, event_types, stream, webhook_actions, webhooks};
 use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
 use crate::runtime::clock::{self, Stopwatch};
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, StatusCode};
@@ -21,6 +22,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -129,11 +131,9 @@ pub fn openapi() -> Value {
 /// What the public listener serves.
 pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
     let (router, _) = paths().split_for_parts();
-    let document = openapi();
-    let swagger = SwaggerUi::new("/docs")
-        .external_url_unchecked("/v1/openapi.json", document)
-        .config(Config::from("/v1/openapi.json").validator_url("none"));
+    let swagger = SwaggerUi::new("/docs").config(Config::from("/v1/openapi.json").validator_url("none"));
     let router = router
+        .route("/v1/openapi.json", axum::routing::get(described))
         .route("/docs/errors", axum::routing::get(errors_page))
         .route("/docs/guide", axum::routing::get(guide_page))
         .fallback(no_route)
@@ -269,6 +269,13 @@ fn is_request_id(text: &str) -> bool {
     (8..=128).contains(&text.len())
         && crate::credential::parse(text).is_err()
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// The OpenAPI document. It takes longer to write than all else at a start, so it is written when it is first asked for.
+async fn described() -> Response {
+    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
+    let document = DOCUMENT.get_or_init(|| Bytes::from(openapi().to_string()));
+    ([(CONTENT_TYPE, "application/json")], document.clone()).into_response()
 }
 
 /// How to begin, and what one needs to know of the whole.

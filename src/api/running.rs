@@ -8,6 +8,7 @@ use super::server::{ListenerLimits, ServeError, Server, bind};
 use super::tls::Tls;
 use crate::runtime::node::Node;
 use axum::Router;
+use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ pub struct Listeners {
     admin: Server,
     limits: ListenerLimits,
     front: Front,
+    recorder: PrometheusHandle,
 }
 
 /// A node that serves.
@@ -67,6 +69,8 @@ impl Listeners {
             admin: bind(admin).await?,
             limits: ListenerLimits::default(),
             front: Front::default(),
+            // Made before anything that counts begins.
+            recorder: crate::telemetry::recorder(),
         })
     }
 
@@ -114,9 +118,8 @@ impl Listeners {
             query_timeout: self.limits.query,
         };
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);
-        let metrics = crate::telemetry::recorder();
         let public = Serving::start(self.public, public_router(app.clone(), limits), limits);
-        let metrics = Serving::start(self.admin, admin_router(app.clone(), metrics, limits), limits);
+        let metrics = Serving::start(self.admin, admin_router(app.clone(), self.recorder, limits), limits);
         Running { address, admin, app, public, metrics }
     }
 }
