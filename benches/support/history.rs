@@ -4,7 +4,7 @@ use highwater::domain::control::outcome::Change;
 use highwater::domain::definition::{AlertDefinition, Fold as Aggregate, NoDataPolicy, Quota, Severity};
 use highwater::domain::event::{Frame, FrameBuilder, parse_line};
 use highwater::domain::id::{
-    AccountScope, AlertId, Epoch, MetricName, Mode, PartitionId, Position, Stamp, Tenant, WorkspaceId,
+    AccountId, AccountScope, AlertId, Epoch, MetricName, Mode, PartitionId, Position, Stamp, Tenant, WorkspaceId,
 };
 use highwater::domain::partition::effect::Effects;
 use highwater::domain::partition::fact::{Fact, Note};
@@ -40,7 +40,9 @@ pub(crate) fn records(series: fn(u64) -> (u64, usize)) -> Vec<(Stamp, Fact)> {
         let line = format!(r#"{{"account_id":"acc_{account:06}","metric":"{metric}","value":{}}}"#, 1 + number % 9);
         let event = parse_line(line.as_bytes()).expect("a valid event");
         let at = START.plus(Millis((number * 3_600_000 / EVENTS) as i64));
-        frame.push(TENANT, Epoch(0), &event, &format!("event-{:012}", number), at, at);
+        let account = AccountId::new(event.account_id.as_ref()).expect("an account");
+        let place = frame.account(TENANT, Epoch(0), &account);
+        frame.push(place, &event, &format!("event-{:012}", number), at, at);
         if frame.len() == FRAME_EVENTS || number + 1 == EVENTS {
             let full = std::mem::replace(&mut frame, FrameBuilder::new(false));
             let frame = Frame::decode(&full.finish()).expect("a frame");

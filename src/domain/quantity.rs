@@ -7,6 +7,8 @@ use std::fmt;
 pub const DECIMAL_PLACES: usize = 9;
 
 const ONE: i128 = 1_000_000_000;
+/// As many, in the width that divides and multiplies quickly.
+const SHORT_ONE: i64 = 1_000_000_000;
 
 /// An exact amount: an integer count of 10⁻⁹.
 ///
@@ -39,11 +41,18 @@ impl Quantity {
 
     /// Splits it into whole ones, rounded down, and the billionths above them.
     pub fn whole_and_rest(self) -> (i128, i128) {
-        const SHORT: i64 = 1_000_000_000;
         // Dividing 64 bits is many times as quick as dividing 128.
         match i64::try_from(self.0) {
-            Ok(short) => (i128::from(short.div_euclid(SHORT)), i128::from(short.rem_euclid(SHORT))),
+            Ok(short) => (i128::from(short.div_euclid(SHORT_ONE)), i128::from(short.rem_euclid(SHORT_ONE))),
             Err(_) => (self.0.div_euclid(ONE), self.0.rem_euclid(ONE)),
+        }
+    }
+
+    /// Multiplies by one; `None` where that is past 128 bits.
+    pub fn of_whole(number: i128) -> Option<Self> {
+        match i64::try_from(number) {
+            Ok(short) => Some(Self::whole(short)),
+            Err(_) => number.checked_mul(ONE).map(Self),
         }
     }
 
@@ -51,7 +60,7 @@ impl Quantity {
     pub const fn whole(n: i64) -> Self {
         // An i64 times 10⁹ always fits; `as` is the only widening that a const fn has.
         #[expect(clippy::as_conversions, reason = "lossless widening in a const fn")]
-        Self((n as i128).saturating_mul(ONE))
+        Self((n as i128).wrapping_mul(ONE))
     }
 
     /// Adds.
@@ -106,6 +115,9 @@ impl Quantity {
             Some(rest) => (true, rest),
             None => (false, text),
         };
+        if let Some(magnitude) = short_magnitude(digits.as_bytes()) {
+            return Ok(Self(i128::from(if negative { magnitude.wrapping_neg() } else { magnitude })));
+        }
         let (mantissa, exponent) = match digits.find(['e', 'E']) {
             Some(at) => {
                 let (mantissa, rest) = digits.split_at_checked(at).ok_or(QuantityError::Syntax)?;
@@ -138,6 +150,36 @@ fn exponent(text: &str) -> Result<i32, QuantityError> {
     // An exponent past four digits cannot lead to a value in range unless the mantissa is zero.
     let size: i32 = if digits.len() > 4 { 9_999 } else { digits.parse().map_err(|_| QuantityError::Syntax)? };
     Ok(if text.starts_with('-') { size.saturating_neg() } else { size })
+}
+
+/// Reads `12` or `0.5` of up to nine digits on each side of the point, as nearly every amount is; `None` where the general
+/// way has to look.
+fn short_magnitude(digits: &[u8]) -> Option<i64> {
+    let mut whole = 0_i64;
+    let mut at = 0_usize;
+    while let Some(digit @ b'0'..=b'9') = digits.get(at) {
+        whole = whole.wrapping_mul(10).wrapping_add(i64::from(digit & 15));
+        at = at.wrapping_add(1);
+    }
+    let has_leading_zero = at > 1 && digits.first() == Some(&b'0');
+    (1..=DECIMAL_PLACES).contains(&at).then_some(())?;
+    let (mut fraction, mut places) = (0_i64, 0_usize);
+    if digits.get(at) == Some(&b'.') {
+        at = at.wrapping_add(1);
+        let behind = digits.get(at..)?;
+        (1..=DECIMAL_PLACES).contains(&behind.len()).then_some(())?;
+        for byte in behind {
+            byte.is_ascii_digit().then_some(())?;
+            fraction = fraction.wrapping_mul(10).wrapping_add(i64::from(byte & 15));
+        }
+        places = behind.len();
+        at = digits.len();
+    }
+    while places < DECIMAL_PLACES {
+        fraction = fraction.wrapping_mul(10);
+        places = places.wrapping_add(1);
+    }
+    (at == digits.len() && !has_leading_zero).then(|| whole.wrapping_mul(SHORT_ONE).wrapping_add(fraction))
 }
 
 fn magnitude(whole: &str, fraction: &str, exponent: i32) -> Result<i128, QuantityError> {
@@ -291,7 +333,25 @@ mod tests {
         assert_eq!(huge.percent_of(Quantity::MAX_INPUT), Some(Quantity::whole(1_000_000_000_000)));
     }
 
+    #[test]
+    fn ordinary_amounts_are_read_the_short_way_and_no_others() {
+        for text in ["0", "7", "999999999", "0.5", "12.000000001", "999999999.999999999"] {
+            assert!(short_magnitude(text.as_bytes()).is_some(), "{text}");
+        }
+        for text in ["", ".", "1.", ".5", "01", "1e3", "1234567890", "0.1234567890", "1 ", "-1", "1.5.5"] {
+            assert_eq!(short_magnitude(text.as_bytes()), None, "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_short_way_reads_as_the_general_one(text in "(0|[1-9][0-9]{0,9})(\\.[0-9]{1,10})?") {
+            let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+            let is_short = whole.len() <= 9 && fraction.len() <= 9;
+            let expected = is_short.then(|| magnitude(whole, fraction, 0).unwrap());
+            prop_assert_eq!(short_magnitude(text.as_bytes()).map(i128::from), expected);
+        }
+
         #[test]
         fn text_round_trips(raw in -Quantity::MAX_INPUT.0..=Quantity::MAX_INPUT.0) {
             let quantity = Quantity(raw);

@@ -3,7 +3,9 @@
 use super::clock;
 use super::control::ControlPlane;
 use super::requests::SYSTEM_WORKSPACE;
-use crate::domain::event::{Acceptance, FrameBuilder, Refusal, RefusalCode, UsageEvent, decide, derived_id};
+use crate::domain::event::{
+    Acceptance, AccountPlace, FrameBuilder, Refusal, RefusalCode, UsageEvent, decide, derived_id,
+};
 use crate::domain::id::{AccountId, Epoch, Log, PartitionId, Position, Stamp, Tenant};
 use crate::domain::limits::{AHEAD_MAX, FRAME_BYTES_MAX, FRAME_EVENTS_MAX};
 use crate::domain::routing::partition_of;
@@ -66,17 +68,23 @@ pub struct Batch<'a> {
     strict: bool,
     partition_count: u32,
     accounts: HashMap<Box<str>, Option<Routed>>,
-    open: BTreeMap<PartitionId, FrameBuilder>,
+    /// Frames that take events, each with its number among those that were begun.
+    open: BTreeMap<PartitionId, (usize, FrameBuilder)>,
+    begun: usize,
     full: Vec<(Log, Bytes)>,
     accepted: usize,
     ids: Vec<(usize, String)>,
     keeps_ids: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Where an account's events go.
+#[derive(Clone, Debug)]
 struct Routed {
+    account: AccountId,
     partition: PartitionId,
     epoch: Epoch,
+    /// Its place in the frame of a number.
+    placed: Option<(usize, AccountPlace)>,
 }
 
 impl Ingest {
@@ -106,6 +114,7 @@ impl Ingest {
             partition_count: self.journal.partitions(),
             accounts: HashMap::new(),
             open: BTreeMap::new(),
+            begun: 0,
             full: Vec::new(),
             accepted: 0,
             ids: Vec::new(),
@@ -212,46 +221,53 @@ impl Batch<'_> {
     pub fn push_as(&mut self, event: &UsageEvent<'_>, id: &str, accepted_at: Timestamp) -> Result<(), Refusal> {
         let accepted_at = accepted_at.plus(self.advance);
         let timestamp = decide(event, &Acceptance { accepted_at, ..self.acceptance })?;
-        let routed = self.route(&event.account_id).ok_or_else(|| Refusal {
+        let (tenant, backfill) = (self.sender.tenant, self.sender.backfill);
+        let known = self.accounts.entry_ref(event.account_id.as_ref());
+        let look_up = || routed(self.control, tenant, self.strict, self.partition_count, &event.account_id);
+        let routed = known.or_insert_with(look_up).as_mut().ok_or_else(|| Refusal {
             code: RefusalCode::UnknownAccount,
             detail: format!("account {} does not exist, and strict_accounts is on: create it first", event.account_id),
             pointer: Some("/account_id".to_owned()),
         })?;
-        let frame = self.open.entry(routed.partition).or_insert_with(|| FrameBuilder::new(self.sender.backfill));
-        frame.push(self.sender.tenant, routed.epoch, event, id, timestamp, accepted_at);
+        let begun = &mut self.begun;
+        let (number, frame) = self.open.entry(routed.partition).or_insert_with(|| {
+            *begun += 1;
+            (*begun, FrameBuilder::new(backfill))
+        });
+        let place = match routed.placed {
+            Some((of, place)) if of == *number => place,
+            Some(_) | None => frame.account(tenant, routed.epoch, &routed.account),
+        };
+        routed.placed = Some((*number, place));
+        frame.push(place, event, id, timestamp, accepted_at);
         self.accepted += 1;
         if frame.len() >= FRAME_EVENTS_MAX || frame.bytes() >= FRAME_BYTES_MAX {
-            let full = std::mem::replace(frame, FrameBuilder::new(self.sender.backfill));
-            self.full.push((Log::Partition(routed.partition), Bytes::from(full.finish())));
+            let full = self.open.remove(&routed.partition);
+            self.full.extend(full.map(|(_, full)| (Log::Partition(routed.partition), Bytes::from(full.finish()))));
         }
         Ok(())
     }
 
     /// Closes the frames.
     pub fn finish(mut self) -> Prepared {
-        for (partition, frame) in self.open {
+        for (partition, (_, frame)) in self.open {
             if !frame.is_empty() {
                 self.full.push((Log::Partition(partition), Bytes::from(frame.finish())));
             }
         }
         Prepared { frames: self.full, accepted: self.accepted, ids: self.ids }
     }
+}
 
-    /// Looks an account up once for the batch; `None` where only known accounts are accepted and it is not one.
-    fn route(&mut self, account: &str) -> Option<Routed> {
-        if let Some(found) = self.accounts.get(account) {
-            return *found;
-        }
-        let tenant = self.sender.tenant;
-        let routed = AccountId::new(account).ok().and_then(|id| {
-            let state = self.control.state();
-            let known = !self.strict || state.account(tenant, &id).is_some();
-            known.then(|| Routed {
-                partition: partition_of(tenant.workspace, &id, self.partition_count),
-                epoch: state.epoch_of(tenant, &id),
-            })
-        });
-        self.accounts.insert(account.into(), routed);
-        routed
-    }
+/// Looks an account up; `None` where only known accounts are accepted and it is not one.
+fn routed(control: &ControlPlane, tenant: Tenant, strict: bool, partition_count: u32, account: &str) -> Option<Routed> {
+    let account = AccountId::new(account).ok()?;
+    let state = control.state();
+    let known = !strict || state.account(tenant, &account).is_some();
+    known.then(|| Routed {
+        partition: partition_of(tenant.workspace, &account, partition_count),
+        epoch: state.epoch_of(tenant, &account),
+        placed: None,
+        account,
+    })
 }

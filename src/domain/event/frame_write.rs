@@ -21,7 +21,7 @@ pub(super) const HEAD_BYTES: usize = 16;
 #[derive(Debug)]
 pub struct FrameBuilder {
     backfill: bool,
-    accounts: HashMap<FrameAccount, u64>,
+    accounts: HashMap<FrameAccount, AccountPlace>,
     metrics: HashMap<MetricName, u64>,
     sources: HashMap<Box<str>, u64>,
     projects: HashMap<ProjectId, u64>,
@@ -32,7 +32,13 @@ pub struct FrameBuilder {
     accepted_before: Timestamp,
     /// Room to encode dimensions in before they are looked up.
     encoding: Vec<u8>,
+    /// The dimensions of the event before, encoded, with their place: senders repeat themselves.
+    dimensions_before: (Vec<u8>, u64),
 }
+
+/// Where an account stands in the table of one frame; it means nothing to another.
+#[derive(Clone, Copy, Debug)]
+pub struct AccountPlace(u64);
 
 /// A [`FrameAccount`] that is only looked up. It hashes as that one does: the same fields in the same order.
 #[derive(Hash)]
@@ -69,29 +75,26 @@ impl FrameBuilder {
             event_count: 0,
             accepted_before: Timestamp(0),
             encoding: Vec::new(),
+            dimensions_before: (Vec::new(), 0),
         }
     }
 
-    /// Adds an event that was parsed and decided on. One whose names are not valid is left out, which parsing excludes.
+    /// Adds an event that was parsed and decided on, of the account at a place. One whose metric's name is not valid is
+    /// left out, which parsing excludes.
     pub fn push(
         &mut self,
-        tenant: Tenant,
-        epoch: Epoch,
+        account: AccountPlace,
         event: &UsageEvent<'_>,
         id: &str,
         timestamp: Timestamp,
         accepted_at: Timestamp,
     ) {
-        let (Some(account), Some(metric)) =
-            (self.account(tenant, epoch, &event.account_id), self.metric(&event.metric))
-        else {
-            return;
-        };
+        let Some(metric) = self.metric(&event.metric) else { return };
         let source = event.source.as_deref().map_or(0, |source| self.source(source));
         let project = event.project_id.map_or(0, |project| self.project(project));
         let dimensions = if event.dimensions.is_empty() { 0 } else { self.dimensions(&event.dimensions) };
         let out = &mut self.events;
-        short(out, account);
+        short(out, account.0);
         short(out, metric);
         let given = u64::from(event.timestamp.is_some());
         short(out, dimensions.wrapping_shl(1) | given);
@@ -139,19 +142,20 @@ impl FrameBuilder {
         seal(&body, if self.backfill { FLAG_BACKFILL } else { 0 })
     }
 
-    fn account(&mut self, tenant: Tenant, epoch: Epoch, account: &str) -> Option<u64> {
-        if let Some(known) = self.accounts.get(&Named { tenant, epoch, account }) {
-            return Some(*known);
+    /// Finds an account's place, or gives it one.
+    pub fn account(&mut self, tenant: Tenant, epoch: Epoch, account: &AccountId) -> AccountPlace {
+        if let Some(known) = self.accounts.get(&Named { tenant, epoch, account: account.as_str() }) {
+            return *known;
         }
-        let key = FrameAccount { tenant, epoch, account: AccountId::new(account).ok()? };
-        let next = place(self.accounts.len());
-        let table = self.tables.get_mut(ACCOUNTS)?;
-        table.extend_from_slice(&tenant.workspace.0.to_le_bytes());
-        table.push(u8::from(tenant.mode == Mode::Sandbox));
-        short(table, epoch.0);
-        text(table, account);
-        self.accounts.insert(key, next);
-        Some(next)
+        let next = AccountPlace(place(self.accounts.len()));
+        if let Some(table) = self.tables.get_mut(ACCOUNTS) {
+            table.extend_from_slice(&tenant.workspace.0.to_le_bytes());
+            table.push(u8::from(tenant.mode == Mode::Sandbox));
+            short(table, epoch.0);
+            text(table, account.as_str());
+        }
+        self.accounts.insert(FrameAccount { tenant, epoch, account: account.clone() }, next);
+        next
     }
 
     fn metric(&mut self, metric: &str) -> Option<u64> {
@@ -205,6 +209,10 @@ impl FrameBuilder {
                 DimensionValue::Flag(flag) => encoded.push(if *flag { 3 } else { 2 }),
             }
         }
+        if encoded == self.dimensions_before.0 {
+            self.encoding = encoded;
+            return self.dimensions_before.1;
+        }
         let known = self.dimension_sets.get(&encoded).copied();
         let found = known.unwrap_or_else(|| {
             let next = place(self.dimension_sets.len()).saturating_add(1);
@@ -214,7 +222,7 @@ impl FrameBuilder {
             self.dimension_sets.insert(encoded.clone(), next);
             next
         });
-        self.encoding = encoded;
+        self.encoding = std::mem::replace(&mut self.dimensions_before, (encoded, found)).0;
         found
     }
 }

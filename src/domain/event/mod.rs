@@ -23,7 +23,7 @@ pub use decide::{Acceptance, decide, derived_id};
 pub use fingerprint::{Fingerprint, fingerprints};
 pub use frame::{Frame, FrameAccount, FrameEvent, OwnedValue};
 pub use frame_read::FrameError;
-pub use frame_write::FrameBuilder;
+pub use frame_write::{AccountPlace, FrameBuilder};
 pub use refusal::{Refusal, RefusalCode};
 
 use crate::domain::id::ProjectId;
