@@ -145,8 +145,9 @@ impl Copier {
     /// Reads and decides on the next messages while the journal takes the ones before.
     fn run(&self) {
         let mut underway: Option<Underway> = None;
+        let mut committed = IntakeProgress::new();
         while !self.stop.load(Ordering::Acquire) {
-            let mut messages = Vec::new();
+            let mut messages = Vec::with_capacity(INTAKE_BATCH_MESSAGES);
             let patience = if underway.is_some() { Duration::ZERO } else { PATIENCE };
             let progress = self.reader.poll(INTAKE_BATCH_MESSAGES, patience, &mut messages);
             let prepared = (!messages.is_empty()).then(|| self.prepare(&messages));
@@ -154,17 +155,22 @@ impl Copier {
             let durable = match underway.take() {
                 Some(before) => match self.wait(before) {
                     Some(progress) => Some(progress),
-                    None => return,
+                    None => break,
                 },
                 None => None,
             };
             underway = prepared.map(|(prepared, refused)| self.begin(prepared, refused, progress));
             if let Some(progress) = durable {
                 self.commit(&progress);
+                committed.extend(progress);
             }
         }
-        if let Some(progress) = underway.and_then(|last| self.wait(last)) {
-            self.commit(&progress);
+        committed.extend(underway.and_then(|last| self.wait(last)).unwrap_or_default());
+        // The commits before may be under way still, and nobody sees to them behind the end of the client.
+        if !committed.is_empty()
+            && let Err(error) = self.reader.commit_surely(&committed)
+        {
+            tracing::warn!(error = %error, "the intake could not commit at its end; messages may be read again");
         }
     }
 
@@ -206,7 +212,7 @@ impl Copier {
     fn commit(&self, progress: &IntakeProgress) {
         // What is not committed is copied again, and counts once.
         if let Err(error) = self.reader.commit(progress) {
-            tracing::warn!(error = %error, "the intake could not commit; messages will be read again");
+            tracing::warn!(error = %error, "the intake could not commit; messages may be read again");
         }
     }
 

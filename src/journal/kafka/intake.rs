@@ -6,9 +6,11 @@
 use super::settings::KafkaSettings;
 use super::topics;
 use super::{ASK_TIMEOUT, OpenError};
+use crate::domain::limits::INTAKE_BATCH_MESSAGES;
 use crate::domain::time::Timestamp;
+use rdkafka::ClientContext;
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, DefaultConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::{Offset, TopicPartitionList};
@@ -69,9 +71,22 @@ pub enum IntakeStart {
     Latest,
 }
 
+/// Hears of commits that nobody waited for.
+struct Commits;
+
+impl ClientContext for Commits {}
+
+impl ConsumerContext for Commits {
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::warn!(error = %error, "the intake could not commit; messages may be read again");
+        }
+    }
+}
+
 /// A member of the group that reads the intake.
 pub struct IntakeReader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Commits>,
     topic: String,
 }
 
@@ -99,7 +114,7 @@ impl IntakeReader {
             IntakeStart::Earliest => "earliest",
             IntakeStart::Latest => "latest",
         };
-        let consumer: BaseConsumer = settings
+        let consumer: BaseConsumer<Commits> = settings
             .client()
             .set("group.id", format!("{}.intake", settings.group))
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -110,9 +125,10 @@ impl IntakeReader {
             .set("auto.offset.reset", reset)
             .set("fetch.wait.max.ms", "50")
             .set("fetch.queue.backoff.ms", "5")
-            .set("queued.min.messages", "100000")
-            .set("queued.max.messages.kbytes", "32768")
-            .create_with_context(DefaultConsumerContext)
+            // Enough for one batch of copies; the client keeps about a KiB for each message that waits.
+            .set("queued.min.messages", INTAKE_BATCH_MESSAGES.to_string())
+            .set("queued.max.messages.kbytes", "16384")
+            .create_with_context(Commits)
             .map_err(failed)?;
         consumer.subscribe(&[&settings.intake_topic]).map_err(failed)?;
         Ok(Self { consumer, topic: settings.intake_topic.clone() })
@@ -146,18 +162,36 @@ impl IntakeReader {
         progress
     }
 
-    /// Commits how far messages are durable elsewhere; blocks until the brokers know.
+    /// Commits how far messages are durable elsewhere, without waiting for the brokers: what they do not take is said in the
+    /// log, and the messages may be read again.
+    ///
+    /// # Errors
+    /// Where it cannot be asked of them.
+    pub fn commit(&self, progress: &IntakeProgress) -> KafkaResult<()> {
+        self.commit_in(progress, CommitMode::Async)
+    }
+
+    /// As [`Self::commit`], but blocks until the brokers know.
     ///
     /// # Errors
     /// Where the brokers did not take it: the messages will be read again.
-    pub fn commit(&self, progress: &IntakeProgress) -> KafkaResult<()> {
+    pub fn commit_surely(&self, progress: &IntakeProgress) -> KafkaResult<()> {
+        self.commit_in(progress, CommitMode::Sync)
+    }
+
+    fn commit_in(&self, progress: &IntakeProgress, mode: CommitMode) -> KafkaResult<()> {
+        // What went to another member meanwhile is that one's to commit, and it may be further.
+        let assigned = self.consumer.assignment()?;
         let mut list = TopicPartitionList::new();
         for (partition, (next, recorded_at)) in progress {
+            if assigned.find_partition(&self.topic, *partition).is_none() {
+                continue;
+            }
             let mut place = list.add_partition(&self.topic, *partition);
             place.set_offset(Offset::Offset(*next))?;
             place.set_metadata(recorded_at.0.to_string());
         }
-        self.consumer.commit(&list, CommitMode::Sync)
+        if list.count() == 0 { Ok(()) } else { self.consumer.commit(&list, mode) }
     }
 }
 
