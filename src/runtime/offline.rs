@@ -105,7 +105,7 @@ pub fn replay(journal: &Journal, key: [u8; 16], store: &Store) -> Result<Report,
         let fold = Fold::new(partition, journal.partitions(), key).archiving(store.archives());
         let (fold, folded) = fold_all(journal, fold, end, &[], |fold, effects, _| {
             let progress = Progress { position: fold.partition.position(), clock: fold.partition.clock() };
-            Ok(store.write_blocking(partition, &effects, progress)?)
+            Ok(store.write_blocking(partition, effects.into(), progress)?)
         })?;
         report.records += folded;
         report.digests.push((partition, fold.partition.position(), fold.partition.digest()?));
@@ -121,7 +121,7 @@ fn write_control(journal: &Journal, store: &Store, end: Position) -> Result<u64,
         effects.webhooks.append(rows);
     }
     let progress = Progress { position: end, clock: crate::domain::time::Timestamp(0) };
-    store.write_blocking(PartitionId::CONTROL, &effects, progress)?;
+    store.write_blocking(PartitionId::CONTROL, effects.into(), progress)?;
     Ok(end.0)
 }
 
@@ -146,7 +146,7 @@ pub async fn verify(data: &Data, scratch: &Path) -> Result<Report, OfflineError>
         let mut drifted = None;
         let (fold, folded) = fold_all(&data.journal, fold, end, &stops, |fold, effects, stopped| {
             let progress = Progress { position: fold.partition.position(), clock: fold.partition.clock() };
-            expected.write_blocking(partition, &effects, progress)?;
+            expected.write_blocking(partition, effects.into(), progress)?;
             if let Some(kept) = kept.as_ref().filter(|_| stopped) {
                 let now = fold.snapshot()?;
                 drifted = Some(now.part("engine") != kept.part("engine") || now.part("dedup") != kept.part("dedup"));

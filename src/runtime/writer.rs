@@ -51,8 +51,8 @@ struct Backlog {
     progress: Option<Progress>,
     bytes: usize,
     writing: bool,
-    /// Since the last write began.
-    since_write: Option<Stopwatch>,
+    /// Since the last handover, or the end of its write. Writes that ended together so begin together again.
+    since: Option<Stopwatch>,
     stopped: bool,
 }
 
@@ -94,6 +94,7 @@ impl Writer {
         backlog.bytes += bytes;
         backlog.progress = Some(progress);
         backlog.effects.append(effects);
+        backlog.since = Some(Stopwatch::start());
         drop(backlog);
         self.shared.changed.notify_all();
     }
@@ -103,13 +104,13 @@ impl Writer {
         self.shared.lock().progress.is_none()
     }
 
-    /// How long the next write had better wait, so that many small ones do not keep the store busy.
+    /// How long the next handover had better wait, so that many small writes do not keep the store busy.
     pub fn lingers(&self) -> Duration {
         if !self.shared.store.is_remote() {
             return Duration::ZERO;
         }
         let linger = Duration::from_millis(u64::try_from(STORE_LINGER.0).unwrap_or(0));
-        let since = self.shared.lock().since_write;
+        let since = self.shared.lock().since;
         since.map_or(Duration::ZERO, |since| linger.saturating_sub(since.elapsed()))
     }
 
@@ -162,7 +163,7 @@ impl Shared {
     fn run(&self) {
         while let Some((effects, progress)) = self.next() {
             let (mut pause, mut failures) = (RETRY_FIRST, 0_u32);
-            while let Err(error) = self.store.write_blocking(self.partition, &effects, progress) {
+            while let Err(error) = self.store.write_blocking(self.partition, Arc::clone(&effects), progress) {
                 let partition = self.partition.0;
                 let cause = crate::telemetry::chain(&error);
                 if self.degraded.swap(true, Ordering::Relaxed) {
@@ -183,13 +184,16 @@ impl Shared {
             if self.degraded.swap(false, Ordering::Relaxed) {
                 tracing::info!(partition = self.partition.0, failures, "the store is back");
             }
-            self.lock().writing = false;
+            let mut backlog = self.lock();
+            backlog.writing = false;
+            backlog.since = Some(Stopwatch::start());
+            drop(backlog);
             self.changed.notify_all();
         }
     }
 
     /// Takes everything that waits; `None` when the writer is to stop.
-    fn next(&self) -> Option<(Effects, Progress)> {
+    fn next(&self) -> Option<(Arc<Effects>, Progress)> {
         let mut backlog = self.lock();
         loop {
             if backlog.stopped {
@@ -198,10 +202,9 @@ impl Shared {
             if let Some(progress) = backlog.progress.take() {
                 backlog.bytes = 0;
                 backlog.writing = true;
-                backlog.since_write = Some(Stopwatch::start());
                 let effects = std::mem::take(&mut backlog.effects);
                 self.changed.notify_all();
-                return Some((coalesce(effects), progress));
+                return Some((Arc::new(coalesce(effects)), progress));
             }
             backlog = self.changed.wait(backlog).unwrap_or_else(PoisonError::into_inner);
         }

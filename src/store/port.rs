@@ -19,6 +19,7 @@ use crate::domain::webhook::event::Event;
 use crate::domain::webhook::rows::{Attempt, Delivery};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Why the store did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,9 +114,9 @@ impl Store {
     /// # Errors
     /// Where the storage fails. Any of the rows may then be stored, and how far they reach is as it was, or as the call
     /// wanted it; to write the same again makes it whole.
-    pub fn write_blocking(&self, partition: PartitionId, effects: &Effects, up_to: Progress) -> Answer<()> {
+    pub fn write_blocking(&self, partition: PartitionId, effects: Arc<Effects>, up_to: Progress) -> Answer<()> {
         match self {
-            Self::Sqlite(store) => store.write(partition, effects, up_to),
+            Self::Sqlite(store) => store.write(partition, &effects, up_to),
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(store) => store.write(partition, effects, up_to),
         }

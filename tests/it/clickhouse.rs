@@ -40,7 +40,6 @@ impl Broken {
     fn before(server: SocketAddr, name: &str) -> Self {
         let (proxy, database) = (Proxy::before(server), format!("hw_broken_{}_{name}", std::process::id()));
         let settings = ClickHouseSettings {
-            write_interval: Duration::from_millis(5),
             insert_timeout: Duration::from_secs(2),
             query_timeout: Duration::from_secs(10),
             ..ClickHouseSettings::default()
@@ -50,7 +49,9 @@ impl Broken {
         let expected = Store::Sqlite(SqliteStore::in_memory().unwrap());
         let broken = Self { proxy, store, expected, server, database };
         for store in [&broken.store, &broken.expected] {
-            store.write_blocking(P, &Effects { accounts: vec![account()], ..Effects::default() }, progress(1)).unwrap();
+            store
+                .write_blocking(P, Effects { accounts: vec![account()], ..Effects::default() }.into(), progress(1))
+                .unwrap();
         }
         broken
     }
@@ -61,7 +62,7 @@ impl Broken {
         let writer = Writer::start(P, 1, self.store.clone()).unwrap();
         for batch in 2..BATCHES {
             during(batch, &writer);
-            self.expected.write_blocking(P, &effects(batch), progress(batch)).unwrap();
+            self.expected.write_blocking(P, effects(batch).into(), progress(batch)).unwrap();
             writer.push(effects(batch), progress(batch));
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -219,7 +219,7 @@ proptest! {
             let mut effects = Effects::default();
             fold.take(&log.records[from..to], &mut effects).unwrap();
             let progress = Progress { position: fold.partition.position(), clock: fold.partition.clock() };
-            live.write_blocking(PartitionId(0), &effects, progress).unwrap();
+            live.write_blocking(PartitionId(0), effects.into(), progress).unwrap();
             fold = Fold::restore(PartitionId(0), KEY, &fold.snapshot().unwrap()).unwrap();
             from = to;
         }

@@ -6,6 +6,7 @@
 mod address;
 mod changes;
 mod filter;
+mod group;
 mod incidents;
 mod migrate;
 mod read;

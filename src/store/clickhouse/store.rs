@@ -1,8 +1,10 @@
 //! The handle: a client, the threads that its connections live on, and what is known to be stored.
 
 use super::address::Address;
+use super::group::Group;
 use super::retention::{self, Retention};
-use super::{migrate, read, recompute, scan, write};
+use super::write::Portion;
+use super::{migrate, read, recompute, scan};
 use crate::domain::id::{PartitionId, Position};
 use crate::domain::partition::effect::Effects;
 use crate::store::{Progress, RecomputeTerms, Recomputed, ScannedRow, StoreError};
@@ -12,11 +14,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 /// How often the positions are read while something waits for another node's write, at first and at most.
 const POLL_FIRST: Duration = Duration::from_millis(50);
@@ -29,8 +30,6 @@ pub struct ClickHouseSettings {
     pub retention: Retention,
     /// Whether every event that is counted is kept, too.
     pub archive: bool,
-    /// The least time between two writes of a partition: every write is a part that ClickHouse has to merge.
-    pub write_interval: Duration,
     /// How long a query may take.
     pub query_timeout: Duration,
     /// How long a block's insert may take.
@@ -46,7 +45,6 @@ impl Default for ClickHouseSettings {
         Self {
             retention: Retention::default(),
             archive: false,
-            write_interval: Duration::from_millis(200),
             query_timeout: Duration::from_secs(30),
             insert_timeout: Duration::from_secs(60),
             block_rows_max: 500_000,
@@ -70,7 +68,7 @@ struct Shared {
     runtime: Option<Runtime>,
     progress: watch::Sender<BTreeMap<PartitionId, Position>>,
     polling: tokio::sync::Mutex<()>,
-    pauses: Mutex<BTreeMap<PartitionId, JoinHandle<()>>>,
+    group: Group,
 }
 
 impl ClickHouseStore {
@@ -105,7 +103,7 @@ impl ClickHouseStore {
             runtime: Some(runtime),
             progress: watch::channel(BTreeMap::new()).0,
             polling: tokio::sync::Mutex::new(()),
-            pauses: Mutex::new(BTreeMap::new()),
+            group: Group::default(),
         };
         let store = Self { shared: Arc::new(shared) };
         store.block(store.limited(migrate::migrate(&client, &store.shared.client, &store.shared.address.database)))?;
@@ -120,14 +118,11 @@ impl ClickHouseStore {
     pub(in crate::store) fn write(
         &self,
         partition: PartitionId,
-        effects: &Effects,
+        effects: Arc<Effects>,
         up_to: Progress,
     ) -> Result<(), StoreError> {
-        self.block(async {
-            self.paused(partition).await;
-            write::write(&self.shared.client, &self.shared.settings, (partition, up_to), effects).await
-        })?;
-        self.pause(partition);
+        let (client, settings) = (&self.shared.client, &self.shared.settings);
+        self.block(self.shared.group.write(client, settings, Portion { partition, up_to, effects }))?;
         self.learn([(partition, up_to.position)]);
         Ok(())
     }
@@ -238,24 +233,6 @@ impl ClickHouseStore {
                 .map_err(storage)?;
             working.join().map_err(|_| StoreError::Storage { detail: "the call panicked".to_owned() })?
         })
-    }
-
-    /// Waits until the partition's last write is long enough ago.
-    async fn paused(&self, partition: PartitionId) {
-        let pause = self.shared.pauses.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
-        if let Some(pause) = pause {
-            // It ends by itself, or with the runtime.
-            drop(pause.await);
-        }
-    }
-
-    fn pause(&self, partition: PartitionId) {
-        let interval = self.shared.settings.write_interval;
-        if let Some(runtime) = self.shared.runtime.as_ref().filter(|_| !interval.is_zero()) {
-            // The timer is made inside: this thread belongs to no runtime.
-            let pause = runtime.spawn(async move { tokio::time::sleep(interval).await });
-            self.shared.pauses.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, pause);
-        }
     }
 
     fn learn(&self, stored: impl IntoIterator<Item = (PartitionId, Position)>) {

@@ -9,65 +9,86 @@ use super::webhooks::{AttemptRecord, EventRecord, WebhookDeliveryRecord};
 use crate::domain::id::{PartitionId, Position};
 use crate::domain::incident;
 use crate::domain::partition::archive::EventRow;
-use crate::domain::partition::effect::{
-    AccountRow, DeliveryRow, Effects, InstanceRow, QuarantineRow, TransitionRow, WindowRow,
-};
+use crate::domain::partition::effect::{Effects, QuarantineRow, TransitionRow};
 use crate::domain::partition::notification::Notification;
-use crate::domain::webhook::rows::{Attempt, Delivery};
+use crate::domain::webhook::rows::Attempt;
 use crate::store::{Progress, StoreError};
 use clickhouse::insert::Insert;
 use clickhouse::{Client, RowOwned, RowWrite};
 use std::hash::Hash;
+use std::sync::Arc;
 
-/// Writes everything, the position last.
+/// What one partition has to store.
+pub(super) struct Portion {
+    pub(super) partition: PartitionId,
+    pub(super) up_to: Progress,
+    pub(super) effects: Arc<Effects>,
+}
+
+/// Writes everything, the positions last.
 pub(super) async fn write(
     client: &Client,
     settings: &ClickHouseSettings,
-    (partition, up_to): (PartitionId, Progress),
-    effects: &Effects,
+    portions: &[Portion],
 ) -> Result<(), StoreError> {
     let blocks = Blocks { client, settings };
-    let windows = newest(&effects.windows, |row| (&row.series, row.start, row.part), |row| row.revision);
-    blocks.insert("usage_windows", &windows, |_| 200, |row: &WindowRow| Ok(WindowRecord::from(row))).await?;
-    let accounts = newest(&effects.accounts, |row| (row.tenant, &row.account, row.epoch), |row| row.revision);
-    blocks.insert("accounts", &accounts, |_| 100, |row: &AccountRow| Ok(AccountRecord::from(row))).await?;
-    let instances = newest(&effects.instances, |row| &row.key, |row| row.revision);
-    blocks.insert("alert_states", &instances, |_| 200, |row: &InstanceRow| Ok(InstanceRecord::from(row))).await?;
-    let transitions = newest(&effects.transitions, |row| (&row.key, row.sequence), |row| row.position);
-    blocks.insert("alert_transitions", &transitions, |row| row.body.len(), transition).await?;
-    let notifications = newest(&effects.notifications, |row| (row.key.tenant, row.id), |row| row.position);
-    blocks.insert("notifications", &notifications, |row| row.body.len(), notification).await?;
-    let deliveries = newest(&effects.deliveries, |row| (row.tenant, row.notification, row.channel), |row| row.revision);
-    blocks.insert("deliveries", &deliveries, |_| 200, |row: &DeliveryRow| Ok(DeliveryRecord::from(row))).await?;
-    let quarantine = newest(&effects.quarantine, |row| (row.tenant, row.id), |row| row.revision);
-    let set_aside = |row: &QuarantineRow| quarantined(partition, row);
-    blocks.insert("quarantine", &quarantine, |row| row.body.len(), set_aside).await?;
-    let rows = &effects.webhooks;
-    let events = newest(&rows.events, |row| (row.tenant, row.id), |row| row.position);
-    blocks.insert("webhook_events", &events, |row| row.body.len(), EventRecord::of).await?;
-    let owed = newest(&rows.deliveries, |row| (row.tenant, row.id), |row| row.revision);
-    let delivery = |row: &Delivery| Ok(WebhookDeliveryRecord::from(row));
-    blocks.insert("webhook_deliveries", &owed, |_| 250, delivery).await?;
-    let key = |row: &'_ Attempt| (row.tenant, row.posted.id, row.posted.attempt);
-    let attempts = newest(&rows.attempts, key, |row| row.revision);
-    blocks.insert("webhook_attempts", &attempts, |row| row.body.len(), AttemptRecord::of).await?;
-    let archived_from = match &effects.events {
-        Some(events) => {
-            let events: Vec<&EventRow> = events.iter().collect();
-            let bytes = |row: &CountedRecord| 200 + row.dimensions.len();
-            blocks
-                .insert("usage_events", &events, bytes, |row: &EventRow| Ok(CountedRecord::of(partition, row)))
-                .await?;
-            let patience = settings.query_timeout;
-            let asked = tokio::time::timeout(patience, archived_from(client, partition)).await;
-            Some(asked.map_err(|_| late("positions"))??)
-        }
-        None => None,
-    };
-    let position = |up_to: &Progress| {
-        Ok(WrittenPosition { partition: partition.0, position: up_to.position, clock: up_to.clock, archived_from })
-    };
-    blocks.insert("positions", &[&up_to], |_| 16, position).await
+    let all = || portions.iter().map(|portion| portion.effects.as_ref());
+    let windows = all().flat_map(|effects| &effects.windows);
+    let windows = newest(windows, |row| (&row.series, row.start, row.part), |row| row.revision);
+    blocks.insert("usage_windows", windows, |_| 200, |row| Ok(WindowRecord::from(row))).await?;
+    let accounts = all().flat_map(|effects| &effects.accounts);
+    let accounts = newest(accounts, |row| (row.tenant, &row.account, row.epoch), |row| row.revision);
+    blocks.insert("accounts", accounts, |_| 100, |row| Ok(AccountRecord::from(row))).await?;
+    let instances = newest(all().flat_map(|effects| &effects.instances), |row| &row.key, |row| row.revision);
+    blocks.insert("alert_states", instances, |_| 200, |row| Ok(InstanceRecord::from(row))).await?;
+    let transitions = all().flat_map(|effects| &effects.transitions);
+    let transitions = newest(transitions, |row| (&row.key, row.sequence), |row| row.position);
+    blocks.insert("alert_transitions", transitions, |row| row.body.len(), transition).await?;
+    let notifications = all().flat_map(|effects| &effects.notifications);
+    let notifications = newest(notifications, |row| (row.key.tenant, row.id), |row| row.position);
+    blocks.insert("notifications", notifications, |row| row.body.len(), notification).await?;
+    let deliveries = all().flat_map(|effects| &effects.deliveries);
+    let deliveries = newest(deliveries, |row| (row.tenant, row.notification, row.channel), |row| row.revision);
+    blocks.insert("deliveries", deliveries, |_| 200, |row| Ok(DeliveryRecord::from(row))).await?;
+    let set_aside = of_partition(portions, |effects| &effects.quarantine);
+    let set_aside = newest(set_aside, |(_, row)| (row.tenant, row.id), |(_, row)| row.revision);
+    blocks.insert("quarantine", set_aside, |row| row.body.len(), quarantined).await?;
+    write_webhooks(&blocks, portions).await?;
+    let archived = of_partition(portions, |effects| effects.events.as_deref().unwrap_or_default()).collect();
+    let event = |(partition, row): (PartitionId, &EventRow)| Ok(CountedRecord::of(partition, row));
+    blocks.insert("usage_events", archived, |row: &CountedRecord| 200 + row.dimensions.len(), event).await?;
+    let mut positions = Vec::with_capacity(portions.len());
+    for Portion { partition, up_to, effects } in portions {
+        let archived_from = match effects.events {
+            Some(_) => {
+                let asked = tokio::time::timeout(settings.query_timeout, archived_from(client, *partition)).await;
+                Some(asked.map_err(|_| late("positions"))??)
+            }
+            None => None,
+        };
+        let (partition, position, clock) = (partition.0, up_to.position, up_to.clock);
+        positions.push(WrittenPosition { partition, position, clock, archived_from });
+    }
+    blocks.insert("positions", positions, |_| 16, Ok).await
+}
+
+async fn write_webhooks(blocks: &Blocks<'_>, portions: &[Portion]) -> Result<(), StoreError> {
+    let all = || portions.iter().map(|portion| &portion.effects.webhooks);
+    let events = newest(all().flat_map(|rows| &rows.events), |row| (row.tenant, row.id), |row| row.position);
+    blocks.insert("webhook_events", events, |row| row.body.len(), EventRecord::of).await?;
+    let owed = newest(all().flat_map(|rows| &rows.deliveries), |row| (row.tenant, row.id), |row| row.revision);
+    blocks.insert("webhook_deliveries", owed, |_| 250, |row| Ok(WebhookDeliveryRecord::from(row))).await?;
+    let key = |row: &Attempt| (row.tenant, row.posted.id, row.posted.attempt);
+    let attempts = newest(all().flat_map(|rows| &rows.attempts), key, |row| row.revision);
+    blocks.insert("webhook_attempts", attempts, |row| row.body.len(), AttemptRecord::of).await
+}
+
+/// Rows of every portion, each with its partition.
+fn of_partition<'a, R: 'a>(
+    portions: &'a [Portion],
+    rows: impl Fn(&Effects) -> &[R] + Copy,
+) -> impl Iterator<Item = (PartitionId, &'a R)> {
+    portions.iter().flat_map(move |portion| rows(&portion.effects).iter().map(|row| (portion.partition, row)))
 }
 
 /// Behind which record everything of a partition is archived once this write is done: what the last writer said, or, where
@@ -81,17 +102,17 @@ async fn archived_from(client: &Client, partition: PartitionId) -> Result<Positi
 }
 
 /// Keeps the newest row of each key; of equals the last. In one write a key would else have two rows of one revision.
-fn newest<'a, R, K: Eq + Hash>(
-    rows: &'a [R],
-    key: impl Fn(&'a R) -> K,
-    revision: impl Fn(&R) -> Position,
-) -> Vec<&'a R> {
-    let mut kept: Vec<&R> = Vec::with_capacity(rows.len());
-    let mut places = hashbrown::HashMap::with_capacity(rows.len());
+fn newest<R: Copy, K: Eq + Hash>(
+    rows: impl Iterator<Item = R>,
+    key: impl Fn(R) -> K,
+    revision: impl Fn(R) -> Position,
+) -> Vec<R> {
+    let mut kept: Vec<R> = Vec::new();
+    let mut places = hashbrown::HashMap::new();
     for row in rows {
         let place = *places.entry(key(row)).or_insert(kept.len());
         match kept.get_mut(place) {
-            Some(held) if revision(row) >= revision(held) => *held = row,
+            Some(held) if revision(row) >= revision(*held) => *held = row,
             Some(_) => {}
             None => kept.push(row),
         }
@@ -126,7 +147,7 @@ fn notification(row: &Notification) -> Result<NotificationRecord, StoreError> {
     })
 }
 
-fn quarantined(partition: PartitionId, row: &QuarantineRow) -> Result<QuarantineRecord, StoreError> {
+fn quarantined((partition, row): (PartitionId, &QuarantineRow)) -> Result<QuarantineRecord, StoreError> {
     Ok(QuarantineRecord {
         workspace: row.tenant.workspace,
         mode: row.tenant.mode,
@@ -155,11 +176,11 @@ impl Blocks<'_> {
     async fn insert<E, R: RowOwned + RowWrite>(
         &self,
         table: &str,
-        rows: &[&E],
+        rows: Vec<E>,
         bytes: impl Fn(&R) -> usize,
-        record: impl Fn(&E) -> Result<R, StoreError>,
+        record: impl Fn(E) -> Result<R, StoreError>,
     ) -> Result<(), StoreError> {
-        let mut rows = rows.iter().peekable();
+        let mut rows = rows.into_iter().peekable();
         while rows.peek().is_some() {
             let patience = self.settings.insert_timeout;
             let mut block: Insert<R> =

@@ -127,7 +127,7 @@ async fn a_node_hears_of_what_another_one_wrote() {
 fn what_the_server_refuses_is_told_apart() {
     let Some(place) = Place::clickhouse() else { return };
     store(&place).tell("DROP TABLE accounts").unwrap();
-    let error = place.store.write_blocking(P, &some_effects(1), progress(9)).unwrap_err();
+    let error = place.store.write_blocking(P, some_effects(1).into(), progress(9)).unwrap_err();
     assert!(matches!(error, StoreError::Refused { code: 60, .. }), "{error}");
     let reached = store(&place).ask("SELECT toString(count()) FROM positions").unwrap();
     assert_eq!(reached, ["0"], "the position is written last");

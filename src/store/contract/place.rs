@@ -48,7 +48,7 @@ impl Place {
     }
 
     pub(super) fn write(&self, effects: &crate::domain::partition::effect::Effects, up_to: u64) {
-        self.store.write_blocking(P, effects, super::sample::progress(up_to)).unwrap();
+        self.store.write_blocking(P, Arc::new(effects.clone()), super::sample::progress(up_to)).unwrap();
     }
 
     pub(super) async fn reached(&self) -> Option<Progress> {
@@ -65,7 +65,7 @@ mod server {
 
     /// Small blocks, and no waiting between writes.
     pub(in super::super) fn settings() -> ClickHouseSettings {
-        ClickHouseSettings { write_interval: Duration::ZERO, block_rows_max: 3, ..ClickHouseSettings::default() }
+        ClickHouseSettings { block_rows_max: 3, ..ClickHouseSettings::default() }
     }
 
     #[expect(clippy::disallowed_methods, reason = "where services are is told by the environment")]
