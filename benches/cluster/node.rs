@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const PAUSE: Duration = Duration::from_millis(10);
+/// Between two looks at the metrics of a node that works: each costs it something.
+const LOOK: Duration = Duration::from_millis(25);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where everything of a cluster is.
@@ -93,7 +95,7 @@ impl Node {
             if sample.and_then(|number| number.parse::<f64>().ok()).is_some_and(|counted| counted >= events as f64) {
                 return;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(LOOK).await;
         }
         panic!("the node did not count {events} events");
     }
