@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const PAUSE: Duration = Duration::from_millis(10);
 /// Between two looks at the metrics of a node that works: each costs it something.
-const LOOK: Duration = Duration::from_millis(25);
+const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where everything of a cluster is.
@@ -80,9 +80,9 @@ impl Node {
         panic!("the node does not serve: {}", std::fs::read_to_string(&self.log).expect("a log"));
     }
 
-    /// Waits until the node has counted a number of events since it began. It is asked and not the engine, to which that
-    /// would be work.
-    pub(super) async fn counted(&self, events: u64) {
+    /// Waits until the node has counted a number of events since it began, and its store has all that came of them. It is
+    /// asked and not the engine, to which that would be work.
+    pub(super) async fn stored(&self, events: u64) {
         self.address().await;
         let said = std::fs::read_to_string(&self.log).expect("a log");
         let (_, rest) = said.split_once("metrics http").expect("the address of the metrics");
@@ -90,14 +90,17 @@ impl Node {
         let stopwatch = Stopwatch::start();
         while stopwatch.elapsed() < PATIENCE {
             let text = self.http.get(&url).send().await.expect("an answer").text().await.expect("a body");
-            let sample =
-                text.lines().find_map(|line| line.strip_prefix("highwater_events_folded_total{result=\"counted\"} "));
-            if sample.and_then(|number| number.parse::<f64>().ok()).is_some_and(|counted| counted >= events as f64) {
+            let read = |name: &str| -> f64 {
+                let samples = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit(' ').next());
+                samples.map(|number| number.parse::<f64>().expect("a number")).sum()
+            };
+            let counted = read("highwater_events_folded_total{result=\"counted\"}");
+            if counted >= events as f64 && read("highwater_store_lag_records{") == 0.0 {
                 return;
             }
             tokio::time::sleep(LOOK).await;
         }
-        panic!("the node did not count {events} events");
+        panic!("the node did not store what {events} events make");
     }
 
     /// Waits until the node folds a number of partitions and no record waits for any of them.
