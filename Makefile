@@ -25,7 +25,7 @@ test:
 	@eval "$$(scripts/services up)"; export HIGHWATER_TEST_SERVICES=required; \
 	  $(CARGO) test --locked; code=$$?; scripts/services down; [ $$code = 0 ] || exit $$code; \
 	  scripts/examples $(or $(CARGO_TARGET_DIR),target)/debug/highwater && \
-  scripts/conformance $(or $(CARGO_TARGET_DIR),target)/debug/highwater
+	  scripts/conformance $(or $(CARGO_TARGET_DIR),target)/debug/highwater
 
 # examples/ and the first steps of the README, against fresh servers of the binary that is built (it builds nothing).
 # It needs curl, Python 3, Node.js with npm, and Go.

@@ -3,12 +3,13 @@
 use super::answer;
 use super::app::{App, Caller};
 use super::change::{repeated, submit};
+use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
 use super::grant::{self, ScopeList, Wanted, grant, within, within_projects};
 use super::incoming::Incoming;
 use super::input::{Nothing, Query, defaulted, empty, nullable, present};
 use super::key_view::{KeyView, answered, aside, environment, view};
-use super::page::{Order, PARAMETERS, Page, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::shown_once::Aside;
 use super::text;
@@ -82,7 +83,7 @@ pub(super) struct KeyRotate {
     get, path = "/v1/api-keys", tag = "api-keys",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
            ("status" = Option<Vec<String>>, Query), ("project_id" = Option<Vec<String>>, Query),
-           ("q" = Option<String>, Query, description = "The name begins with")),
+           ("q" = Option<String>, Query, description = "The name begins with"), CreatedParameters),
     responses((status = 200, body = Page<KeyView>), Problems), security(("key" = ["read:keys"]))
 )]
 pub(super) async fn list(
@@ -92,8 +93,9 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadKeys)?;
-    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["status", "project_id", "q"]].concat())?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["status", "project_id", "q"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let created = Created::read(&query)?;
     let status = |text: &str| KeyStatus::ALL.into_iter().find(|status| status.name() == text);
     let statuses = query.read_all("status", "active, rotating, revoked or expired", status)?;
     let projects = query.projects("project_id")?;
@@ -104,10 +106,11 @@ pub(super) async fn list(
         sees(&caller, caller.principal.tenant, record)
             && (statuses.is_empty() || statuses.contains(&record.status(now)))
             && (projects.is_empty() || record.key.projects.iter().any(|id| projects.contains(id)))
-            && record.key.name.starts_with(prefix)
+            && created.holds(record.life.created_at)
+            && begins_with(&record.key.name, prefix)
     };
-    let all = state.keys(caller.principal.tenant.workspace).rev().filter(fits);
-    let page = paging.cut(Order::Falling, all, |record| record.key.id.to_string());
+    let all = created.ordered(state.keys(caller.principal.tenant.workspace).filter(fits));
+    let page = paging.cut(created.order(), all.into_iter(), |record| record.key.id.to_string());
     let items = page.into_iter().map(|record| view(record, aside(&app, &state, record), now)).collect();
     drop(state);
     Ok(paging.answer(&app, items, |key: &KeyView| key.id.clone()))

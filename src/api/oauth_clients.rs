@@ -3,12 +3,13 @@
 use super::answer;
 use super::app::{App, Caller};
 use super::change::{Changed, repeated, submit};
+use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
 use super::grant::{self, ScopeList, Wanted, grant, within, within_projects};
 use super::incoming::Incoming;
 use super::input::Query;
 use super::key_view::{environment, used};
-use super::page::{Order, PARAMETERS, Page, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::shown_once::Aside;
 use super::text;
@@ -125,7 +126,8 @@ fn aside(app: &App, state: &Control, record: &ClientRecord) -> Aside {
 /// Lists the OAuth clients of the caller's workspace and mode, newest first.
 #[utoipa::path(
     get, path = "/v1/oauth/clients", tag = "oauth",
-    params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+    params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
+           ("q" = Option<String>, Query, description = "The name begins with"), CreatedParameters),
     responses((status = 200, body = Page<ClientView>), Problems), security(("key" = ["read:keys"]))
 )]
 pub(super) async fn list(
@@ -135,13 +137,19 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadKeys)?;
-    let query = Query::read(query.as_deref(), &PARAMETERS)?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["q"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let created = Created::read(&query)?;
+    let prefix = query.one("q")?.unwrap_or_default();
     let now = clock::now();
     let state = app.node.data.control.state();
     let tenant = caller.principal.tenant;
-    let all = state.clients(tenant).rev().filter(|record| sees(&caller, tenant, record));
-    let page = paging.cut(Order::Falling, all, |record| record.client.id.to_string());
+    let all = created.ordered(state.clients(tenant).filter(|record| {
+        sees(&caller, tenant, record)
+            && created.holds(record.life.created_at)
+            && begins_with(&record.client.name, prefix)
+    }));
+    let page = paging.cut(created.order(), all.into_iter(), |record| record.client.id.to_string());
     let items = page.into_iter().map(|record| view(record, aside(&app, &state, record), now)).collect();
     drop(state);
     Ok(paging.answer(&app, items, |client: &ClientView| client.id.clone()))

@@ -3,11 +3,12 @@
 use super::answer;
 use super::app::{App, Caller};
 use super::change::{Changed, repeated, submit};
+use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
 use super::grant::escalation;
 use super::incoming::Incoming;
 use super::input::{Query, nullable, present};
-use super::page::{Order, PARAMETERS, Page, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::store_away;
 use super::text;
@@ -91,7 +92,8 @@ fn view(caller: &Caller, project: &Project) -> ProjectView {
 #[utoipa::path(
     get, path = "/v1/projects", tag = "projects",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
-           ("env" = Option<Vec<String>>, Query), ("q" = Option<String>, Query, description = "The name begins with")),
+           ("env" = Option<Vec<String>>, Query), ("q" = Option<String>, Query, description = "The name begins with"),
+           CreatedParameters),
     responses((status = 200, body = Page<ProjectView>), Problems), security(("key" = ["read:projects"]))
 )]
 pub(super) async fn list(
@@ -101,8 +103,9 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadProjects)?;
-    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["env", "q"]].concat())?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["env", "q"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let created = Created::read(&query)?;
     let env = |text: &str| Environment::ALL.into_iter().find(|env| env.name() == text);
     let environments = query.read_all("env", "prod, staging or dev", env)?;
     let prefix = query.one("q")?.unwrap_or_default();
@@ -110,10 +113,12 @@ pub(super) async fn list(
     let fits = |project: &&Project| {
         caller.principal.reaches(Some(project.id))
             && (environments.is_empty() || environments.contains(&project.env))
-            && project.name.starts_with(prefix)
+            && created.holds(project.life.created_at)
+            && begins_with(&project.name, prefix)
     };
-    let all = state.projects(caller.principal.tenant).rev().filter(fits).map(|project| view(&caller, project));
-    let items = paging.cut(Order::Falling, all, |project| project.id.clone());
+    let all = created.ordered(state.projects(caller.principal.tenant).filter(fits));
+    let all = all.into_iter().map(|project| view(&caller, project));
+    let items = paging.cut(created.order(), all, |project| project.id.clone());
     drop(state);
     Ok(paging.answer(&app, items, |project| project.id.clone()))
 }

@@ -3,10 +3,11 @@
 use super::answer;
 use super::app::{App, Caller};
 use super::change::{Changed, repeated, submit};
+use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Query, nullable, present};
-use super::page::{Order, PARAMETERS, Page, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::webhook_input::{self as input, require, seal};
 use crate::domain::control::command::{Command, WebhookDraft, WebhookPatch};
@@ -125,7 +126,7 @@ pub(super) fn view(caller: &Caller, webhook: &Webhook, secret: Option<String>) -
 #[utoipa::path(
     get, path = "/v1/webhooks", tag = "webhooks",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
-           ("status" = Option<String>, Query)),
+           ("status" = Option<String>, Query), CreatedParameters),
     responses((status = 200, body = Page<WebhookView>), Problems), security(("key" = ["read:webhooks"]))
 )]
 pub(super) async fn list(
@@ -135,17 +136,19 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     require(&caller, Scope::ReadWebhooks)?;
-    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["status"]].concat())?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["status"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let created = Created::read(&query)?;
     let all = [WebhookStatus::Enabled, WebhookStatus::Paused, WebhookStatus::Disabled];
     let status = query.read_as("status", "enabled, paused or disabled", |text| {
         all.into_iter().find(|status| status.name() == text)
     })?;
     let state = app.node.data.control.state();
-    let found = state.webhooks(caller.principal.tenant).rev();
-    let found = found.filter(|webhook| status.is_none_or(|status| status == webhook.status));
-    let items =
-        paging.cut(Order::Falling, found.map(|webhook| view(&caller, webhook, None)), |webhook| webhook.id.clone());
+    let found = state.webhooks(caller.principal.tenant).filter(|webhook| {
+        status.is_none_or(|status| status == webhook.status) && created.holds(webhook.life.created_at)
+    });
+    let found = created.ordered(found).into_iter().map(|webhook| view(&caller, webhook, None));
+    let items = paging.cut(created.order(), found, |webhook| webhook.id.clone());
     drop(state);
     Ok(paging.answer(&app, items, |webhook| webhook.id.clone()))
 }

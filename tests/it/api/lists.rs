@@ -248,6 +248,10 @@ async fn every_list_is_sorted_narrowed_and_walked_by_age() {
         let body = json!({"matchers": [{"name": "name", "value": account}], "starts_at": "2026-01-01T00:00:00Z",
                           "ends_at": "2126-01-01T00:00:00Z"});
         server.post("/v1/silences", body).await.ok(201);
+        server.post("/v1/projects", json!({"name": account})).await.ok(201);
+        server.post("/v1/api-keys", json!({"name": account, "role": "viewer"})).await.ok(201);
+        server.post("/v1/oauth/clients", json!({"name": account, "role": "viewer"})).await.ok(201);
+        server.post("/v1/webhooks", json!({"url": "https://a.example/h", "event_types": ["alert.*"]})).await.ok(201);
     }
     server.settle().await;
     let document = highwater::api::openapi();
@@ -292,10 +296,13 @@ async fn every_list_is_sorted_narrowed_and_walked_by_age() {
         server.get(&format!("{path}?sort=name")).await.problem(400, "invalid_parameter");
         walked += 1;
     }
-    assert!(walked >= 9, "{walked}");
+    assert!(walked >= 13, "{walked}");
     // By the beginning of the name, and any of several values.
     assert_eq!(by_page(&server, "/v1/metrics?q=b", "metric").await, ["b"]);
     assert_eq!(by_page(&server, "/v1/channels?q=B&type=webhook&type=slack", "name").await, ["b"]);
+    for path in ["projects", "api-keys", "oauth/clients"] {
+        assert_eq!(by_page(&server, &format!("/v1/{path}?q=S2"), "name").await, ["s2"], "{path}");
+    }
     assert_eq!(by_page(&server, "/v1/alerts?q=c&severity=info&severity=critical", "name").await, ["c"]);
     assert_eq!(
         by_page(&server, "/v1/quarantine?account_id=s1&account_id=s2&status=open&status=replayed", "account_id")
