@@ -3,6 +3,8 @@
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
 mod equal;
+#[cfg(feature = "clickhouse")]
+mod group;
 mod place;
 mod sample;
 mod windows;
