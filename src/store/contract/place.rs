@@ -48,7 +48,7 @@ impl Place {
     }
 
     pub(super) fn write(&self, effects: &crate::domain::partition::effect::Effects, up_to: u64) {
-        self.store.write_blocking(P, Arc::new(effects.clone()), super::sample::progress(up_to)).unwrap();
+        self.store.write_blocking(P, effects.clone().into(), super::sample::progress(up_to)).unwrap();
     }
 
     pub(super) async fn reached(&self) -> Option<Progress> {
@@ -61,9 +61,8 @@ mod server {
     use super::Place;
     use crate::store::{ClickHouseSettings, ClickHouseStore, Store};
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
 
-    /// Small blocks, and no waiting between writes.
+    /// Small blocks.
     pub(in super::super) fn settings() -> ClickHouseSettings {
         ClickHouseSettings { block_rows_max: 3, ..ClickHouseSettings::default() }
     }
