@@ -137,6 +137,7 @@ impl ScopeSet {
     }
 
     const fn bit(scope: Scope) -> u64 {
+        #[expect(clippy::as_conversions, reason = "the place of a variant without fields")]
         1_u64.wrapping_shl(scope as u32)
     }
 }
