@@ -110,9 +110,14 @@ impl Scope {
         }
     }
 
+    /// Returns the scope, and the one that it brings along.
+    fn with_implied(self) -> impl Iterator<Item = Self> {
+        [Some(self), self.implied()].into_iter().flatten()
+    }
+
     /// Adds what the scopes bring along.
     pub fn closure(scopes: &BTreeSet<Self>) -> BTreeSet<Self> {
-        scopes.iter().flat_map(|scope| [Some(*scope), scope.implied()]).flatten().collect()
+        scopes.iter().flat_map(|scope| scope.with_implied()).collect()
     }
 }
 
@@ -123,7 +128,7 @@ pub struct ScopeSet(u64);
 impl ScopeSet {
     /// Returns the scopes with what they bring along.
     pub fn closure<'a>(scopes: impl IntoIterator<Item = &'a Scope>) -> Self {
-        scopes.into_iter().flat_map(|scope| [Some(*scope), scope.implied()]).flatten().collect()
+        scopes.into_iter().flat_map(|scope| scope.with_implied()).collect()
     }
 
     /// Tells whether a scope is one of them.
