@@ -2,6 +2,7 @@
 
 use super::app::{App, Caller};
 use super::docs::Problems;
+use super::event_data;
 use super::input::Query;
 use super::page::{Order, PARAMETERS, Page, Paging};
 use super::problem::Problem;
@@ -50,7 +51,7 @@ pub(super) async fn list(
 }
 
 fn view(kind: EventType) -> EventTypeView {
-    let data = data(kind);
+    let data = event_data::members(kind);
     let (mut properties, mut example) = (Map::new(), Map::new());
     for (name, schema, value) in &data {
         properties.insert((*name).to_owned(), schema.clone());
@@ -92,6 +93,9 @@ fn envelope(kind: EventType, data: Map<String, Value>) -> Value {
             | EventType::AlertCorrected
             | EventType::AlertNoData
             | EventType::AlertTest
+            | EventType::QuotaThresholdReached
+            | EventType::QuotaExceeded
+            | EventType::QuotaReset
     );
     json!({
         "id": "msg_7M4Q0ZJ1X2C3V4B5N6M7K8J9H0", "type": kind.name(), "timestamp": "2026-11-24T08:00:00.000Z",
@@ -131,153 +135,12 @@ const fn description(kind: EventType) -> &'static str {
         EventType::DeliveryExhausted => "The last attempt to deliver an event to another endpoint failed.",
         EventType::SandboxReset => "The sandbox began anew.",
         EventType::WebhookTest => "Somebody tries this endpoint out.",
-    }
-}
-
-type Field = (&'static str, Value, Value);
-
-/// The members of a type's data: name, schema, example.
-fn data(kind: EventType) -> Vec<Field> {
-    match kind {
-        EventType::AlertPending
-        | EventType::AlertFiring
-        | EventType::AlertResolved
-        | EventType::AlertCorrected
-        | EventType::AlertNoData
-        | EventType::AlertTest => transition(),
-        EventType::AlertCreated | EventType::AlertUpdated | EventType::AlertPaused | EventType::AlertResumed => alert(),
-        EventType::AlertDeleted => deleted("alert", "alr_01J9Z000000000000000000000"),
-        EventType::AccountDeleted => deleted("account", "acc_123"),
-        EventType::AccountCreated => vec![
-            text("id", "acc_123"),
-            text("object", "account"),
-            maybe_text("name", "Acme"),
-            number("version", 1),
-            ("metadata", json!({"type": ["object", "null"]}), json!({})),
-            instant("created_at"),
-            instant("updated_at"),
-        ],
-        EventType::ApiKeyCreated | EventType::ApiKeyRotated | EventType::ApiKeyExpiring | EventType::ApiKeyRevoked => {
-            vec![
-                text("id", "key_01J9Z000000000000000000000"),
-                text("object", "api_key"),
-                text("mode", "live"),
-                text("name", "ci"),
-                text("hint", "pk_live_7Hq2…xiM"),
-                ("scope", json!({"type": "array", "items": {"type": "string"}}), json!(["read:usage"])),
-                ("project_ids", json!({"type": "array", "items": {"type": "string"}}), json!([])),
-                ("expires_at", json!({"type": ["string", "null"], "format": "date-time"}), json!(null)),
-            ]
+        EventType::QuotaThresholdReached => {
+            "An account used 80 % of a quota or more. Told once for a period and a quota; a limit of zero has no threshold."
         }
-        EventType::WebhookDisabled | EventType::WebhookRecovered => vec![
-            text("id", "whk_01J9Z000000000000000000000"),
-            text("object", "webhook"),
-            number("version", 4),
-            text("status", "disabled"),
-            maybe_text("disabled_reason", "failing"),
-            ("failing_since", json!({"type": ["string", "null"], "format": "date-time"}), json!(null)),
-        ],
-        EventType::DeliveryExhausted => vec![
-            text("delivery_id", "dlv_7M4Q0ZJ1X2C3V4B5N6M7K8J9H001J9Z000000000000000000000"),
-            text("webhook_id", "whk_01J9Z000000000000000000000"),
-            text("event_id", "msg_7M4Q0ZJ1X2C3V4B5N6M7K8J9H0"),
-            text("event_type", "alert.firing"),
-            number("attempts", 10),
-        ],
-        EventType::WebhookTest => {
-            vec![text("webhook_id", "whk_01J9Z000000000000000000000"), text("message", "it works")]
+        EventType::QuotaExceeded => "An account used more than a quota's limit. Told once for a period and a quota.",
+        EventType::QuotaReset => {
+            "The period of a quota ended of which quota.threshold_reached or quota.exceeded was told; 30 s behind its end."
         }
-        EventType::AlertAcknowledged => vec![
-            text("incident_id", "inc_01J9Z000000000000000000000"),
-            text("object", "acknowledgement"),
-            text("alert_id", "alr_01J9Z000000000000000000000"),
-            instant("acknowledged_at"),
-            maybe_text("acknowledged_by", "key_01J9Z000000000000000000000"),
-        ],
-        EventType::SilenceCreated | EventType::SilenceExpired => vec![
-            text("id", "sil_01J9Z000000000000000000000"),
-            text("object", "silence"),
-            number("version", 1),
-            maybe_text("comment", "planned work"),
-            ("matchers", json!({"type": "array"}), json!([{"name": "account_id", "op": "=", "value": "acc_123"}])),
-            instant("starts_at"),
-            instant("ends_at"),
-            ("expired_at", json!({"type": ["string", "null"], "format": "date-time"}), json!(null)),
-        ],
-        EventType::SandboxReset => vec![text("object", "sandbox"), number("epoch", 4_711)],
     }
-}
-
-fn transition() -> Vec<Field> {
-    let quota = json!({"limit": 5000, "used": 4310, "remaining": 690, "percent": 86.2, "period": "day",
-        "starts_at": "2026-11-24T00:00:00.000Z", "resets_at": "2026-11-25T00:00:00.000Z"});
-    let inputs = json!([{"expression": "quota_percent", "value": "86.2"}]);
-    let latency = json!({"accepted_at": "2026-11-24T07:59:59.900Z", "recorded_at": "2026-11-24T08:00:00.000Z",
-        "decided_at": "2026-11-24T08:00:00.000Z"});
-    let object = |null: bool| if null { json!({"type": ["object", "null"]}) } else { json!({"type": "object"}) };
-    vec![
-        text("alert_id", "alr_01J9Z000000000000000000000"),
-        maybe_text("alert_name", "Near the limit"),
-        number("alert_version", 1),
-        text("account_id", "acc_123"),
-        maybe_text("metric", "api.requests"),
-        text("state", "firing"),
-        text("reason", "condition"),
-        text("severity", "warning"),
-        text("rule", "quota_percent > 85"),
-        maybe_text("value_name", "quota_percent"),
-        ("value", json!({"type": ["number", "null"]}), json!(86.2)),
-        ("quota", object(true), quota),
-        ("window", object(true), json!(null)),
-        ("inputs", json!({"type": "array"}), inputs),
-        ("labels", object(false), json!({"team": "a"})),
-        maybe_text("message", "look at it"),
-        ("follows", json!({"type": ["string", "null"]}), json!(null)),
-        number("fired_meanwhile", 0),
-        ("silenced", json!({"type": "boolean"}), json!(false)),
-        ("latency", object(false), latency),
-        text("url", "https://highwater.example/v1/alerts/alr_01J9Z000000000000000000000/history"),
-    ]
-}
-
-fn alert() -> Vec<Field> {
-    let texts = json!({"type": "array", "items": {"type": "string"}});
-    vec![
-        text("id", "alr_01J9Z000000000000000000000"),
-        text("object", "alert"),
-        number("version", 1),
-        text("account_id", "acc_123"),
-        maybe_text("metric", "api.requests"),
-        maybe_text("name", "Near the limit"),
-        text("rule", "quota_percent > 85"),
-        text("rule_normalized", "quota_percent > 85"),
-        text("severity", "warning"),
-        text("status", "active"),
-        ("paused_until", json!({"type": ["string", "null"], "format": "date-time"}), json!(null)),
-        ("channels", texts, json!(["chn_01J9Z000000000000000000000"])),
-        ("labels", json!({"type": ["object", "null"]}), json!({"team": "a"})),
-        ("project_id", json!({"type": ["string", "null"]}), json!(null)),
-        instant("created_at"),
-        instant("updated_at"),
-    ]
-}
-
-fn deleted(object: &'static str, id: &str) -> Vec<Field> {
-    vec![text("id", id), text("object", object), ("deleted", json!({"const": true}), json!(true))]
-}
-
-fn text(name: &'static str, example: &str) -> Field {
-    (name, json!({"type": "string"}), json!(example))
-}
-
-fn maybe_text(name: &'static str, example: &str) -> Field {
-    (name, json!({"type": ["string", "null"]}), json!(example))
-}
-
-fn number(name: &'static str, example: u64) -> Field {
-    (name, json!({"type": "integer"}), json!(example))
-}
-
-fn instant(name: &'static str) -> Field {
-    (name, json!({"type": "string", "format": "date-time"}), json!("2026-11-24T08:00:00.000Z"))
 }

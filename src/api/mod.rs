@@ -38,6 +38,7 @@ mod alerts;
 mod audit;
 mod channels;
 mod deliveries;
+mod event_data;
 mod event_schema;
 mod event_types;
 mod events;

@@ -200,6 +200,8 @@ pub const WEBHOOK_SECRETS_MAX: usize = 4;
 pub const SECRET_GRACE_MAX: Millis = Millis::days(7);
 /// How long it does where the caller does not say.
 pub const SECRET_GRACE_DEFAULT: Millis = Millis::days(1);
+/// How much of a quota is used, in percent, when `quota.threshold_reached` is told.
+pub const QUOTA_THRESHOLD_PERCENT: u32 = 80;
 /// Deliveries that one log owes to one endpoint at once; what comes then is dropped, and can be replayed.
 pub const OWED_PER_WEBHOOK_MAX: usize = 10_000;
 /// Deliveries that one replay asks for.

@@ -1,11 +1,13 @@
 //! The body of a webhook. The same notification always gives the same bytes, on every retry and after every refold.
 
 use crate::domain::id::Log;
-use crate::domain::partition::effect::Evidence;
+use crate::domain::limits::QUOTA_THRESHOLD_PERCENT;
+use crate::domain::partition::effect::QuotaEvidence;
 use crate::domain::partition::notification::{Notification, NotificationKind};
 use crate::domain::quantity::Quantity;
 use crate::domain::rule::TraceStep;
 use crate::domain::webhook::event::{Content, Event};
+use crate::domain::webhook::kind::EventType;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -61,6 +63,18 @@ struct Data<'a> {
 }
 
 #[derive(Serialize)]
+struct QuotaData<'a> {
+    account_id: &'a str,
+    metric: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold_percent: Option<u32>,
+    quota: Quota,
+    /// The period that has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Quota>,
+}
+
+#[derive(Serialize)]
 struct Quota {
     limit: Box<RawValue>,
     used: Box<RawValue>,
@@ -94,10 +108,23 @@ pub fn webhook_body(notification: &Notification, base_url: &str) -> Vec<u8> {
 
 /// Returns the body of an event.
 pub fn event_body(event: &Event, base_url: &str) -> Vec<u8> {
-    let data = match &event.content {
-        Content::Alert { notification, silenced } => return bounded_body(notification, Some(*silenced), base_url),
-        Content::Data(data) => data,
-    };
+    match &event.content {
+        Content::Alert { notification, silenced } => bounded_body(notification, Some(*silenced), base_url),
+        Content::Data(data) => envelope(event, RawValue::from_string(data.clone()).unwrap_or_default()),
+        Content::Quota(told) => envelope(
+            event,
+            QuotaData {
+                account_id: told.account.as_str(),
+                metric: told.metric.as_str(),
+                threshold_percent: (event.kind == EventType::QuotaThresholdReached).then_some(QUOTA_THRESHOLD_PERCENT),
+                quota: quota(told.quota),
+                ended: told.ended.map(quota),
+            },
+        ),
+    }
+}
+
+fn envelope<D: Serialize>(event: &Event, data: D) -> Vec<u8> {
     let body = Body {
         id: event.id.to_string(),
         r#type: event.kind.name(),
@@ -108,7 +135,7 @@ pub fn event_body(event: &Event, base_url: &str) -> Vec<u8> {
         log: event.log.to_string(),
         sequence: event.position.0,
         index: event.index,
-        data: RawValue::from_string(data.clone()).unwrap_or_default(),
+        data,
     };
     serde_json::to_vec(&body).unwrap_or_default()
 }
@@ -157,7 +184,7 @@ fn body<'a>(
             rule: &evidence.rule,
             value_name: evidence.value_name.as_deref(),
             value: evidence.value.map(number),
-            quota: quota(evidence),
+            quota: evidence.quota.map(quota),
             window: evidence.window.map(|window| Window {
                 start: window.start.to_string(),
                 end: window.end.to_string(),
@@ -190,9 +217,8 @@ pub(super) fn link(notification: &Notification, base_url: &str) -> String {
     }
 }
 
-fn quota(evidence: &Evidence) -> Option<Quota> {
-    let quota = evidence.quota?;
-    Some(Quota {
+fn quota(quota: QuotaEvidence) -> Quota {
+    Quota {
         limit: number(quota.limit),
         used: number(quota.used),
         remaining: number(quota.limit.minus(quota.used)),
@@ -200,7 +226,7 @@ fn quota(evidence: &Evidence) -> Option<Quota> {
         period: quota.period.name(),
         starts_at: quota.start.to_string(),
         resets_at: quota.end.to_string(),
-    })
+    }
 }
 
 /// An exact JSON number.
@@ -213,7 +239,7 @@ pub(super) mod tests {
     use super::*;
     use crate::domain::definition::Severity;
     use crate::domain::id::*;
-    use crate::domain::partition::effect::{InstanceKey, QuotaEvidence, Reason, State};
+    use crate::domain::partition::effect::{Evidence, InstanceKey, QuotaEvidence, Reason, State};
     use crate::domain::rule::Trace;
     use crate::domain::time::{Period, Timestamp};
 

@@ -9,12 +9,12 @@ use crate::domain::event::fingerprints;
 use crate::domain::id::{Log, PartitionId, Position, Stamp};
 use crate::domain::limits::{READ_BYTES_MAX, READ_RECORDS_MAX};
 use crate::domain::partition::effect::{Counts, DeliveryStatus, Effects};
-use crate::domain::partition::fact::{Fact, FactError};
+use crate::domain::partition::fact::{ENGINE_VERSION, Fact, FactError, Note};
 use crate::domain::partition::{Partition, RestoreError, SNAPSHOT_FORMAT, Seen};
 use crate::domain::time::Timestamp;
 use crate::journal::{Journal, ReadError, Record};
 use crate::snapshot::Snapshot;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
@@ -44,6 +44,20 @@ pub enum FoldError {
         position: Position,
         /// What is wrong with it.
         source: FactError,
+    },
+    /// A later release folds on from here.
+    #[error(
+        "record {position} of partition {} asks for engine version {version}, this release folds up to {ENGINE_VERSION}: \
+         update this node",
+        partition.0
+    )]
+    TooNew {
+        /// Whose log it is.
+        partition: PartitionId,
+        /// The record.
+        position: Position,
+        /// What it asks for.
+        version: u32,
     },
 }
 
@@ -111,6 +125,11 @@ impl Fold {
         let mut outcome = Ok(());
         for record in records {
             match Fact::decode(&record.payload) {
+                Ok(Fact::Note(Note::EngineVersion { version })) if version > ENGINE_VERSION => {
+                    let (partition, position) = (self.partition.id(), record.position);
+                    outcome = Err(FoldError::TooNew { partition, position, version });
+                    break;
+                }
                 Ok(fact) => {
                     let stamp = Stamp { position: record.position, recorded_at: record.recorded_at };
                     self.take_fact(stamp, &fact, effects);
@@ -175,6 +194,8 @@ pub struct Gauges {
     pub control_through: AtomicU64,
     /// Whether the clock is held back by an intake.
     pub bounded: AtomicBool,
+    /// How the log asks to be folded.
+    pub engine_version: AtomicU32,
     /// Whether the fold has stopped for good.
     pub failed: AtomicBool,
 }
@@ -189,6 +210,7 @@ impl Gauges {
             remembered: AtomicU64::new(0),
             control_through: AtomicU64::new(0),
             bounded: AtomicBool::new(false),
+            engine_version: AtomicU32::new(0),
             failed: AtomicBool::new(false),
         };
         gauges.set(fold);
@@ -203,6 +225,7 @@ impl Gauges {
         self.remembered.store(fold.remembered() as u64, Ordering::Relaxed);
         self.control_through.store(partition.control_through().0, Ordering::Relaxed);
         self.bounded.store(partition.is_bounded(), Ordering::Relaxed);
+        self.engine_version.store(partition.engine_version(), Ordering::Relaxed);
         self.position.store(partition.position().0, Ordering::Release);
     }
 }

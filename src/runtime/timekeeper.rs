@@ -8,7 +8,7 @@ use super::processor::Gauges;
 use crate::domain::control::outcome::PositionedChange;
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::domain::limits::{TICK_EVERY, TICK_SPACING};
-use crate::domain::partition::fact::Note;
+use crate::domain::partition::fact::{ENGINE_VERSION, Note};
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use bytes::Bytes;
@@ -30,6 +30,7 @@ pub async fn run(
     let mut keeper =
         Timekeeper { journal, control, partitions, sent: BTreeMap::new(), ticked: BTreeMap::new(), intake };
     while !*stop.borrow() {
+        keeper.raise().await;
         keeper.copy_control().await;
         keeper.tick().await;
         tokio::select! {
@@ -68,6 +69,28 @@ impl Timekeeper {
         self.sent.retain(|partition, _| is_held(partition));
         self.ticked.retain(|partition, _| is_held(partition));
         watched
+    }
+
+    /// Asks for this release's way of folding where a log has yet to ask for it: before anything else, so that nothing that is
+    /// copied behind it is folded in the older way.
+    async fn raise(&mut self) {
+        let watched = self.watched();
+        let is_behind = |watched: &Watched| {
+            let gauges = &watched.gauges;
+            let caught_up =
+                self.journal.end(Log::Partition(watched.partition)).0 <= gauges.position.load(Ordering::Acquire);
+            caught_up && gauges.engine_version.load(Ordering::Relaxed) < ENGINE_VERSION
+        };
+        let note = Bytes::from(Note::EngineVersion { version: ENGINE_VERSION }.encode());
+        let behind = watched.iter().filter(|watched| is_behind(watched));
+        let facts: Vec<_> = behind.map(|watched| (Log::Partition(watched.partition), note.clone())).collect();
+        if facts.is_empty() {
+            return;
+        }
+        if let Err(error) = self.journal.append(facts).await {
+            let cause = crate::telemetry::chain(&error);
+            tracing::warn!(error = %cause, "a log could not be told of this release; it goes on as before");
+        }
     }
 
     async fn copy_control(&mut self) {

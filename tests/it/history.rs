@@ -6,7 +6,7 @@ use highwater::domain::control::outcome::Change;
 use highwater::domain::definition::{Fold as Aggregate, MetricDefinition, Pause, Quota, Silence};
 use highwater::domain::id::{AlertId, ChannelId, Epoch, NotificationId, SilenceId};
 use highwater::domain::partition::effect::Effects;
-use highwater::domain::partition::fact::Note;
+use highwater::domain::partition::fact::{ENGINE_VERSION, Note};
 use highwater::domain::partition::notification::Attempted;
 use highwater::domain::quantity::Quantity;
 use highwater::domain::time::{Millis, Period, Timestamp};
@@ -28,6 +28,8 @@ pub(crate) enum Step {
     /// The events of an earlier record come in again.
     Again(prop::sample::Index),
     Change(Edit),
+    /// A later release takes the log over.
+    Raise,
     Attempt {
         which: prop::sample::Index,
         delivered: bool,
@@ -155,6 +157,7 @@ pub(crate) fn steps(steps: usize) -> impl Strategy<Value = Vec<Step>> {
         10 => (kind, prop::collection::vec(event(), 1..7)).prop_map(|(kind, events)| Step::Usage(kind, events)),
         1 => any::<prop::sample::Index>().prop_map(Step::Again),
         6 => edit().prop_map(Step::Change),
+        1 => Just(Step::Raise),
         4 => (any::<prop::sample::Index>(), prop::bool::weighted(0.7), prop::bool::weighted(0.5))
             .prop_map(|(which, delivered, last)| Step::Attempt { which, delivered, last }),
     ];
@@ -173,6 +176,8 @@ pub(crate) fn write(steps: &[Step]) -> Log {
         generations: [0; ALERTS],
         texts: Default::default(),
     };
+    // Somebody wants to hear of everything.
+    writer.log.change(writer.now, vec![words::listen("*")]);
     for step in steps {
         writer.step(step);
         writer.fold_last();
@@ -224,6 +229,9 @@ impl Writer {
                 if let Some(change) = self.change(edit) {
                     self.log.change(now, vec![change]);
                 }
+            }
+            Step::Raise => {
+                self.log.note(now, &Note::EngineVersion { version: ENGINE_VERSION });
             }
             Step::Attempt { which, delivered, last } => {
                 let owed: Vec<(NotificationId, ChannelId)> =

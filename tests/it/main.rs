@@ -24,6 +24,7 @@ mod words;
 
 // The domain, through the fold.
 mod alerts;
+mod bands;
 mod copies;
 mod episodes;
 mod groups;

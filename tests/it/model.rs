@@ -4,6 +4,9 @@
 //! have changed the answer to. Instants and spans are milliseconds, amounts are thousandths.
 
 mod judgement;
+mod quotas;
+
+pub(crate) use quotas::News;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,6 +102,8 @@ pub(crate) struct Model {
     generations: BTreeMap<u8, u32>,
     instances: BTreeMap<Subject, Instance>,
     pub(crate) moves: BTreeMap<Subject, Vec<Move>>,
+    told: BTreeMap<(u8, u8), quotas::Told>,
+    pub(crate) news: Vec<News>,
 }
 
 /// The end of the newest window that is closed at an instant.
@@ -130,6 +135,7 @@ impl Model {
             Happening::Rule { slot, rule } => self.rule(at, *slot, rule.as_ref()),
             Happening::Tick => {}
         }
+        self.tell_quotas(at);
     }
 
     pub(crate) fn windows(&self) -> BTreeMap<(u8, u8, i64), Window> {
@@ -173,6 +179,7 @@ impl Model {
             }
             if first == turn {
                 self.turn(turn);
+                self.tell_quotas(turn);
             }
             done = first;
             while let Some((_, subject)) = self.due_at(first) {

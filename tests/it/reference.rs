@@ -1,16 +1,17 @@
 //! The engine agrees with a slow and simple model on random histories.
 
 use crate::log::{Log, MIDNIGHT, Usage, account, fold, frame, metric, tenant};
-use crate::model::{Condition, Happening, Model, Move, Rule, Span, Subject, Window};
+use crate::model::{Condition, Happening, Model, Move, News, Rule, Span, Subject, Window};
 use crate::rows::Rows;
 use crate::words;
 use highwater::domain::control::outcome::Change;
 use highwater::domain::definition::{Fold, Quota};
 use highwater::domain::id::{AccountScope, AlertId};
 use highwater::domain::partition::effect::{Effects, Reason};
-use highwater::domain::partition::fact::Note;
+use highwater::domain::partition::fact::{ENGINE_VERSION, Note};
 use highwater::domain::quantity::Quantity;
 use highwater::domain::time::{Period, Timestamp};
+use highwater::domain::webhook::event::Content;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::collections::BTreeMap;
@@ -173,6 +174,20 @@ fn moves(rows: &Rows) -> BTreeMap<Subject, Vec<Move>> {
     moves
 }
 
+/// What the engine tells of quotas, as the model puts it.
+fn news(rows: &Rows) -> Vec<News> {
+    let mut news: Vec<News> = Vec::new();
+    for event in rows.events.values() {
+        let Content::Quota(told) = &event.content else { continue };
+        let (account, metric) = (told.account.as_str(), told.metric.as_str());
+        let (used, ended) = (told.quota.used, told.ended.map(|ended| in_thousandths(ended.used)));
+        let (account, metric) = (number_of(&ACCOUNTS, account), number_of(&METRICS, metric));
+        news.push((event.at.0, account, metric, event.kind.name(), in_thousandths(used), ended));
+    }
+    news.sort_unstable();
+    news
+}
+
 fn windows(rows: &Rows) -> BTreeMap<(u8, u8, i64), Window> {
     let mut windows: BTreeMap<(u8, u8, i64), Window> = BTreeMap::new();
     for ((series, start, _), row) in &rows.windows {
@@ -200,6 +215,8 @@ proptest! {
     fn the_engine_agrees_with_the_model(happenings in prop::collection::vec(happening(), 1..80)) {
         let now = MIDNIGHT.0 + 11 * 3_600_000 + 55 * 60_000;
         let mut both = Both { log: Log::default(), model: Model::default(), now, rules: [(0, 0); 3] };
+        both.log.note(Timestamp(now), &Note::EngineVersion { version: ENGINE_VERSION });
+        both.log.change(Timestamp(now), vec![words::listen("quota.*")]);
         for (wait, happening) in &happenings {
             both.step(*wait, happening);
         }
@@ -208,5 +225,7 @@ proptest! {
         rows.take(effects);
         prop_assert_eq!(both.model.windows(), windows(&rows));
         prop_assert_eq!(&both.model.moves, &moves(&rows));
+        both.model.news.sort_unstable();
+        prop_assert_eq!(&both.model.news, &news(&rows));
     }
 }

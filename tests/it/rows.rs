@@ -7,6 +7,7 @@ use highwater::domain::partition::effect::{
 };
 use highwater::domain::partition::notification::Notification;
 use highwater::domain::time::Timestamp;
+use highwater::domain::webhook::event::Event;
 use std::collections::BTreeMap;
 
 /// A store as plain maps.
@@ -19,6 +20,7 @@ pub(crate) struct Rows {
     pub(crate) notifications: BTreeMap<NotificationId, Notification>,
     pub(crate) deliveries: BTreeMap<(NotificationId, ChannelId), DeliveryRow>,
     pub(crate) quarantine: BTreeMap<QuarantineId, QuarantineRow>,
+    pub(crate) events: BTreeMap<NotificationId, Event>,
 }
 
 impl Rows {
@@ -41,6 +43,9 @@ impl Rows {
         }
         for row in effects.deliveries {
             newer(&mut self.deliveries, (row.notification, row.channel), row, |row| row.revision);
+        }
+        for event in effects.webhooks.events {
+            self.events.insert(event.id, event);
         }
         for row in effects.quarantine {
             newer(&mut self.quarantine, row.id, row, |row| row.revision);

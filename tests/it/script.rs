@@ -20,6 +20,7 @@ use highwater::domain::partition::fact::Note;
 use highwater::domain::partition::notification::{Attempted, Notification};
 use highwater::domain::quantity::Quantity;
 use highwater::domain::time::{Millis, Timestamp};
+use highwater::domain::webhook::event::{Content, Event};
 use highwater::runtime::processor::Fold;
 use std::collections::BTreeMap;
 
@@ -57,6 +58,7 @@ struct Stage {
     notifications: Vec<NotificationId>,
     instances: BTreeMap<String, InstanceRow>,
     transitions: Vec<TransitionRow>,
+    events: Vec<Event>,
     event_count: usize,
 }
 
@@ -70,6 +72,7 @@ impl Stage {
             notifications: Vec::new(),
             instances: BTreeMap::new(),
             transitions: Vec::new(),
+            events: Vec::new(),
             event_count: 0,
         }
     }
@@ -154,6 +157,11 @@ impl Stage {
                 Change::Silence { tenant, silence: Silence { id, matchers, starts_at, ends_at } }
             }
             "unsilence" => Change::SilenceDeleted { tenant, silence: SilenceId(words.next().parse().unwrap()) },
+            "engine" => {
+                self.log.note(now, &Note::EngineVersion { version: words.next().parse().unwrap() });
+                return;
+            }
+            "listen" => words::listen(words.next()),
             "forget" => Change::AccountDeleted { tenant, account: account(words.next()) },
             "reset" => Change::SandboxReset { tenant },
             "seed" => {
@@ -239,6 +247,7 @@ impl Stage {
             };
             happened.push(format!("{word} {} {}", self.number(row.notification), name_of(row.channel)));
         }
+        happened.extend(effects.webhooks.events.iter().map(|event| self.told(event)));
         happened.extend(effects.quarantine.iter().map(|row| format!("quarantined {}", row.code)));
         happened.extend((effects.counts.duplicates > 0).then(|| "duplicate".to_owned()));
         happened.extend((effects.counts.late_uncorrected > 0).then(|| "uncorrected".to_owned()));
@@ -246,6 +255,7 @@ impl Stage {
             self.instances.insert(format!("{} {}", self.alert_name(row.key.alert), subject(&row.key)), row);
         }
         self.transitions.extend(effects.transitions);
+        self.events.extend(effects.webhooks.events);
         happened
     }
 
@@ -274,6 +284,19 @@ impl Stage {
         let channels: Vec<&str> = notification.channels.iter().map(|channel| name_of(*channel)).collect();
         if channels != ["ops"] {
             text += &format!(" to {}", channels.join("+"));
+        }
+        text
+    }
+
+    /// What endpoints are told; of quotas, what was used of which limit, and of the period that ended.
+    fn told(&self, event: &Event) -> String {
+        let mut text = format!("told {}", event.kind);
+        if let Content::Quota(told) = &event.content {
+            text += &format!(" {}/{} {} of {}", told.account, told.metric, told.quota.used, told.quota.limit);
+            text += &told.ended.map(|ended| format!(" after {}", ended.used)).unwrap_or_default();
+        }
+        if event.at != self.now {
+            text += &format!(" @{}", words::clock(event.at.since(NOON)));
         }
         text
     }
@@ -315,17 +338,20 @@ impl Stage {
         let mut effects = Effects::default();
         whole.take(&self.log.records, &mut effects).unwrap();
         assert_eq!(effects.transitions, self.transitions, "one batch gives other transitions");
+        assert_eq!(effects.webhooks.events, self.events, "one batch tells something else");
         assert_eq!(whole.partition.digest().unwrap(), digest, "one batch gives another state");
         let mut restarted = fold();
-        let mut transitions = Vec::new();
+        let (mut transitions, mut events) = (Vec::new(), Vec::new());
         for record in &self.log.records {
             let mut effects = Effects::default();
             restarted.take(std::slice::from_ref(record), &mut effects).unwrap();
             transitions.extend(effects.transitions);
+            events.extend(effects.webhooks.events);
             let snapshot = restarted.snapshot().unwrap();
             restarted = Fold::restore(PartitionId(0), crate::log::KEY, &snapshot).unwrap();
         }
         assert_eq!(transitions, self.transitions, "restarts give other transitions");
+        assert_eq!(events, self.events, "restarts tell something else");
         assert_eq!(restarted.partition.digest().unwrap(), digest, "restarts give another state");
     }
 }

@@ -1,9 +1,11 @@
 //! The words of a script's lines.
 
-use crate::log::{metric, scope};
+use crate::log::{metric, scope, tenant};
+use highwater::domain::control::outcome::Change;
 use highwater::domain::definition::{AlertDefinition, Fold, MatchOp, Matcher, NoDataPolicy, Severity};
-use highwater::domain::id::{AccountScope, AlertId, ChannelId};
+use highwater::domain::id::{AccountScope, AlertId, ChannelId, WebhookId};
 use highwater::domain::time::{Millis, Period};
+use highwater::domain::webhook::outbox::{Intake, Subscription};
 use std::collections::BTreeMap;
 
 pub(crate) struct Words<'a>(&'a str);
@@ -143,4 +145,10 @@ pub(crate) fn matchers(words: &mut Words<'_>) -> Vec<Matcher> {
         matchers.push(Matcher { name: pair[..at].to_owned(), value: pair[at + length..].to_owned(), op });
     }
     matchers
+}
+
+/// An endpoint that wants what a pattern names.
+pub(crate) fn listen(pattern: &str) -> Change {
+    let subscription = Subscription { event_types: vec![pattern.to_owned()], intake: Intake::Open };
+    Change::Webhook { tenant: tenant(), webhook: WebhookId(1), subscription: Some(subscription) }
 }

@@ -21,7 +21,7 @@ use crate::domain::id::{
     ProjectId, SilenceId, Stamp, Tenant, WebhookId, WorkspaceId,
 };
 use crate::domain::time::{Millis, Timestamp};
-use crate::domain::webhook::event::Source;
+use crate::domain::webhook::event::{Content, Source};
 use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::outbox::Outbox;
 use crate::domain::webhook::rows::Rows;
@@ -122,23 +122,23 @@ impl Control {
         }
         if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
             let data = serde_json::json!({"object": "sandbox", "epoch": stamp.position.0});
-            let event = source.event(entry.tenant, EventType::SandboxReset, self.clock, &data);
+            let event = source.event(entry.tenant, EventType::SandboxReset, self.clock, Content::json(&data));
             self.outbox.publish(event, None, stamp, &mut rows);
         }
         if let Some((kind, data)) = told {
-            let event = source.event(entry.tenant, kind, self.clock, &data);
+            let event = source.event(entry.tenant, kind, self.clock, Content::json(&data));
             self.outbox.publish(event, None, stamp, &mut rows);
         }
         match (&entry.command, outcome) {
             (Command::RecordDelivery(posted), _) => self.outbox.attempted(posted, &mut source, &mut rows),
             (Command::TestWebhook { id }, Outcome::Done(_)) => {
                 let data = serde_json::json!({"webhook_id": id.to_string(), "message": "it works"});
-                let event = source.event(entry.tenant, EventType::WebhookTest, self.clock, &data);
+                let event = source.event(entry.tenant, EventType::WebhookTest, self.clock, Content::json(&data));
                 self.outbox.publish_to(event, *id, stamp, &mut rows);
             }
             (Command::Tick, _) => {
                 for due in due::between(&self.registry, self.ticked, self.clock) {
-                    let event = source.event(due.tenant, due.kind, due.at, &due.data);
+                    let event = source.event(due.tenant, due.kind, due.at, Content::json(&due.data));
                     self.outbox.publish(event, None, stamp, &mut rows);
                 }
                 self.ticked = self.clock;

@@ -1,8 +1,10 @@
 //! Taking in what changed in the control plane.
 
 use super::effect::{Effects, Reason};
+use super::fact::QUOTAS_TOLD;
 use super::fit::{Judging, drop_instances, refit, requota};
 use super::judge::Cause;
+use super::reach::look_anew;
 use super::state::{Account, Compiled, Due, Horizons, Hush, Partition, TenantState};
 use super::tell::{Site, World};
 use crate::domain::control::outcome::{Change, PositionedChange};
@@ -142,6 +144,7 @@ impl Partition {
             outbox: &mut self.outbox,
             timers: &mut self.timers,
             dirty: &mut self.dirty,
+            tells_quotas: self.engine_version >= QUOTAS_TOLD,
         };
         for slot in state.accounts.values() {
             if let Some(account) = self.accounts.get_mut(*slot) {
@@ -169,6 +172,7 @@ impl Partition {
             outbox: &mut self.outbox,
             timers: &mut self.timers,
             dirty: &mut self.dirty,
+            tells_quotas: self.engine_version >= QUOTAS_TOLD,
         };
         Some(act(&mut world, state, account))
     }
@@ -212,13 +216,17 @@ impl Partition {
                 if let Some(account) = self.accounts.get_mut(slot) {
                     put(&mut account.quotas, metric, quota);
                 }
-                self.on_account(slot, turn, |world, state, account| requota(world, state, account, metric, cause));
+                self.on_account(slot, turn, |world, state, account| {
+                    requota(world, state, account, metric, cause);
+                    look_anew(world, state, account, metric, at);
+                });
             }
             AccountScope::All => {
                 put(&mut self.tenant_mut(tenant).quotas, metric, quota);
                 self.each_account(tenant, turn, |world, state, account| {
                     if !account.quotas.contains_key(metric) {
                         requota(world, state, account, metric, cause);
+                        look_anew(world, state, account, metric, at);
                     }
                 });
             }

@@ -4,6 +4,7 @@ use super::changes::Turn;
 use super::effect::{Reason, State};
 use super::instance::Instance;
 use super::judge::{Cause, judge, judge_close};
+use super::reach;
 use super::state::{Account, Due, Judged, Partition, TenantState};
 use super::tell::Site;
 use crate::domain::id::Tenant;
@@ -152,7 +153,9 @@ impl Partition {
         };
         // Firings of the old period end while it is still the judged one, so that their evidence speaks of it.
         let mut ended: Vec<(usize, usize)> = Vec::new();
+        let mut quotas = Vec::new();
         self.each_account(tenant, turn, |world, state, account| {
+            reach::ending(state, account, turns, &mut quotas);
             for place in 0..account.instances.len() {
                 let Some(instance) = account.instances.get(place) else { continue };
                 let Some(compiled) = state.alerts.get(&instance.alert) else { continue };
@@ -171,6 +174,7 @@ impl Partition {
         if let Some(state) = self.tenants.get_mut(&tenant) {
             state.turned = Judged::at(boundary);
         }
+        self.begin_anew(quotas, cause.at, turn);
         for (slot, place) in ended {
             self.on_account(slot, turn, |world, state, account| judge(world, state, account, place, cause));
         }

@@ -3,7 +3,7 @@
 use super::archive::{Counting, EventRow};
 use super::changes::Turn;
 use super::effect::{AccountRow, Effects, QuarantineRow, QuarantineStatus, Reason};
-use super::fact::{Fact, Note};
+use super::fact::{Fact, Note, QUOTAS_TOLD};
 use super::fit::{Judging, refit};
 use super::flush::window_row;
 use super::judge::{Cause, judge, judge_again, must_judge};
@@ -51,6 +51,11 @@ impl Partition {
     /// Tells whether the fold's clock is held back by an intake.
     pub const fn is_bounded(&self) -> bool {
         self.clock.intake_through.is_some()
+    }
+
+    /// How the log asks to be folded from here on.
+    pub const fn engine_version(&self) -> u32 {
+        self.engine_version
     }
 
     /// Which partition this is.
@@ -168,7 +173,13 @@ impl Partition {
                 let mut source = Source { log: Log::Partition(self.id), stamp, index: turn.index };
                 self.outbox.attempted(posted, &mut source, &mut turn.effects.webhooks);
             }
-            Note::EngineVersion { version } => self.engine_version = self.engine_version.max(*version),
+            Note::EngineVersion { version } => {
+                let before = self.engine_version;
+                self.engine_version = before.max(*version);
+                if before < QUOTAS_TOLD && QUOTAS_TOLD <= self.engine_version {
+                    self.take_as_told();
+                }
+            }
         }
     }
 
@@ -263,6 +274,7 @@ impl Partition {
             events.extend(EventRow::of(frame, (number, event), &counting));
         }
         if !frame.backfill {
+            self.look_at_quota((account_slot, series), clock, turn);
             let cause = Cause {
                 accepted_at: Some(event.accepted_at),
                 open_window: Some(start),

@@ -15,6 +15,14 @@ use serde::{Deserialize, Serialize};
 /// The version that this release writes; it reads all up to it.
 pub const FACT_VERSION: u32 = 1;
 
+/// The engine version from which on `quota.*` events are told.
+pub const QUOTAS_TOLD: u32 = 2;
+
+/// The engine version that this release folds at most, and asks for in the logs of partitions that it owns.
+///
+/// A log begins at version 1. A refold behaves up to the record that raises it as the fold did that wrote what follows.
+pub const ENGINE_VERSION: u32 = QUOTAS_TOLD;
+
 /// One record of a partition's log.
 #[derive(Clone, Debug)]
 pub enum Fact {

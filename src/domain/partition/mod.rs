@@ -20,6 +20,7 @@ mod window;
 mod amend;
 mod instance;
 mod judge;
+mod reach;
 mod tell;
 mod values;
 

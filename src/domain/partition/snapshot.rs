@@ -4,6 +4,8 @@
 //! wherever they were restarted.
 
 use super::debts::Debts;
+use super::fact::QUOTAS_TOLD;
+use super::reach::Told;
 use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Partition, TenantState};
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{Epoch, MetricName, PartitionId, Position, Tenant};
@@ -16,8 +18,8 @@ use std::sync::Arc;
 
 /// The format that this release writes.
 ///
-/// 2 has the outbox at its end.
-pub const SNAPSHOT_FORMAT: u32 = 2;
+/// 2 has the outbox at its end; 3 has the outbox and what was told of quotas there, where the log asks for such events.
+pub const SNAPSHOT_FORMAT: u32 = 3;
 
 /// Why bytes are not a state.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +69,15 @@ struct SavedTenant {
     account_count: u64,
 }
 
+/// What was told of one series.
+#[derive(Serialize, Deserialize)]
+struct SavedTold {
+    /// The account's place in the snapshot.
+    account: u64,
+    metric: MetricName,
+    told: Told,
+}
+
 impl Partition {
     /// Writes the state. Call it only when [`Partition::flush`] has handed everything over.
     ///
@@ -92,11 +103,29 @@ impl Partition {
                 }
             }
         }
-        // Where there is nothing of it the bytes are those of format 1.
-        if !self.outbox.is_empty() {
+        // Where there is nothing of it the bytes are those of an older format.
+        let tells_quotas = self.engine_version >= QUOTAS_TOLD;
+        if tells_quotas || !self.outbox.is_empty() {
             bytes = postcard::to_extend(&self.outbox, bytes)?;
         }
+        if tells_quotas {
+            bytes = postcard::to_extend(&self.saved_told(), bytes)?;
+        }
         Ok(bytes)
+    }
+
+    fn saved_told(&self) -> Vec<SavedTold> {
+        let mut saved = Vec::new();
+        let slots = self.tenants.values().flat_map(|state| state.accounts.values());
+        for (account, slot) in (0_u64..).zip(slots) {
+            let series = self.accounts.get(*slot).map_or(&[][..], |account| &account.series);
+            let told = series.iter().filter_map(|series| Some((&series.metric, series.told?)));
+            let mut told: Vec<SavedTold> =
+                told.map(|(metric, told)| SavedTold { account, metric: metric.clone(), told }).collect();
+            told.sort_by(|a, b| a.metric.cmp(&b.metric));
+            saved.append(&mut told);
+        }
+        saved
     }
 
     /// Reads a state that [`Partition::snapshot`] wrote.
@@ -127,7 +156,15 @@ impl Partition {
             }
             tenants.insert(tenant, state);
         }
-        let outbox = if rest.is_empty() { Outbox::default() } else { postcard::from_bytes(rest)? };
+        let (outbox, rest) = if rest.is_empty() { (Outbox::default(), rest) } else { postcard::take_from_bytes(rest)? };
+        let all_told: Vec<SavedTold> = if rest.is_empty() { Vec::new() } else { postcard::from_bytes(rest)? };
+        for SavedTold { account, metric, told } in all_told {
+            let account = usize::try_from(account).ok().and_then(|slot| accounts.get_mut(slot));
+            let series = account.and_then(|account| account.series.iter_mut().find(|series| series.metric == metric));
+            if let Some(series) = series {
+                series.told = Some(told);
+            }
+        }
         let mut partition = Self {
             id,
             partition_count: saved.partition_count,

@@ -4,6 +4,7 @@ use super::debts::Debts;
 use super::effect::SeriesKey;
 use super::instance::Instance;
 use super::level::Levels;
+use super::reach;
 use super::window::Windows;
 use crate::domain::definition::{AlertDefinition, MatchOp, Matcher, MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Position, SilenceId, Tenant};
@@ -321,6 +322,11 @@ pub(super) struct Series {
     /// The instances that read this series, by their place in the account.
     #[serde(skip)]
     pub(super) readers: Vec<usize>,
+    /// What was told of its quota; snapshots keep it at their end.
+    #[serde(skip)]
+    pub(super) told: Option<reach::Told>,
+    #[serde(skip)]
+    pub(super) watch: reach::Watch,
 }
 
 impl Series {
@@ -391,6 +397,8 @@ impl Account {
             groups: BTreeMap::new(),
             full_until: Timestamp::MIN,
             readers: Vec::new(),
+            told: None,
+            watch: reach::Watch::default(),
         });
         (self.series.len().saturating_sub(1), true)
     }
@@ -427,6 +435,8 @@ impl Account {
                     .collect(),
                 full_until: Timestamp::MIN,
                 readers: Vec::new(),
+                told: series.told,
+                watch: reach::Watch::default(),
             })
             .collect();
         series.sort_by(|a, b| a.metric.cmp(&b.metric));

@@ -25,6 +25,8 @@ pub(super) struct World<'a> {
     pub(super) outbox: &'a mut Outbox,
     pub(super) timers: &'a mut BTreeSet<(Timestamp, Due)>,
     pub(super) dirty: &'a mut Dirty,
+    /// Whether the log asks for events about quotas.
+    pub(super) tells_quotas: bool,
 }
 
 /// Where a decision was made.

@@ -145,7 +145,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn quota_evidence(&self, metric: &MetricName) -> Option<QuotaEvidence> {
+    pub(super) fn quota_evidence(&self, metric: &MetricName) -> Option<QuotaEvidence> {
         let quota = self.quota(metric)?;
         let (start, end) = self.tenant.judged(quota.period);
         Some(QuotaEvidence { limit: quota.limit, used: self.used(metric, quota), period: quota.period, start, end })

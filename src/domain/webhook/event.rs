@@ -1,7 +1,8 @@
 //! A platform event with all that a body shows, fixed at the moment of the record that it follows from.
 
 use super::kind::EventType;
-use crate::domain::id::{Log, NotificationId, Position, Stamp, Tenant};
+use crate::domain::id::{AccountId, Log, MetricName, NotificationId, Position, Stamp, Tenant};
+use crate::domain::partition::effect::QuotaEvidence;
 use crate::domain::partition::notification::Notification;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,28 @@ pub enum Content {
     },
     /// The text of a JSON object.
     Data(String),
+    /// What was used of a quota.
+    Quota(Box<QuotaTold>),
+}
+
+impl Content {
+    /// What a JSON object says.
+    pub fn json(data: &serde_json::Value) -> Self {
+        Self::Data(data.to_string())
+    }
+}
+
+/// What was used of a quota.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaTold {
+    /// Whose use it is.
+    pub account: AccountId,
+    /// Of what.
+    pub metric: MetricName,
+    /// The quota in the period that is judged.
+    pub quota: QuotaEvidence,
+    /// The period that has just ended, where one has.
+    pub ended: Option<QuotaEvidence>,
 }
 
 /// Where events of one record come from.
@@ -56,12 +79,12 @@ pub struct Source<'a> {
 
 impl Source<'_> {
     /// Makes the record's next event.
-    pub fn event(&mut self, tenant: Tenant, kind: EventType, at: Timestamp, data: &serde_json::Value) -> Event {
+    pub fn event(&mut self, tenant: Tenant, kind: EventType, at: Timestamp, content: Content) -> Event {
         let index = *self.index;
         *self.index = index.saturating_add(1);
         let (log, position) = (self.log, self.stamp.position);
         let id = event_id(tenant, log, position, index);
-        Event { id, tenant, kind, at, log, position, index, content: Content::Data(data.to_string()) }
+        Event { id, tenant, kind, at, log, position, index, content }
     }
 }
 

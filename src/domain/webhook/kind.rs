@@ -77,6 +77,13 @@ event_types! {
     SandboxReset = "sandbox.reset";
     /// Somebody tries an endpoint out.
     WebhookTest = "webhook.test";
+    // A type's place is written in snapshots: what is new stands at the end.
+    /// An account used most of a quota.
+    QuotaThresholdReached = "quota.threshold_reached";
+    /// An account used more than a quota.
+    QuotaExceeded = "quota.exceeded";
+    /// A quota of which most was used began anew.
+    QuotaReset = "quota.reset";
 }
 
 impl EventType {

@@ -1,6 +1,6 @@
 //! What a log's fold owes to endpoints: who wants what, and which (event, endpoint) pairs have not settled.
 
-use super::event::{Event, Source};
+use super::event::{Content, Event, Source};
 use super::kind::EventType;
 use super::rows::{Again, Attempt, Delivery, DeliveryId, Posted, Rows};
 use crate::domain::control::outcome::Change;
@@ -270,7 +270,7 @@ impl Outbox {
                 "delivery_id": id.to_string(), "webhook_id": id.webhook.to_string(), "event_id": id.event.to_string(),
                 "event_type": owed.kind.name(), "attempts": owed.attempts,
             });
-            let event = source.event(owed.tenant, kind, stamp.recorded_at, &data);
+            let event = source.event(owed.tenant, kind, stamp.recorded_at, Content::json(&data));
             self.publish(event, Some(id.webhook), stamp, rows);
         }
     }

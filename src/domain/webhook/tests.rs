@@ -1,6 +1,6 @@
 //! Tests of what a log owes to endpoints.
 
-use super::event::{Event, Source};
+use super::event::{Content, Event, Source};
 use super::kind::EventType;
 use super::outbox::{Intake, Outbox, Subscription};
 use super::rows::{Again, DeliveryId, Posted, Rows};
@@ -39,7 +39,7 @@ impl Bench {
     fn publish(&mut self, kind: EventType) -> (Event, Rows) {
         let (stamp, mut rows, mut index) = (self.stamp(), Rows::default(), 0);
         let mut source = Source { log: Log::Control, stamp, index: &mut index };
-        let event = source.event(TENANT, kind, stamp.recorded_at, &serde_json::json!({}));
+        let event = source.event(TENANT, kind, stamp.recorded_at, Content::json(&serde_json::json!({})));
         self.outbox.publish(event.clone(), None, stamp, &mut rows);
         (event, rows)
     }

@@ -9,13 +9,13 @@ use crate::domain::id::{
 use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::partition::effect::{
     AccountRow, DeliveryRow, DeliveryStatus, Effects, Evidence, InstanceKey, InstanceRow, QuarantineRow,
-    QuarantineStatus, Reason, SeriesKey, State, TransitionRow, WindowRow,
+    QuarantineStatus, QuotaEvidence, Reason, SeriesKey, State, TransitionRow, WindowRow,
 };
 use crate::domain::partition::notification::{Notification, NotificationKind};
 use crate::domain::quantity::Quantity;
 use crate::domain::rule::Trace;
-use crate::domain::time::{Timestamp, WINDOW};
-use crate::domain::webhook::event::{Content, Event};
+use crate::domain::time::{Period, Timestamp, WINDOW};
+use crate::domain::webhook::event::{Content, Event, QuotaTold};
 use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::{Attempt, Delivery, DeliveryId, Posted};
 use crate::store::Progress;
@@ -239,6 +239,8 @@ impl Sample {
         let kind = self.kind();
         let content = if kind == EventType::AlertFiring {
             Content::Alert { notification: Box::new(self.notification()), silenced: self.seed.two == 1 }
+        } else if kind == EventType::QuotaReset {
+            Content::Quota(Box::new(self.quota_told()))
         } else {
             Content::Data("{\"id\":\"weiß '\\\\ \\u0000\"}".to_owned())
         };
@@ -247,7 +249,14 @@ impl Sample {
     }
 
     fn kind(&self) -> EventType {
-        [EventType::AlertFiring, EventType::AccountCreated, EventType::WebhookTest][self.seed.one as usize % 3]
+        [EventType::AlertFiring, EventType::AccountCreated, EventType::QuotaReset][self.seed.one as usize % 3]
+    }
+
+    fn quota_told(&self) -> QuotaTold {
+        let (start, end) = Period::Day.bounds(self.at(self.seed.one));
+        let limit = Quantity(i128::from(self.seed.two) * 10_i128.pow(24));
+        let quota = QuotaEvidence { limit, used: limit.minus(Quantity(1)), period: Period::Day, start, end };
+        QuotaTold { account: account(1), metric: metric(1), quota, ended: (self.seed.two == 1).then_some(quota) }
     }
 
     fn delivery_id(&self) -> DeliveryId {

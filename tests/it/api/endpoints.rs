@@ -243,9 +243,14 @@ async fn what_happens_in_the_control_plane_is_told() {
     bodies.sort_by_key(|body| body["sequence"].as_u64());
     let kinds: Vec<&str> = bodies.iter().map(|body| body["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, wanted);
-    // Each is what the catalogue says of it.
+    as_the_catalogue_says(&server, &bodies).await;
+    assert!(receiver.rest().is_empty());
+}
+
+/// Each is what the catalogue says of it.
+async fn as_the_catalogue_says(server: &Server, bodies: &[Value]) {
     let catalogue = server.get("/v1/webhooks/event-types?page_size=100").await.ok(200);
-    for body in &bodies {
+    for body in bodies {
         let entry = catalogue["items"].as_array().unwrap().iter().find(|entry| entry["type"] == body["type"]).unwrap();
         let known = entry["schema"]["properties"]["data"]["properties"].as_object().unwrap();
         for name in body["data"].as_object().unwrap().keys() {
@@ -253,5 +258,35 @@ async fn what_happens_in_the_control_plane_is_told() {
         }
         assert!(!body.to_string().contains("hash"), "{body}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_use_of_quotas_is_told() {
+    let server = Server::start().await;
+    let mut receiver = Receiver::start().await;
+    let (_, secret) = endpoint(&server, &receiver.url(), json!(["quota.*"])).await;
+    server.put("/v1/accounts/*/quotas/m", json!({"limit": "100.5", "period": "month"})).await.ok(201);
+    server.count("acme", "m", 80).await;
+    server.count("acme", "m", 1).await;
+    let (_, reached) = told(&mut receiver, &secret, "quota.threshold_reached").await;
+    let data = &reached["data"];
+    assert_eq!(
+        (&data["account_id"], &data["metric"], &data["threshold_percent"]),
+        (&json!("acme"), &json!("m"), &json!(80))
+    );
+    let quota = &data["quota"];
+    assert_eq!((&quota["used"], &quota["limit"], &quota["remaining"]), (&json!(81), &json!(100.5), &json!(19.5)));
+    assert_eq!((&quota["period"], &data["ended"]), (&json!("month"), &Value::Null));
+    assert!(reached["log"].as_str().unwrap().starts_with('p'), "{reached}");
+    server.count("acme", "m", 20).await;
+    let (_, exceeded) = told(&mut receiver, &secret, "quota.exceeded").await;
+    assert_eq!(exceeded["data"]["quota"]["remaining"], -0.5);
+    // A smaller limit is another quota.
+    server.put("/v1/accounts/acme/quotas/m", json!({"limit": 90, "period": "month"})).await.ok(201);
+    let (_, again) = told(&mut receiver, &secret, "quota.threshold_reached").await;
+    let (_, past) = told(&mut receiver, &secret, "quota.exceeded").await;
+    assert_eq!((&again["data"]["quota"]["limit"], &again["sequence"]), (&json!(90), &past["sequence"]));
+    assert_eq!((&again["index"], &past["index"]), (&json!(0), &json!(1)));
+    as_the_catalogue_says(&server, &[reached, exceeded, again, past]).await;
     assert!(receiver.rest().is_empty());
 }
