@@ -1,15 +1,16 @@
 //! Reading what people write about alerts: rules, channels, durations.
 
+use super::alert_channels;
 use super::app::{App, Caller};
 use super::input::{defaulted, nullable, present};
+use super::labels::project;
 use super::problem::{Fault, Problem};
 use super::text;
 use crate::domain::control::command::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
-use crate::domain::control::resource::{Alert, ChannelKind};
-use crate::domain::control::sandbox::{outbox_channel, outbox_kind};
+use crate::domain::control::resource::Alert;
 use crate::domain::definition::{NoDataPolicy, Severity};
-use crate::domain::id::{AccountScope, ChannelId, MetricName, Mode, ProjectId};
-use crate::domain::limits::{CHANNELS_PER_ALERT_MAX, MESSAGE_CHARS_MAX, REPEAT_INTERVAL};
+use crate::domain::id::{AccountScope, MetricName};
+use crate::domain::limits::{MESSAGE_CHARS_MAX, REPEAT_INTERVAL};
 use crate::domain::rule::{GRAMMAR, Input, RuleProgram};
 use crate::domain::time::Millis;
 use serde::Deserialize;
@@ -127,7 +128,8 @@ pub(super) async fn draft(app: &App, caller: &Caller, wanted: AlertCreate) -> Re
     let metric = wanted.metric.map(metric).transpose()?;
     let program = compile("/rule", &wanted.rule)?;
     let recover = wanted.recover.map(recovery).transpose()?;
-    let channels = resolve(app, caller, &wanted.channel)?;
+    let project = project(app, caller, wanted.project_id)?;
+    let channels = alert_channels::resolve(app, caller, &wanted.channel, project)?;
     let warnings = warnings(app, caller, &program, (&account, metric.as_ref())).await;
     Ok(AlertDraft {
         normalized: program.normalized().to_owned(),
@@ -144,7 +146,7 @@ pub(super) async fn draft(app: &App, caller: &Caller, wanted: AlertCreate) -> Re
         message: wanted.message.map(|message| text::bounded("/message", message, MESSAGE_CHARS_MAX)).transpose()?,
         labels: text::map("/labels", wanted.labels)?,
         metadata: text::map("/metadata", wanted.metadata)?,
-        project: project(app, caller, wanted.project_id)?,
+        project,
         channel: wanted.channel,
         channels,
         account,
@@ -175,10 +177,11 @@ pub(super) async fn patch(
             Some(RulePatch { normalized: program.normalized().to_owned(), source, warnings, grammar: GRAMMAR })
         }
     };
+    let project = wanted.project_id.map(|id| project(app, caller, id)).transpose()?;
     let channel = match wanted.channel {
         None => None,
         Some(choice) => {
-            let channels = resolve(app, caller, &choice)?;
+            let channels = alert_channels::resolve(app, caller, &choice, project.unwrap_or(definition.project))?;
             Some((choice, channels))
         }
     };
@@ -200,7 +203,7 @@ pub(super) async fn patch(
         message: wanted.message.map(|message| message.map(bounded).transpose()).transpose()?,
         labels: text::map_patch("/labels", wanted.labels)?,
         metadata: text::map_patch("/metadata", wanted.metadata)?,
-        project: wanted.project_id.map(|id| project(app, caller, id)).transpose()?,
+        project,
         channel,
     })
 }
@@ -216,26 +219,6 @@ fn scope(text: String) -> Result<AccountScope, Problem> {
 
 fn metric(text: String) -> Result<MetricName, Problem> {
     MetricName::new(&text).map_err(|_| Problem::invalid("/metric", format!("expected {}", MetricName::EXPECTED)))
-}
-
-/// The project of an alert. Who is narrowed to projects labels alerts with one of these, the only one by default.
-fn project(app: &App, caller: &Caller, text: Option<String>) -> Result<Option<ProjectId>, Problem> {
-    let Some(text) = text else {
-        return match caller.principal.projects.as_slice() {
-            [] => Ok(None),
-            [only] => Ok(Some(*only)),
-            [_, _, ..] => {
-                Err(Problem::invalid("/project_id", "this credential is narrowed to projects; name one of them"))
-            }
-        };
-    };
-    let id: ProjectId = text.parse().map_err(|error| Problem::invalid("/project_id", format!("{error}")))?;
-    let is_known = app.node.data.control.state().project(caller.principal.tenant, id).is_some();
-    if is_known && caller.principal.reaches(Some(id)) {
-        Ok(Some(id))
-    } else {
-        Err(Problem::invalid("/project_id", "there is no such project"))
-    }
 }
 
 fn duration(pointer: &str, text: Option<String>) -> Result<Option<Millis>, Problem> {
@@ -347,50 +330,4 @@ async fn is_known(app: &App, caller: &Caller, account: &AccountScope, metric: &M
         }
         AccountScope::All => store.has_metric(tenant, epoch, metric.clone()).await.unwrap_or(true),
     }
-}
-
-/// Finds the channels that a choice stands for.
-fn resolve(app: &App, caller: &Caller, choice: &ChannelChoice) -> Result<Vec<ChannelId>, Problem> {
-    let named = match choice {
-        ChannelChoice::One(one) => std::slice::from_ref(one),
-        ChannelChoice::Many(many) => many.as_slice(),
-    };
-    if named.is_empty() || named.len() > CHANNELS_PER_ALERT_MAX {
-        return Err(Problem::invalid("/channel", format!("expected 1 to {CHANNELS_PER_ALERT_MAX} channels")));
-    }
-    let tenant = caller.principal.tenant;
-    let state = app.node.data.control.state();
-    let mut channels = Vec::new();
-    for name in named {
-        let kind = match name.as_str() {
-            "slack" => Some(ChannelKind::Slack),
-            "webhook" => Some(ChannelKind::Webhook),
-            _ => None,
-        };
-        let found = match kind {
-            Some(kind) => match (state.default_channel(tenant, kind), tenant.mode) {
-                (Some(channel), _) => Some(channel.id),
-                (None, Mode::Sandbox) => Some(outbox_channel(tenant.workspace, kind)),
-                (None, Mode::Live) => None,
-            },
-            None => {
-                let is_known =
-                    |id: &ChannelId| state.channel(tenant, *id).is_some() || outbox_kind(tenant, *id).is_some();
-                name.parse().ok().filter(is_known)
-            }
-        };
-        let Some(found) = found else {
-            let shown: String = name.chars().take(64).collect();
-            let detail = match kind {
-                Some(kind) => format!("there is no {} channel yet; create one with POST /v1/channels", kind.name()),
-                None => format!("{shown:?} is no channel: expected slack, webhook or a chn_ id of this workspace"),
-            };
-            let problem = Problem::invalid("/channel", detail);
-            return Err(Problem { code: "channel_not_configured", ..problem });
-        };
-        if !channels.contains(&found) {
-            channels.push(found);
-        }
-    }
-    Ok(channels)
 }

@@ -6,11 +6,13 @@ use super::change::{Changed, repeated, submit};
 use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
 use super::incoming::Incoming;
-use super::input::{Query, defaulted, present};
+use super::input::{Query, defaulted, nullable, present};
+use super::labels::project;
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::text;
 use crate::domain::control::command::{ChannelDraft, ChannelPatch, Command};
+use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{Channel, ChannelKind, Scope};
 use crate::domain::id::ChannelId;
@@ -33,10 +35,12 @@ pub(super) struct ChannelView {
     /// `slack` or `webhook`.
     r#type: &'static str,
     name: String,
-    /// Whether alerts that name only the type go here.
+    /// Whether alerts that name only the type go here; of the channels with the same label one at most.
     default: bool,
     /// The target with its secret parts left out.
     hint: String,
+    /// The project that it is labelled with.
+    project_id: Option<String>,
     /// What verifies a webhook's signature; shown once, when it is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -62,6 +66,8 @@ pub(super) struct ChannelCreate {
     slack_api_url: Option<String>,
     #[serde(default)]
     default: bool,
+    /// Labels the channel with a project.
+    project_id: Option<String>,
 }
 
 /// Changes of a channel.
@@ -79,6 +85,10 @@ pub(super) struct ChannelUpdate {
     bot_token: Option<String>,
     #[serde(default, deserialize_with = "present")]
     slack_channel: Option<String>,
+    /// `null` takes the label away; who is narrowed to one project leaves it at that.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    project_id: Option<Option<String>>,
 }
 
 fn view(caller: &Caller, channel: &Channel, secret: Option<String>) -> ChannelView {
@@ -91,6 +101,7 @@ fn view(caller: &Caller, channel: &Channel, secret: Option<String>) -> ChannelVi
         name: channel.name.clone(),
         default: channel.default,
         hint: channel.hint.clone(),
+        project_id: channel.project.map(|project| project.to_string()),
         secret,
         created_at: channel.life.created_at.to_string(),
         updated_at: channel.life.updated_at.to_string(),
@@ -163,7 +174,7 @@ fn hint(url: &url::Url) -> String {
 #[utoipa::path(
     get, path = "/v1/channels", tag = "channels",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
-           ("type" = Option<Vec<String>>, Query), ("q" = Option<String>, Query, description = "The name begins with"),
+           ("type" = Option<Vec<String>>, Query), ("project_id" = Option<Vec<String>>, Query), ("q" = Option<String>, Query, description = "The name begins with"),
            CreatedParameters),
     responses((status = 200, body = Page<ChannelView>), Problems), security(("key" = ["read:channels"]))
 )]
@@ -174,7 +185,7 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadChannels)?;
-    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["type", "q"]].concat())?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["type", "project_id", "q"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let created = Created::read(&query)?;
     let prefix = query.one("q")?.unwrap_or("");
@@ -183,9 +194,12 @@ pub(super) async fn list(
         "webhook" => Some(ChannelKind::Webhook),
         _ => None,
     })?;
+    let projects = query.projects("project_id")?;
     let state = app.node.data.control.state();
     let all = state.channels(caller.principal.tenant).filter(|channel| {
-        (kinds.is_empty() || kinds.contains(&channel.kind))
+        caller.principal.reaches(channel.project)
+            && (projects.is_empty() || channel.project.is_some_and(|project| projects.contains(&project)))
+            && (kinds.is_empty() || kinds.contains(&channel.kind))
             && created.holds(channel.life.created_at)
             && begins_with(&channel.name, prefix)
     });
@@ -211,7 +225,8 @@ pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Inc
     let (target, hint) = target(&app, &wanted)?;
     let id = ChannelId(clock::ulid());
     let sealed = target.seal(&app.node.data.vault, id).map_err(|error| Problem::internal(&error))?;
-    let draft = ChannelDraft { kind: wanted.r#type, name, default: wanted.default, sealed, hint };
+    let project = project(&app, &caller, wanted.project_id)?;
+    let draft = ChannelDraft { kind: wanted.r#type, name, default: wanted.default, sealed, hint, project };
     let changed = submit(&app, &caller, sent, Command::CreateChannel { id, draft }).await?;
     answered(&app, &caller, &changed)
 }
@@ -254,7 +269,8 @@ pub(super) async fn update(
     let name = wanted.name.clone().map(|name| text::name("/name", name)).transpose()?;
     let retargets = wanted.url.is_some() || wanted.bot_token.is_some() || wanted.slack_channel.is_some();
     let target = if retargets { Some(retarget(&app, &channel, &wanted)?) } else { None };
-    let patch = ChannelPatch { name, default: wanted.default, target };
+    let project = wanted.project_id.map(|id| project(&app, &caller, id)).transpose()?;
+    let patch = ChannelPatch { name, default: wanted.default, target, project };
     let changed = submit(&app, &caller, sent, Command::UpdateChannel { id: channel.id, patch }).await?;
     Ok(updated(&caller, &changed))
 }
@@ -315,8 +331,10 @@ pub(super) async fn delete(
 
 pub(super) fn find(app: &App, caller: &Caller, id: &str) -> Result<Channel, Problem> {
     let id: ChannelId = id.parse().map_err(|_| Problem::not_found("channel"))?;
-    let found = app.node.data.control.state().channel(caller.principal.tenant, id).cloned();
-    found.ok_or_else(|| caller.missing(app, "channel", |state, tenant| state.channel(tenant, id).is_some()))
+    let reached = |channel: &&Channel| caller.principal.reaches(channel.project);
+    let found = app.node.data.control.state().channel(caller.principal.tenant, id).filter(reached).cloned();
+    let has = |state: &Control, tenant| state.channel(tenant, id).filter(reached).is_some();
+    found.ok_or_else(|| caller.missing(app, "channel", has))
 }
 
 fn open(app: &App, channel: &Channel) -> Result<Target, Problem> {

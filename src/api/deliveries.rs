@@ -9,7 +9,6 @@ use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::store_away;
 use super::webhook_actions::{DeliveryAsked, accepted, asked};
-use super::webhook_input::require;
 use super::webhooks::find;
 use crate::domain::control::command::{Command, Redelivery};
 use crate::domain::control::outcome::Resource;
@@ -151,7 +150,7 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::ReadWebhooks)?;
+    caller.require(Scope::ReadWebhooks)?;
     let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["status", "event_type", "from", "to"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let asked = WebhookDeliveryQuery {
@@ -187,7 +186,7 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::ReadWebhooks)?;
+    caller.require(Scope::ReadWebhooks)?;
     Query::read(query.as_deref(), &[])?;
     let row = delivery(&app, &caller, &id).await?;
     let store = &app.node.data.store;
@@ -204,6 +203,12 @@ pub(super) async fn get(
 
 async fn delivery(app: &App, caller: &Caller, id: &str) -> Result<Delivery, Problem> {
     let id: DeliveryId = id.parse().map_err(|_| Problem::not_found("delivery"))?;
+    // Those of an endpoint that is gone are everybody's who reaches all of them.
+    let label =
+        app.node.data.control.state().webhook(caller.principal.tenant, id.webhook).and_then(|known| known.project);
+    if !caller.principal.reaches(label) {
+        return Err(Problem::not_found("delivery"));
+    }
     let asked = WebhookDeliveryQuery {
         tenant: caller.principal.tenant,
         webhook: id.webhook,
@@ -236,7 +241,7 @@ pub(super) async fn redeliver(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::WriteWebhooks)?;
+    caller.require(Scope::WriteWebhooks)?;
     empty(&incoming.headers, &incoming.body)?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
@@ -259,7 +264,7 @@ pub(super) async fn replay(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::WriteWebhooks)?;
+    caller.require(Scope::WriteWebhooks)?;
     let wanted: ReplayBody = incoming.json()?;
     let sent = incoming.sent();
     let answered = |changed: &super::change::Changed| {

@@ -16,6 +16,7 @@ mod gate;
 mod grant;
 mod incoming;
 mod input;
+mod labels;
 mod last_use;
 mod linger;
 mod page;
@@ -31,6 +32,7 @@ mod text;
 mod tls;
 
 mod accounts;
+mod alert_channels;
 mod alert_input;
 mod alert_rows;
 mod alert_view;

@@ -7,7 +7,7 @@ use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Nothing, Query, empty};
 use super::problem::Problem;
-use super::webhook_input::{require, seal};
+use super::webhook_input::seal;
 use super::webhooks::{WebhookView, changed_view, find, newest_secret};
 use crate::domain::control::command::{Command, WebhookRotation};
 use crate::domain::control::outcome::Resource;
@@ -73,7 +73,7 @@ pub(super) async fn secret(
     RawQuery(query): RawQuery,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::ManageWebhookSecrets)?;
+    caller.require(Scope::ManageWebhookSecrets)?;
     Query::read(query.as_deref(), &[])?;
     let webhook = find(&app, &caller, &id)?;
     Ok(Json(secret_view(&app, &webhook)?).into_response())
@@ -91,7 +91,7 @@ pub(super) async fn rotate_secret(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::ManageWebhookSecrets)?;
+    caller.require(Scope::ManageWebhookSecrets)?;
     let wanted: RotateBody = if incoming.body.is_empty() { RotateBody::default() } else { incoming.json()? };
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
@@ -127,7 +127,7 @@ pub(super) async fn test(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::WriteWebhooks)?;
+    caller.require(Scope::WriteWebhooks)?;
     empty(&incoming.headers, &incoming.body)?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
@@ -162,7 +162,7 @@ async fn set_state(
     (id, incoming): (&str, &Incoming),
     command: fn(WebhookId) -> Command,
 ) -> Result<Response, Problem> {
-    require(caller, Scope::WriteWebhooks)?;
+    caller.require(Scope::WriteWebhooks)?;
     empty(&incoming.headers, &incoming.body)?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(app, caller, sent)? {

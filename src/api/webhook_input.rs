@@ -1,9 +1,8 @@
 //! Checking what endpoints are made of.
 
-use super::app::{App, Caller};
+use super::app::App;
 use super::problem::Problem;
 use super::text;
-use crate::domain::control::resource::Scope;
 use crate::domain::id::WebhookId;
 use crate::domain::limits::{
     DESCRIPTION_CHARS_MAX, EVENT_TYPES_PER_WEBHOOK_MAX, WEBHOOK_HEADER_BYTES_MAX, WEBHOOK_HEADERS_MAX, WEBHOOK_RATE_MAX,
@@ -11,7 +10,7 @@ use crate::domain::limits::{
 use crate::domain::webhook::kind::EventType;
 use crate::notifier::TargetKind;
 use crate::runtime::courier::Sealed;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 
 /// Headers that belong to the connection, to the message or to the signature.
@@ -31,20 +30,6 @@ const OWN_HEADERS: [&str; 14] = [
     "user-agent",
     "accept-encoding",
 ];
-
-/// Makes sure that the caller has a scope for endpoints, and is not narrowed to projects: an endpoint is told of everything
-/// in its workspace.
-///
-/// # Errors
-/// 403 where they do not, or are.
-pub(super) fn require(caller: &Caller, scope: Scope) -> Result<(), Problem> {
-    caller.require(scope)?;
-    if caller.principal.projects.is_empty() {
-        return Ok(());
-    }
-    let detail = "this key is narrowed to projects; endpoints are told of the whole workspace";
-    Err(Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail))
-}
 
 /// Vets a URL.
 ///

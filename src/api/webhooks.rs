@@ -7,10 +7,12 @@ use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Query, nullable, present};
+use super::labels::project;
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
-use super::webhook_input::{self as input, require, seal};
+use super::webhook_input::{self as input, seal};
 use crate::domain::control::command::{Command, WebhookDraft, WebhookPatch};
+use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{DisabledReason, Scope, Webhook, WebhookStatus};
 use crate::domain::id::WebhookId;
@@ -47,6 +49,8 @@ pub(super) struct WebhookView {
     disabled_reason: Option<&'static str>,
     /// Since when it has done nothing but fail.
     failing_since: Option<String>,
+    /// The project that it is labelled with: it is told of what is everybody's, and of that project's own.
+    project_id: Option<String>,
     /// What verifies signatures; in the answer to its creation alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -74,6 +78,9 @@ pub(super) struct WebhookCreate {
     rate_limit: Option<u32>,
     #[serde(default)]
     metadata: BTreeMap<String, String>,
+    /// Labels the endpoint with a project: of alerts, keys and endpoints it is told of that project's own alone.
+    #[serde(default)]
+    project_id: Option<String>,
 }
 
 /// Changes of an endpoint.
@@ -99,6 +106,10 @@ pub(super) struct WebhookUpdate {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     metadata: Option<Option<BTreeMap<String, Option<String>>>>,
+    /// `null` takes the label away; who is narrowed to one project leaves it at that.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    project_id: Option<Option<String>>,
 }
 
 pub(super) fn view(caller: &Caller, webhook: &Webhook, secret: Option<String>) -> WebhookView {
@@ -116,6 +127,7 @@ pub(super) fn view(caller: &Caller, webhook: &Webhook, secret: Option<String>) -
         status: webhook.status.name(),
         disabled_reason: webhook.disabled_reason.map(DisabledReason::name),
         failing_since: webhook.failing_since.map(|at| at.to_string()),
+        project_id: webhook.project.map(|project| project.to_string()),
         secret,
         created_at: webhook.life.created_at.to_string(),
         updated_at: webhook.life.updated_at.to_string(),
@@ -126,7 +138,7 @@ pub(super) fn view(caller: &Caller, webhook: &Webhook, secret: Option<String>) -
 #[utoipa::path(
     get, path = "/v1/webhooks", tag = "webhooks",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
-           ("status" = Option<String>, Query), CreatedParameters),
+           ("status" = Option<String>, Query), ("project_id" = Option<Vec<String>>, Query), CreatedParameters),
     responses((status = 200, body = Page<WebhookView>), Problems), security(("key" = ["read:webhooks"]))
 )]
 pub(super) async fn list(
@@ -135,17 +147,21 @@ pub(super) async fn list(
     uri: Uri,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::ReadWebhooks)?;
-    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["status"]].concat())?;
+    caller.require(Scope::ReadWebhooks)?;
+    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["status", "project_id"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let created = Created::read(&query)?;
     let all = [WebhookStatus::Enabled, WebhookStatus::Paused, WebhookStatus::Disabled];
     let status = query.read_as("status", "enabled, paused or disabled", |text| {
         all.into_iter().find(|status| status.name() == text)
     })?;
+    let projects = query.projects("project_id")?;
     let state = app.node.data.control.state();
     let found = state.webhooks(caller.principal.tenant).filter(|webhook| {
-        status.is_none_or(|status| status == webhook.status) && created.holds(webhook.life.created_at)
+        caller.principal.reaches(webhook.project)
+            && (projects.is_empty() || webhook.project.is_some_and(|project| projects.contains(&project)))
+            && status.is_none_or(|status| status == webhook.status)
+            && created.holds(webhook.life.created_at)
     });
     let found = created.ordered(found).into_iter().map(|webhook| view(&caller, webhook, None));
     let items = paging.cut(created.order(), found, |webhook| webhook.id.clone());
@@ -159,7 +175,7 @@ pub(super) async fn list(
     responses((status = 201, body = WebhookView), Problems), security(("key" = ["write:webhooks"]))
 )]
 pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Incoming) -> Result<Response, Problem> {
-    require(&caller, Scope::WriteWebhooks)?;
+    caller.require(Scope::WriteWebhooks)?;
     let wanted: WebhookCreate = incoming.json()?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
@@ -174,6 +190,7 @@ pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Inc
         rate_limit: wanted.rate_limit.map(input::rate_limit).transpose()?,
         metadata: super::text::map("/metadata", wanted.metadata)?,
         sealed_secret: seal(&app, Sealed::Secret, id, new_secret(clock::random()).as_bytes())?,
+        project: project(&app, &caller, wanted.project_id)?,
     };
     let changed = submit(&app, &caller, sent, Command::CreateWebhook { id, draft: Box::new(draft) }).await?;
     created(&app, &caller, &changed)
@@ -214,7 +231,7 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::ReadWebhooks)?;
+    caller.require(Scope::ReadWebhooks)?;
     Query::read(query.as_deref(), &[])?;
     let webhook = find(&app, &caller, &id)?;
     Ok(answer::show(&caller, &view(&caller, &webhook, None), &answer::etag(webhook.life.version)))
@@ -231,7 +248,7 @@ pub(super) async fn update(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::WriteWebhooks)?;
+    caller.require(Scope::WriteWebhooks)?;
     let wanted: WebhookUpdate = incoming.json()?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
@@ -250,6 +267,7 @@ pub(super) async fn update(
         headers,
         rate_limit: wanted.rate_limit.map(|limit| limit.map(input::rate_limit).transpose()).transpose()?,
         metadata: super::text::map_patch("/metadata", wanted.metadata)?,
+        project: wanted.project_id.map(|id| project(&app, &caller, id)).transpose()?,
     };
     let changed = submit(&app, &caller, sent, Command::UpdateWebhook { id, patch: Box::new(patch) }).await?;
     Ok(changed_view(&caller, &changed))
@@ -272,7 +290,7 @@ pub(super) async fn delete(
     Path(id): Path<String>,
     incoming: Incoming,
 ) -> Result<Response, Problem> {
-    require(&caller, Scope::WriteWebhooks)?;
+    caller.require(Scope::WriteWebhooks)?;
     let id = find(&app, &caller, &id)?.id;
     submit(&app, &caller, incoming.sent(), Command::DeleteWebhook { id }).await?;
     Ok(answer::gone())
@@ -284,6 +302,8 @@ pub(super) async fn delete(
 /// 404 where there is none.
 pub(super) fn find(app: &App, caller: &Caller, id: &str) -> Result<Webhook, Problem> {
     let id: WebhookId = id.parse().map_err(|_| Problem::not_found("webhook"))?;
-    let found = app.node.data.control.state().webhook(caller.principal.tenant, id).cloned();
-    found.ok_or_else(|| caller.missing(app, "webhook", |state, tenant| state.webhook(tenant, id).is_some()))
+    let reached = |webhook: &&Webhook| caller.principal.reaches(webhook.project);
+    let found = app.node.data.control.state().webhook(caller.principal.tenant, id).filter(reached).cloned();
+    let has = |state: &Control, tenant| state.webhook(tenant, id).filter(reached).is_some();
+    found.ok_or_else(|| caller.missing(app, "webhook", has))
 }

@@ -100,7 +100,7 @@ pub fn seed(vault: &Vault, tenant: Tenant) -> Seed {
     let channel = target.seal(vault, slack).ok().map(|sealed| {
         let hint = "https://slack.example/…".to_owned();
         let name = "Outbox (demo)".to_owned();
-        (slack, ChannelDraft { kind: ChannelKind::Slack, name, default: false, sealed, hint })
+        (slack, ChannelDraft { kind: ChannelKind::Slack, name, default: false, sealed, hint, project: None })
     });
     let alert = |burst| (AlertId(clock::ulid()), alert(burst, tenant));
     Seed {

@@ -150,5 +150,5 @@ pub(crate) fn matchers(words: &mut Words<'_>) -> Vec<Matcher> {
 /// An endpoint that wants what a pattern names.
 pub(crate) fn listen(pattern: &str) -> Change {
     let subscription = Subscription { event_types: vec![pattern.to_owned()], intake: Intake::Open };
-    Change::Webhook { tenant: tenant(), webhook: WebhookId(1), subscription: Some(subscription) }
+    Change::Webhook { tenant: tenant(), webhook: WebhookId(1), subscription: Some(subscription), project: None }
 }

@@ -7,7 +7,7 @@ use super::patch::set;
 use super::resource::{Channel, ChannelKind, Life};
 use super::sandbox::outbox_kind;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
-use crate::domain::id::{AlertId, ChannelId, Tenant};
+use crate::domain::id::{AlertId, ChannelId, ProjectId, Tenant};
 use crate::domain::limits::CHANNELS_MAX;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 /// How many alerts a refusal to delete names.
 const ALERTS_NAMED: usize = 3;
 
-/// The channels of one tenant; at most one of a kind is the default.
+/// The channels of one tenant; of those with the same label at most one of a kind is the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Channels {
@@ -24,9 +24,10 @@ pub(super) struct Channels {
 }
 
 impl Channels {
-    /// Returns where alerts go that name only a kind: the default of that kind, else the first created.
-    pub(super) fn default_of(&self, kind: ChannelKind) -> Option<&Channel> {
-        let of_kind = self.records.values().filter(|channel| channel.kind == kind);
+    /// Returns where alerts go that name only a kind, among the channels with a label, or with none: the default of that
+    /// kind, else the first created.
+    pub(super) fn default_of(&self, kind: ChannelKind, label: Option<ProjectId>) -> Option<&Channel> {
+        let of_kind = self.records.values().filter(|channel| channel.kind == kind && channel.project == label);
         of_kind.min_by_key(|channel| (!channel.default, channel.life.created_at, channel.id))
     }
 
@@ -38,13 +39,18 @@ impl Channels {
         }
     }
 
+    /// Returns the first channel of a project.
+    pub(super) fn of_project(&self, project: ProjectId) -> Option<ChannelId> {
+        self.records.values().find(|channel| channel.project == Some(project)).map(|channel| channel.id)
+    }
+
     pub(super) fn create(&mut self, context: Context, id: ChannelId, draft: &ChannelDraft) -> Verdict {
         if self.records.contains_key(&id) {
             return Err(exists_already("channel", id));
         }
         room_for_one(self.records.len(), CHANNELS_MAX, "channels")?;
-        let ChannelDraft { kind, name, default, sealed, hint } = draft.clone();
-        let channel = Channel { id, kind, name, default, sealed, hint, life: Life::begun(context.now) };
+        let ChannelDraft { kind, name, default, sealed, hint, project } = draft.clone();
+        let channel = Channel { id, kind, name, default, sealed, hint, project, life: Life::begun(context.now) };
         self.insert(channel.clone(), context.now);
         Ok(Accepted::created(Resource::Channel(Box::new(channel))))
     }
@@ -55,6 +61,7 @@ impl Channels {
         let mut channel = known.clone();
         set(&mut channel.name, &patch.name);
         set(&mut channel.default, &patch.default);
+        set(&mut channel.project, &patch.project);
         if let Some((sealed, hint)) = &patch.target {
             channel.sealed.clone_from(sealed);
             channel.hint.clone_from(hint);
@@ -78,7 +85,8 @@ impl Channels {
     fn insert(&mut self, channel: Channel, now: Timestamp) {
         if channel.default {
             let others = self.records.values_mut().filter(|other| other.id != channel.id);
-            for other in others.filter(|other| other.kind == channel.kind && other.default) {
+            let is_alike = |other: &Channel| other.kind == channel.kind && other.project == channel.project;
+            for other in others.filter(|other| other.default && is_alike(other)) {
                 other.default = false;
                 other.life.touch(now);
             }

@@ -416,6 +416,9 @@ pub struct ChannelDraft {
     pub sealed: String,
     /// The target with its secret parts left out, for people.
     pub hint: String,
+    /// The project that it is labelled with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
 }
 
 /// Changes of a channel. An absent field stays.
@@ -428,4 +431,7 @@ pub struct ChannelPatch {
     pub default: Option<bool>,
     /// The sealed target and its hint.
     pub target: Option<(String, String)>,
+    /// The project that it is labelled with.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
+    pub project: Option<Option<ProjectId>>,
 }

@@ -2,11 +2,12 @@
 //! tick, once for each instant between two ticks.
 
 use super::events::{alert_data, key_data, silence_data};
-use super::registry::Registry;
+use super::registry::{Registry, key_concern};
 use crate::domain::id::{Mode, Tenant};
 use crate::domain::limits::KEY_EXPIRY_NOTICES;
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::kind::EventType;
+use crate::domain::webhook::outbox::Concern;
 use serde_json::Value;
 
 /// What is told of an instant that is further back is told no more.
@@ -18,6 +19,7 @@ pub(super) struct Due {
     pub(super) tenant: Tenant,
     pub(super) kind: EventType,
     pub(super) data: Value,
+    pub(super) concern: Concern,
 }
 
 /// When a tick is due next, behind the last one.
@@ -48,7 +50,8 @@ fn instants(registry: &Registry) -> impl Iterator<Item = (Timestamp, Make<'_>)> 
         notices.filter(move |at| *at > record.life.created_at).map(move |at| {
             let make = move || {
                 let tenant = Tenant { workspace: record.key.workspace, mode: record.key.mode };
-                Due { at, tenant, kind: EventType::ApiKeyExpiring, data: key_data(&record.key) }
+                let (data, concern) = (key_data(&record.key), key_concern(&record.key));
+                Due { at, tenant, kind: EventType::ApiKeyExpiring, data, concern }
             };
             (at, boxed(make))
         })
@@ -64,7 +67,8 @@ fn instants(registry: &Registry) -> impl Iterator<Item = (Timestamp, Make<'_>)> 
             if let Some(object) = data.as_object_mut() {
                 object.insert("status".to_owned(), "active".into());
             }
-            Due { at, tenant, kind: EventType::AlertResumed, data }
+            let concern = Concern::of(alert.definition.project);
+            Due { at, tenant, kind: EventType::AlertResumed, data, concern }
         };
         // The clock of a sandbox may be ahead; its pauses end unheard.
         (tenant.mode == Mode::Live).then(|| (at, boxed(make)))
@@ -75,7 +79,10 @@ fn instants(registry: &Registry) -> impl Iterator<Item = (Timestamp, Make<'_>)> 
         .flat_map(|(tenant, world)| world.silences.records.values().map(move |record| (*tenant, record)));
     let ended = silences.filter_map(|(tenant, record)| {
         let at = record.silence.ends_at;
-        let make = move || Due { at, tenant, kind: EventType::SilenceExpired, data: silence_data(record) };
+        let make = move || {
+            let (data, concern) = (silence_data(record), Concern::Everybody);
+            Due { at, tenant, kind: EventType::SilenceExpired, data, concern }
+        };
         let is_told = tenant.mode == Mode::Live && record.expired_at.is_none();
         is_told.then(|| (at, boxed(make)))
     });

@@ -23,7 +23,7 @@ use crate::domain::id::{
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::event::{Content, Source};
 use crate::domain::webhook::kind::EventType;
-use crate::domain::webhook::outbox::Outbox;
+use crate::domain::webhook::outbox::{Concern, Outbox};
 use crate::domain::webhook::rows::Rows;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
@@ -74,13 +74,16 @@ impl Control {
         };
         let about = telling(&entry.command);
         let version = |registry: &Registry| about.as_ref().and_then(|a| registry.version_of(entry.tenant, a.subject));
-        let version_before = version(&self.registry);
+        let concern = |registry: &Registry| registry.concern_of(entry.tenant, about.as_ref()?.subject);
+        let (version_before, concern_before) = (version(&self.registry), concern(&self.registry));
         let Accepted { outcome, changes } = match self.registry.apply(context, &entry.command) {
             Ok(accepted) => accepted,
             Err(refused) => Accepted { outcome: Outcome::Refused(refused), changes: Vec::new() },
         };
         let versions = (version_before, version(&self.registry));
         let told = about.as_ref().and_then(|about| about.came_to(versions, &outcome));
+        let concern = concern(&self.registry).or(concern_before).unwrap_or(Concern::Workspace);
+        let told = told.map(|(kind, data)| (kind, data, concern));
         let rows = self.tell(at, entry, &changes, told, &outcome);
         let after = digest(&self.registry);
         if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
@@ -111,7 +114,7 @@ impl Control {
         stamp: Stamp,
         entry: &Entry,
         changes: &[Change],
-        told: Option<(EventType, serde_json::Value)>,
+        told: Option<(EventType, serde_json::Value, Concern)>,
         outcome: &Outcome,
     ) -> Rows {
         let (mut rows, mut index) = (Rows::default(), 0);
@@ -123,11 +126,11 @@ impl Control {
         if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
             let data = serde_json::json!({"object": "sandbox", "epoch": stamp.position.0});
             let event = source.event(entry.tenant, EventType::SandboxReset, self.clock, Content::json(&data));
-            self.outbox.publish(event, None, stamp, &mut rows);
+            self.outbox.publish(event, Concern::Everybody, stamp, &mut rows);
         }
-        if let Some((kind, data)) = told {
+        if let Some((kind, data, concern)) = told {
             let event = source.event(entry.tenant, kind, self.clock, Content::json(&data));
-            self.outbox.publish(event, None, stamp, &mut rows);
+            self.outbox.publish(event, concern, stamp, &mut rows);
         }
         match (&entry.command, outcome) {
             (Command::RecordDelivery(posted), _) => self.outbox.attempted(posted, &mut source, &mut rows),
@@ -139,7 +142,7 @@ impl Control {
             (Command::Tick, _) => {
                 for due in due::between(&self.registry, self.ticked, self.clock) {
                     let event = source.event(due.tenant, due.kind, due.at, Content::json(&due.data));
-                    self.outbox.publish(event, None, stamp, &mut rows);
+                    self.outbox.publish(event, due.concern, stamp, &mut rows);
                 }
                 self.ticked = self.clock;
             }
@@ -392,9 +395,10 @@ impl Control {
         self.world(tenant).into_iter().flat_map(|world| world.channels.records.values())
     }
 
-    /// Returns where alerts go that name only a kind: the channel made the default, else the first created.
-    pub fn default_channel(&self, tenant: Tenant, kind: ChannelKind) -> Option<&Channel> {
-        self.world(tenant)?.channels.default_of(kind)
+    /// Returns where alerts go that name only a kind, among the channels that are labelled with a project, or with none: the
+    /// one that was made the default, else the first created.
+    pub fn default_channel(&self, tenant: Tenant, kind: ChannelKind, label: Option<ProjectId>) -> Option<&Channel> {
+        self.world(tenant)?.channels.default_of(kind, label)
     }
 
     /// Returns an alert.

@@ -8,7 +8,8 @@ use super::sandbox::Sandbox;
 use super::trials::TestMessage;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, MetricName, PartitionId, Position, ReplayId, SilenceId, Tenant, WebhookId,
+    AccountId, AccountScope, AlertId, MetricName, PartitionId, Position, ProjectId, ReplayId, SilenceId, Tenant,
+    WebhookId,
 };
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::outbox::Subscription;
@@ -269,6 +270,9 @@ pub enum Change {
         webhook: WebhookId,
         /// What it wants; absent when it is gone.
         subscription: Option<Subscription>,
+        /// The project that it is labelled with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        project: Option<ProjectId>,
     },
     /// Deliveries are to be made again by the logs that owed them.
     Redeliver {

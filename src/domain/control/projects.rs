@@ -2,10 +2,12 @@
 
 use super::access::{ProjectChange, ProjectDraft};
 use super::alerts::Alerts;
+use super::channels::Channels;
 use super::outcome::{Refused, Resource};
 use super::patch::{merge, set};
 use super::resource::{Life, Project};
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
+use super::webhook::Webhooks;
 use crate::domain::id::ProjectId;
 use crate::domain::limits::PROJECTS_MAX;
 use serde::{Deserialize, Serialize};
@@ -40,10 +42,18 @@ impl Projects {
         Ok(Accepted::done(Resource::Project(project)))
     }
 
-    pub(super) fn delete(&mut self, context: Context, alerts: &Alerts, id: ProjectId) -> Verdict {
+    pub(super) fn delete(
+        &mut self,
+        context: Context,
+        (alerts, channels, webhooks): (&Alerts, &Channels, &Webhooks),
+        id: ProjectId,
+    ) -> Verdict {
         self.expected(context, id)?;
-        if let Some(alert) = alerts.of_project(id) {
-            return Err(in_use(id, alert));
+        let alert = alerts.of_project(id).map(|alert| alert.to_string());
+        let channel = || channels.of_project(id).map(|channel| channel.to_string());
+        let webhook = || webhooks.of_project(id).map(|webhook| webhook.to_string());
+        if let Some(user) = alert.or_else(channel).or_else(webhook) {
+            return Err(in_use(id, user));
         }
         self.records.remove(&id);
         Ok(Accepted::deleted())

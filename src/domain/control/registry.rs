@@ -26,6 +26,7 @@ use crate::domain::definition::Pause;
 use crate::domain::id::{ProjectId, Tenant, WorkspaceId};
 use crate::domain::limits::IDEMPOTENCY_HORIZON;
 use crate::domain::time::Millis;
+use crate::domain::webhook::outbox::Concern;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -162,6 +163,19 @@ impl Registry {
             Subject::Incident(id) => return self.worlds.get(&tenant)?.acknowledgements.get(id).map(|_| 1),
         };
         life.map(|life| life.version)
+    }
+
+    /// Whom what a command is about concerns, as far as that is known.
+    pub(super) fn concern_of(&self, tenant: Tenant, subject: Subject<'_>) -> Option<Concern> {
+        let world = || self.worlds.get(&tenant);
+        let of_alert = |id| Some(Concern::of(world()?.alerts.records.get(&id)?.definition.project));
+        match subject {
+            Subject::Key(id) => Some(key_concern(&self.keys.get(id)?.key)),
+            Subject::Account(_) | Subject::Silence(_) => Some(Concern::Everybody),
+            Subject::Alert(id) => of_alert(id),
+            Subject::Webhook(id) => Some(Concern::of(world()?.webhooks.records.get(&id)?.project)),
+            Subject::Incident(id) => of_alert(world()?.acknowledgements.get(id)?.alert),
+        }
     }
 
     fn initialise(&mut self, foundation: Foundation, settings: Settings) -> Verdict {
@@ -317,7 +331,7 @@ impl World {
             Command::SendTest { id, subject } => trials.send(context, (channels, alerts), *id, *subject),
             Command::CreateProject(draft) => projects.create(context, draft),
             Command::UpdateProject(change) => projects.update(context, change),
-            Command::DeleteProject { id } => projects.delete(context, alerts, *id),
+            Command::DeleteProject { id } => projects.delete(context, (alerts, channels, webhooks), *id),
             Command::OpenSandbox { seed } => self.open_sandbox(context, seed),
             Command::ResetSandbox { midnight, seed } => self.reset_sandbox(context, *midnight, seed),
             Command::AdvanceClock { by } => self.advance_clock(context, *by),
@@ -342,6 +356,14 @@ impl World {
                 Ok(Accepted::done(Resource::None))
             }
         }
+    }
+}
+
+/// Whom a key concerns: those of a project where it is narrowed to that alone.
+pub(super) fn key_concern(key: &ApiKey) -> Concern {
+    match key.projects.as_slice() {
+        [only] => Concern::Project(*only),
+        [] | [_, _, ..] => Concern::Workspace,
     }
 }
 

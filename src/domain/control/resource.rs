@@ -347,6 +347,9 @@ pub struct Channel {
     pub sealed: String,
     /// The target with its secret parts left out, for people.
     pub hint: String,
+    /// The project that it is labelled with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
     /// Its life.
     pub life: Life,
 }

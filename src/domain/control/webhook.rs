@@ -6,7 +6,7 @@ use super::outcome::{Change, Refused, Resource};
 use super::patch::{merge, set};
 use super::resource::Life;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
-use crate::domain::id::{Log, ReplayId, WebhookId};
+use crate::domain::id::{Log, ProjectId, ReplayId, WebhookId};
 use crate::domain::limits::{WEBHOOK_FAILING_MAX, WEBHOOK_SECRETS_MAX, WEBHOOKS_MAX};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::event::event_id;
@@ -42,6 +42,9 @@ pub struct Webhook {
     pub disabled_reason: Option<DisabledReason>,
     /// Since when it has done nothing but fail.
     pub failing_since: Option<Timestamp>,
+    /// The project that it is labelled with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
     /// Its life.
     pub life: Life,
 }
@@ -167,6 +170,9 @@ pub struct WebhookDraft {
     pub metadata: BTreeMap<String, String>,
     /// What signs, sealed with the master key.
     pub sealed_secret: String,
+    /// The project that it is labelled with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
 }
 
 /// Changes of an endpoint. An absent field stays; `Some(None)` clears.
@@ -189,6 +195,9 @@ pub struct WebhookPatch {
     /// Entries of the caller's notes; `None` removes one.
     #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Option<BTreeMap<String, Option<String>>>>,
+    /// The project that it is labelled with.
+    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
+    pub project: Option<Option<ProjectId>>,
 }
 
 /// The endpoints of one tenant.
@@ -199,6 +208,11 @@ pub(super) struct Webhooks {
 }
 
 impl Webhooks {
+    /// Returns the first endpoint of a project.
+    pub(super) fn of_project(&self, project: ProjectId) -> Option<WebhookId> {
+        self.records.values().find(|webhook| webhook.project == Some(project)).map(|webhook| webhook.id)
+    }
+
     pub(super) fn create(&mut self, context: Context, id: WebhookId, draft: &WebhookDraft) -> Verdict {
         if self.records.contains_key(&id) {
             return Err(exists_already("webhook", id));
@@ -219,6 +233,7 @@ impl Webhooks {
             status: WebhookStatus::Enabled,
             disabled_reason: None,
             failing_since: None,
+            project: draft.project,
             life: Life::begun(context.now),
         };
         let change = self.insert(context, webhook.clone());
@@ -235,6 +250,7 @@ impl Webhooks {
         set(&mut webhook.event_types, &patch.event_types);
         set(&mut webhook.description, &patch.description);
         set(&mut webhook.rate_limit, &patch.rate_limit);
+        set(&mut webhook.project, &patch.project);
         merge(&mut webhook.metadata, &patch.metadata, "metadata entries")?;
         if let Some(headers) = patch.headers.clone() {
             (webhook.header_names, webhook.sealed_headers) = parts(headers);
@@ -245,7 +261,7 @@ impl Webhooks {
     pub(super) fn delete(&mut self, context: Context, id: WebhookId) -> Verdict {
         self.expected(context, id)?;
         self.records.remove(&id);
-        let change = Change::Webhook { tenant: context.tenant, webhook: id, subscription: None };
+        let change = Change::Webhook { tenant: context.tenant, webhook: id, subscription: None, project: None };
         Ok(Accepted::deleted().telling(change))
     }
 
@@ -354,16 +370,16 @@ impl Webhooks {
 
     fn change(&mut self, context: Context, mut webhook: Webhook) -> Accepted {
         webhook.life.touch(context.now);
-        let before = self.records.get(&webhook.id).map(subscription);
+        let before = self.records.get(&webhook.id).map(|known| (subscription(known), known.project));
         let change = self.insert(context, webhook.clone());
         let accepted = Accepted::done(Resource::Webhook(Box::new(webhook.clone())));
-        if before.as_ref() == Some(&subscription(&webhook)) { accepted } else { accepted.telling(change) }
+        if before == Some((subscription(&webhook), webhook.project)) { accepted } else { accepted.telling(change) }
     }
 
     fn insert(&mut self, context: Context, webhook: Webhook) -> Change {
-        let (id, subscription) = (webhook.id, Some(subscription(&webhook)));
+        let (id, subscription, project) = (webhook.id, Some(subscription(&webhook)), webhook.project);
         self.records.insert(id, webhook);
-        Change::Webhook { tenant: context.tenant, webhook: id, subscription }
+        Change::Webhook { tenant: context.tenant, webhook: id, subscription, project }
     }
 }
 

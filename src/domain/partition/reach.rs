@@ -15,6 +15,7 @@ use crate::domain::quantity::Quantity;
 use crate::domain::time::{Period, Timestamp};
 use crate::domain::webhook::event::{Content, QuotaTold, Source};
 use crate::domain::webhook::kind::EventType;
+use crate::domain::webhook::outbox::Concern;
 use serde::{Deserialize, Serialize};
 
 /// How much of a quota is used.
@@ -227,6 +228,6 @@ impl World<'_> {
         let told = QuotaTold { account: account.name.clone(), metric, quota, ended };
         let mut source = Source { log: Log::Partition(self.partition), stamp: self.stamp, index: self.index };
         let event = source.event(tenant, kind, at, Content::Quota(Box::new(told)));
-        self.outbox.publish(event, None, self.stamp, &mut self.effects.webhooks);
+        self.outbox.publish(event, Concern::Everybody, self.stamp, &mut self.effects.webhooks);
     }
 }

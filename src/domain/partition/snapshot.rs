@@ -8,7 +8,7 @@ use super::fact::QUOTAS_TOLD;
 use super::reach::Told;
 use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Partition, TenantState};
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
-use crate::domain::id::{Epoch, MetricName, PartitionId, Position, Tenant};
+use crate::domain::id::{Epoch, MetricName, PartitionId, Position, ProjectId, Tenant, WebhookId};
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::outbox::Outbox;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// The format that this release writes.
 ///
-/// 2 has the outbox at its end; 3 has the outbox and what was told of quotas there, where the log asks for such events.
+/// 2 has the outbox at its end; 3 has a tail behind that, where there is something to keep in it.
 pub const SNAPSHOT_FORMAT: u32 = 3;
 
 /// Why bytes are not a state.
@@ -69,6 +69,14 @@ struct SavedTenant {
     account_count: u64,
 }
 
+/// What format 3 has at its end.
+#[derive(Default, Serialize, Deserialize)]
+struct Tail {
+    /// The projects of endpoints.
+    labels: BTreeMap<WebhookId, ProjectId>,
+    told: Vec<SavedTold>,
+}
+
 /// What was told of one series.
 #[derive(Serialize, Deserialize)]
 struct SavedTold {
@@ -105,11 +113,13 @@ impl Partition {
         }
         // Where there is nothing of it the bytes are those of an older format.
         let tells_quotas = self.engine_version >= QUOTAS_TOLD;
-        if tells_quotas || !self.outbox.is_empty() {
+        let has_tail = tells_quotas || !self.outbox.labels().is_empty();
+        if has_tail || !self.outbox.is_empty() {
             bytes = postcard::to_extend(&self.outbox, bytes)?;
         }
-        if tells_quotas {
-            bytes = postcard::to_extend(&self.saved_told(), bytes)?;
+        if has_tail {
+            let told = if tells_quotas { self.saved_told() } else { Vec::new() };
+            bytes = postcard::to_extend(&Tail { labels: self.outbox.labels().clone(), told }, bytes)?;
         }
         Ok(bytes)
     }
@@ -156,9 +166,11 @@ impl Partition {
             }
             tenants.insert(tenant, state);
         }
-        let (outbox, rest) = if rest.is_empty() { (Outbox::default(), rest) } else { postcard::take_from_bytes(rest)? };
-        let all_told: Vec<SavedTold> = if rest.is_empty() { Vec::new() } else { postcard::from_bytes(rest)? };
-        for SavedTold { account, metric, told } in all_told {
+        let (mut outbox, rest): (Outbox, &[u8]) =
+            if rest.is_empty() { (Outbox::default(), rest) } else { postcard::take_from_bytes(rest)? };
+        let tail: Tail = if rest.is_empty() { Tail::default() } else { postcard::from_bytes(rest)? };
+        outbox.set_labels(tail.labels);
+        for SavedTold { account, metric, told } in tail.told {
             let account = usize::try_from(account).ok().and_then(|slot| accounts.get_mut(slot));
             let series = account.and_then(|account| account.series.iter_mut().find(|series| series.metric == metric));
             if let Some(series) = series {

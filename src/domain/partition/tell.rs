@@ -10,7 +10,7 @@ use super::values::View;
 use crate::domain::id::{ChannelId, Log, NotificationId, PartitionId, Stamp};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::event::{Content, Event};
-use crate::domain::webhook::outbox::Outbox;
+use crate::domain::webhook::outbox::{Concern, Outbox};
 use std::collections::BTreeSet;
 
 /// Everything that a decision may change apart from the account itself.
@@ -321,7 +321,7 @@ impl World<'_> {
             *self.index = self.index.saturating_add(1);
         }
         if let Some(event) = event {
-            self.publish(event, silenced);
+            self.publish(event, silenced, Concern::of(definition.project));
         }
         if let Some(notification) = notification {
             self.effects.deliveries.extend(self.debts.owe(&notification, &reminders, self.stamp));
@@ -331,7 +331,7 @@ impl World<'_> {
     }
 
     /// Owes an event to the endpoints that want it.
-    fn publish(&mut self, notification: Notification, silenced: bool) {
+    fn publish(&mut self, notification: Notification, silenced: bool, concern: Concern) {
         let event = Event {
             id: notification.id,
             tenant: notification.key.tenant,
@@ -342,7 +342,7 @@ impl World<'_> {
             index: notification.index,
             content: Content::Alert { notification: Box::new(notification), silenced },
         };
-        self.outbox.publish(event, None, self.stamp, &mut self.effects.webhooks);
+        self.outbox.publish(event, concern, self.stamp, &mut self.effects.webhooks);
     }
 
     /// Marks an instance as one whose row is to be stored.

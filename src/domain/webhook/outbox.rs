@@ -4,7 +4,7 @@ use super::event::{Content, Event, Source};
 use super::kind::EventType;
 use super::rows::{Again, Attempt, Delivery, DeliveryId, Posted, Rows};
 use crate::domain::control::outcome::Change;
-use crate::domain::id::{Log, NotificationId, Stamp, Tenant, WebhookId};
+use crate::domain::id::{Log, NotificationId, ProjectId, Stamp, Tenant, WebhookId};
 use crate::domain::limits::OWED_PER_WEBHOOK_MAX;
 use crate::domain::partition::effect::DeliveryStatus;
 use crate::domain::time::Timestamp;
@@ -19,6 +19,36 @@ pub struct Subscription {
     pub event_types: Vec<String>,
     /// Whether it is sent to.
     pub intake: Intake,
+}
+
+/// Whom an event concerns. An endpoint that is labelled with a project hears of what is everybody's and of its project's
+/// own; any other one hears of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// Everybody: usage belongs to accounts, and these to the workspace.
+    Everybody,
+    /// Those of a project.
+    Project(ProjectId),
+    /// Those who are bound to no project.
+    Workspace,
+}
+
+impl Concern {
+    /// That of something with a label, or with none.
+    pub const fn of(label: Option<ProjectId>) -> Self {
+        match label {
+            Some(project) => Self::Project(project),
+            None => Self::Workspace,
+        }
+    }
+
+    fn reaches(self, label: Option<ProjectId>) -> bool {
+        match (self, label) {
+            (_, None) | (Self::Everybody, Some(_)) => true,
+            (Self::Project(project), Some(label)) => project == label,
+            (Self::Workspace, Some(_)) => false,
+        }
+    }
 }
 
 /// Whether an endpoint is sent to.
@@ -66,9 +96,22 @@ pub struct Outbox {
     subscriptions: BTreeMap<Tenant, BTreeMap<WebhookId, Subscription>>,
     events: BTreeMap<NotificationId, Held>,
     owed: BTreeMap<WebhookId, BTreeMap<NotificationId, Owed>>,
+    /// The projects of endpoints that are labelled with one. Snapshots keep it apart: older ones have none.
+    #[serde(skip)]
+    labels: BTreeMap<WebhookId, ProjectId>,
 }
 
 impl Outbox {
+    /// The projects of endpoints that are labelled with one.
+    pub const fn labels(&self) -> &BTreeMap<WebhookId, ProjectId> {
+        &self.labels
+    }
+
+    /// Takes the labels of a snapshot.
+    pub fn set_labels(&mut self, labels: BTreeMap<WebhookId, ProjectId>) {
+        self.labels = labels;
+    }
+
     /// Tells whether nobody wants anything and nothing is owed.
     pub fn is_empty(&self) -> bool {
         self.subscriptions.is_empty() && self.events.is_empty() && self.owed.is_empty()
@@ -103,7 +146,11 @@ impl Outbox {
     /// Takes in what the control plane says of endpoints.
     pub fn learn(&mut self, change: &Change, log: Log, stamp: Stamp, rows: &mut Rows) {
         match change {
-            Change::Webhook { tenant, webhook, subscription } => {
+            Change::Webhook { tenant, webhook, subscription, project } => {
+                match project.filter(|_| subscription.is_some()) {
+                    Some(project) => self.labels.insert(*webhook, project),
+                    None => self.labels.remove(webhook),
+                };
                 self.subscribe((*tenant, *webhook), subscription.clone(), (log, stamp), rows);
             }
             Change::Redeliver { tenant, webhook, deliveries } => {
@@ -154,10 +201,21 @@ impl Outbox {
         }
     }
 
-    /// Owes an event to everyone who wants it, `except` one.
-    pub fn publish(&mut self, event: Event, except: Option<WebhookId>, stamp: Stamp, rows: &mut Rows) {
+    /// Owes an event to everyone whom it concerns and who wants it.
+    pub fn publish(&mut self, event: Event, concern: Concern, stamp: Stamp, rows: &mut Rows) {
+        self.publish_except(event, (concern, None), stamp, rows);
+    }
+
+    fn publish_except(
+        &mut self,
+        event: Event,
+        (concern, except): (Concern, Option<WebhookId>),
+        stamp: Stamp,
+        rows: &mut Rows,
+    ) {
         let Some(all) = self.subscriptions.get(&event.tenant) else { return };
-        let wanting = all.iter().filter(|(id, one)| Some(**id) != except && one.wants(event.kind));
+        let is_told = |id: &WebhookId| Some(*id) != except && concern.reaches(self.labels.get(id).copied());
+        let wanting = all.iter().filter(|(id, one)| is_told(id) && one.wants(event.kind));
         let wanting: Vec<(WebhookId, Intake)> = wanting.map(|(id, one)| (*id, one.intake)).collect();
         self.owe(event, &wanting, stamp, rows);
     }
@@ -271,7 +329,8 @@ impl Outbox {
                 "event_type": owed.kind.name(), "attempts": owed.attempts,
             });
             let event = source.event(owed.tenant, kind, stamp.recorded_at, Content::json(&data));
-            self.publish(event, Some(id.webhook), stamp, rows);
+            let concern = Concern::of(self.labels.get(&id.webhook).copied());
+            self.publish_except(event, (concern, Some(id.webhook)), stamp, rows);
         }
     }
 

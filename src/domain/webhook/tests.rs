@@ -2,7 +2,7 @@
 
 use super::event::{Content, Event, Source};
 use super::kind::EventType;
-use super::outbox::{Intake, Outbox, Subscription};
+use super::outbox::{Concern, Intake, Outbox, Subscription};
 use super::rows::{Again, DeliveryId, Posted, Rows};
 use crate::domain::control::outcome::Change;
 use crate::domain::id::{Log, Mode, NotificationId, Position, Stamp, Tenant, WebhookId, WorkspaceId};
@@ -27,7 +27,7 @@ impl Bench {
 
     fn subscribe(&mut self, webhook: u128, pattern: &str, intake: Intake) -> Rows {
         let subscription = Some(Subscription { event_types: vec![pattern.to_owned()], intake });
-        self.learn(&Change::Webhook { tenant: TENANT, webhook: WebhookId(webhook), subscription })
+        self.learn(&Change::Webhook { tenant: TENANT, webhook: WebhookId(webhook), subscription, project: None })
     }
 
     fn learn(&mut self, change: &Change) -> Rows {
@@ -40,7 +40,7 @@ impl Bench {
         let (stamp, mut rows, mut index) = (self.stamp(), Rows::default(), 0);
         let mut source = Source { log: Log::Control, stamp, index: &mut index };
         let event = source.event(TENANT, kind, stamp.recorded_at, Content::json(&serde_json::json!({})));
-        self.outbox.publish(event.clone(), None, stamp, &mut rows);
+        self.outbox.publish(event.clone(), Concern::Workspace, stamp, &mut rows);
         (event, rows)
     }
 
@@ -145,6 +145,6 @@ fn who_is_gone_is_owed_nothing_and_nobody_too_much() {
     let rows = bench.subscribe(1, "*", Intake::Disabled);
     assert!(rows.deliveries.len() == OWED_PER_WEBHOOK_MAX);
     assert!(rows.deliveries.iter().all(|row| row.status == DeliveryStatus::Failed && row.outcome.is_some()));
-    bench.learn(&Change::Webhook { tenant: TENANT, webhook: WebhookId(1), subscription: None });
+    bench.learn(&Change::Webhook { tenant: TENANT, webhook: WebhookId(1), subscription: None, project: None });
     assert!(bench.outbox.is_empty());
 }

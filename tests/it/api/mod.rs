@@ -14,6 +14,7 @@ mod hostile_events;
 mod idempotency;
 mod incidents;
 mod keys;
+mod labels;
 mod limits;
 mod lists;
 mod modes;

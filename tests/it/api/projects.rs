@@ -4,12 +4,12 @@ use crate::server::{Ask, Server, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-async fn project(server: &Server, name: &str, env: &str) -> String {
+pub(crate) async fn project(server: &Server, name: &str, env: &str) -> String {
     let made = server.post("/v1/projects", json!({"name": name, "env": env})).await.ok(201);
     made["id"].as_str().unwrap().to_owned()
 }
 
-async fn key(server: &Server, body: Value) -> String {
+pub(crate) async fn key(server: &Server, body: Value) -> String {
     server.post("/v1/api-keys", body).await.ok(201)["key"].as_str().unwrap().to_owned()
 }
 
@@ -75,8 +75,10 @@ async fn requests_of_a_day_are_shown() {
 async fn a_narrowed_key_sees_its_projects_and_their_alerts_alone() {
     let server = Server::start().await;
     let (mine, other) = (project(&server, "mine", "prod").await, project(&server, "other", "dev").await);
-    let channel = json!({"type": "webhook", "name": "c", "url": "https://example.com/"});
-    server.post("/v1/channels", channel).await.ok(201);
+    for label in [None, Some(&mine)] {
+        let channel = json!({"type": "webhook", "name": "c", "url": "https://example.com/", "project_id": label});
+        server.post("/v1/channels", channel).await.ok(201);
+    }
     let alert = |project: Option<&str>| json!({"account_id": "a", "rule": "used > 1", "channel": "webhook", "project_id": project});
     let id = |body: Value| body["id"].as_str().unwrap().to_owned();
     let theirs = id(server.post("/v1/alerts", alert(Some(&other))).await.ok(201));
@@ -178,6 +180,14 @@ async fn a_project_that_is_used_stays() {
     let made = server.post("/v1/oauth/clients", narrow).await.ok(201)["id"].as_str().unwrap().to_owned();
     in_use(&made).await;
     server.delete(&format!("/v1/oauth/clients/{made}")).await.ok(204);
+    let target = json!({"url": "https://example.com/", "project_id": id});
+    let mut channel = target.clone();
+    channel.as_object_mut().unwrap().extend([("type".to_owned(), json!("webhook")), ("name".to_owned(), json!("c"))]);
+    for (list, body) in [("/v1/channels", channel), ("/v1/webhooks", target)] {
+        let made = server.post(list, body).await.ok(201)["id"].as_str().unwrap().to_owned();
+        in_use(&made).await;
+        server.delete(&format!("{list}/{made}")).await.ok(204);
+    }
     server.delete(&path).await.ok(204);
     let gone = json!({"account_id": "a", "rule": "used > 1", "channel": "webhook", "project_id": id});
     server.post("/v1/alerts", gone).await.problem(422, "validation_failed");

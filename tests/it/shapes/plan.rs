@@ -83,6 +83,7 @@ impl Maker {
             default: true,
             sealed: String::new(),
             hint: String::new(),
+            project: None,
         };
         let definition = MetricDefinition { unit: None, aggregate: Fold::Sum, group_by: vec!["region".to_owned()] };
         let mut commands = vec![

@@ -19,6 +19,7 @@ fn create(id: WebhookId, pattern: &str) -> Command {
         rate_limit: None,
         metadata: BTreeMap::new(),
         sealed_secret: "v1.x".to_owned(),
+        project: None,
     };
     Command::CreateWebhook { id, draft: Box::new(draft) }
 }

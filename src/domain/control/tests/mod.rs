@@ -124,7 +124,7 @@ fn create_account(name: &str) -> Command {
 
 fn create_channel(id: u128, kind: ChannelKind, default: bool) -> Command {
     let (sealed, hint) = ("v1.sealed".to_owned(), "https://x/…".to_owned());
-    let draft = ChannelDraft { kind, name: format!("channel {id}"), default, sealed, hint };
+    let draft = ChannelDraft { kind, name: format!("channel {id}"), default, sealed, hint, project: None };
     Command::CreateChannel { id: ChannelId(id), draft }
 }
 

@@ -75,7 +75,7 @@ fn one_channel_of_a_kind_is_the_default_and_a_used_one_stays() {
     let mut log = Log::new();
     log.done(create_channel(1, ChannelKind::Slack, false));
     log.done(create_channel(2, ChannelKind::Slack, false));
-    let default = |log: &Log| log.control.default_channel(TENANT, ChannelKind::Slack).map(|channel| channel.id.0);
+    let default = |log: &Log| log.control.default_channel(TENANT, ChannelKind::Slack, None).map(|channel| channel.id.0);
     assert_eq!(default(&log), Some(1), "the first created");
     log.done(create_channel(3, ChannelKind::Slack, true));
     log.done(create_channel(4, ChannelKind::Slack, true));
