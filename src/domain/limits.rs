@@ -273,7 +273,7 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 64;
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes of all request bodies of one connection of HTTP/2 that may be on their way unread.
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// Bytes of an answer that are handed to HTTP/2 at once; so many must leave within the time limit of a request.
+/// Bytes of an answer that are handed to HTTP/2 at once; so many must leave within twice the time limit of a request.
 pub const ANSWER_PIECE_BYTES: usize = 16 * 1024;
 /// Bytes of one answer that wait in HTTP/2 for the client.
 pub const ANSWER_WAITING_BYTES_MAX: usize = 64 * 1024;
