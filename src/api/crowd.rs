@@ -1,4 +1,5 @@
-//! How many connections each address holds, so that one cannot take those of all others.
+//! How many connections each address holds, so that one cannot take those of all others. Requests of HTTP/2 beyond a
+//! connection's first count as connections.
 
 use super::gate::network;
 use ipnet::IpNet;
@@ -13,6 +14,10 @@ pub(super) struct Crowd {
     trusted: Arc<[IpNet]>,
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
+
+/// Marks a request for which there was no place: it is answered, and nothing is done for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoPlace;
 
 /// One connection's place; given back when dropped.
 #[derive(Debug)]

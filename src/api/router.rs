@@ -1,6 +1,7 @@
 //! Every path, and what every request passes through.
 
 use super::app::{App, Caller, RequestId, SeenMode};
+use super::crowd::NoPlace;
 use super::gate::SeenRate;
 use super::problem::{Problem, ProblemBody};
 use super::second_look::second_look;
@@ -214,8 +215,12 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     request.extensions_mut().insert(seen.clone());
     let rate = SeenRate::default();
     request.extensions_mut().insert(rate.clone());
-    let answered = tokio::time::timeout(limit, next.run(request)).await;
-    let mut response = answered.unwrap_or_else(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT).into_response());
+    let mut response = if request.extensions().get::<NoPlace>().is_some() {
+        Problem::unavailable("overloaded", "too many requests are under way; try again").into_response()
+    } else {
+        let answered = tokio::time::timeout(limit, next.run(request)).await;
+        answered.unwrap_or_else(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT).into_response())
+    };
     if let Some(problem) = problem_of(&mut response) {
         let allow = response.headers().get("allow").cloned();
         response = problem.render(&id, path);

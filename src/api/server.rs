@@ -1,9 +1,11 @@
-//! The accept loop: bounded connections, a time limit on request heads, an orderly end.
+//! The accept loop: bounded connections, a time limit on request heads, an orderly end. HTTP/1.1 is spoken here, HTTP/2 in
+//! `http2.rs`.
 
 use super::address::Peer;
 use super::crowd::Crowd;
+use super::http2;
 use super::stream::Hangup;
-use super::tls::Tls;
+use super::tls::{HTTP_2, Tls};
 use crate::domain::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, REQUEST_TIMEOUT,
 };
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tower::Service;
 
 /// Why a listener cannot be opened.
@@ -62,13 +64,14 @@ pub(super) async fn bind(address: SocketAddr) -> Result<Server, ServeError> {
 pub struct ListenerLimits {
     /// For a request's head, and between two requests.
     pub head: Duration,
-    /// From a request's head to its answer.
+    /// From a request's head to its answer. Over HTTP/2 also how long a piece of the answer may wait for its client.
     pub request: Duration,
     /// For a question across accounts, or about the past.
     pub query: Duration,
     /// For what is under way when it is told to stop.
     pub drain: Duration,
-    /// Connections of one address (IPv6: /64), proxies that are trusted apart.
+    /// Connections of one address (IPv6: /64), proxies that are trusted apart. A request of HTTP/2 beyond the first that is
+    /// under way on its connection counts as one.
     pub per_address: usize,
 }
 
@@ -84,11 +87,29 @@ impl Default for ListenerLimits {
     }
 }
 
+/// What the connections of a listener have in common.
+#[derive(Clone)]
+pub(super) struct Listening {
+    /// What answers.
+    pub(super) router: Router,
+    /// How long who is waited for.
+    pub(super) limits: ListenerLimits,
+    /// Says when to stop.
+    pub(super) stop: watch::Receiver<bool>,
+    /// One for each connection that may be open.
+    pub(super) permits: Arc<Semaphore>,
+    /// Who holds how many of them.
+    pub(super) crowd: Crowd,
+}
+
 impl Server {
     /// Serves until `stop` says so, then accepts nothing more and lets what is under way end.
     pub(super) async fn serve(self, router: Router, limits: ListenerLimits, mut stop: watch::Receiver<bool>) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let crowd = Crowd::new(limits.per_address, &self.trusted);
+        let listening = Listening { router, limits, stop: stop.clone(), permits: Arc::clone(&permits), crowd };
+        // Each connection holds one end, so that the other closes behind the last of them.
+        let (open, mut all_closed) = mpsc::channel::<()>(1);
         loop {
             // A connection is taken off the listener only when there is room for it.
             let permit = tokio::select! {
@@ -100,11 +121,11 @@ impl Server {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
                         // Who holds too many already is closed at once.
-                        let Some(place) = crowd.join(peer.ip()) else { continue };
-                        let (router, tls, stop) = (router.clone(), self.tls.clone(), stop.clone());
+                        let Some(place) = listening.crowd.join(peer.ip()) else { continue };
+                        let (listening, tls, open) = (listening.clone(), self.tls.clone(), open.clone());
                         tokio::spawn(async move {
-                            connection((stream, peer), tls, router, limits, stop).await;
-                            drop((permit, place));
+                            connection((stream, peer), tls, listening).await;
+                            drop((permit, place, open));
                         });
                     }
                     Err(error) => {
@@ -116,44 +137,36 @@ impl Server {
             }
         }
         // Who connects meanwhile is refused at once, and does not wait for an answer that never comes.
-        drop(self.listener);
-        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-        let ended = tokio::time::timeout(limits.drain, permits.acquire_many(all)).await;
-        if ended.is_err() {
+        drop((self.listener, open));
+        // No permit is waited for: requests that were sent before their client knew still need some.
+        if tokio::time::timeout(limits.drain, all_closed.recv()).await.is_err() {
             tracing::warn!("some requests did not end in time and are cut off");
         }
     }
 }
 
-async fn connection(
-    (stream, peer): (TcpStream, SocketAddr),
-    tls: Option<Tls>,
-    router: Router,
-    limits: ListenerLimits,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn connection((stream, peer): (TcpStream, SocketAddr), tls: Option<Tls>, mut listening: Listening) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "TCP_NODELAY could not be set");
     }
-    let Some(tls) = tls else { return exchange((stream, peer), router, limits, stop).await };
+    let Some(tls) = tls else { return exchange((stream, peer), listening).await };
     let shaken = tokio::select! {
-        shaken = tokio::time::timeout(limits.head, tls.acceptor().accept(stream)) => shaken,
-        () = stopped(&mut stop) => return,
+        shaken = tokio::time::timeout(listening.limits.head, tls.acceptor().accept(stream)) => shaken,
+        () = stopped(&mut listening.stop) => return,
     };
     match shaken {
-        Ok(Ok(stream)) => exchange((stream, peer), router, limits, stop).await,
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => {
+            http2::exchange((stream, peer), listening).await;
+        }
+        Ok(Ok(stream)) => exchange((stream, peer), listening).await,
         Ok(Err(error)) => tracing::debug!(error = %error, "a handshake failed"),
         Err(_) => tracing::debug!("a handshake did not end in time"),
     }
 }
 
 /// Answers the requests of one connection.
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
-    (stream, peer): (S, SocketAddr),
-    router: Router,
-    limits: ListenerLimits,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>((stream, peer): (S, SocketAddr), listening: Listening) {
+    let Listening { router, limits, mut stop, .. } = listening;
     let hangup = Hangup::default();
     let hung_up = hangup.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -184,11 +197,13 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+/// Returns once it is time to stop.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A sender that is gone says stop, too.
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-fn duration(span: Millis) -> Duration {
+/// A span for timers.
+pub(super) fn duration(span: Millis) -> Duration {
     Duration::from_millis(u64::try_from(span.0).unwrap_or(0))
 }

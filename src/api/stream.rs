@@ -39,7 +39,7 @@ const PIECES_WAITING: usize = 64;
 /// How many streams each key follows.
 pub(super) type Followers = Arc<Mutex<HashMap<KeyId, usize>>>;
 
-/// Cuts a connection off, where its client takes nothing any more.
+/// Cuts a request off, where its client takes nothing any more: with its connection, or alone where others share that.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hangup(pub(super) Arc<Notify>);
 

@@ -1,8 +1,7 @@
 //! HTTPS: a certificate and its key from files, exchanged while connections go on.
 //!
-//! HTTP/1.1 alone is offered. HTTP/2 would let one connection hold many requests, so that the bounds on connections, heads
-//! and bodies of `server.rs` would no longer bound what a caller holds; callers lose nothing by it that keep-alive
-//! connections do not give them.
+//! HTTP/2 is offered before HTTP/1.1, and here alone: without encryption nobody needs it, and a proxy that does not know it
+//! could be led to pass on what it never looked at.
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{Error, PemObject};
@@ -10,6 +9,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio_rustls::TlsAcceptor;
+
+/// How HTTP/2 is called in a handshake.
+pub(super) const HTTP_2: &[u8] = b"h2";
 
 /// Where the certificate and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +88,7 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| unusable(error.to_string()))?.with_no_client_auth();
     let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(error.to_string()))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 

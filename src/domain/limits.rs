@@ -249,9 +249,9 @@ pub const HEAD_TIMEOUT: Millis = Millis::seconds(30);
 pub const IMPORT_BLOCK_BYTES: usize = 4 * 1024 * 1024;
 /// Messages of the intake that are copied at once.
 pub const INTAKE_BATCH_MESSAGES: usize = 50_000;
-/// Connections that are open at once.
+/// Connections that are open at once, and with them requests of HTTP/2 beyond the first of each.
 pub const CONNECTIONS_MAX: usize = 4_096;
-/// Connections of one address that are open at once.
+/// Connections of one address that are open at once, and with them requests of HTTP/2 beyond the first of each.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
 /// Projects whose requests are counted at once until the next flush.
 pub const COUNTED_PROJECTS_MAX: usize = 100_000;
@@ -269,3 +269,19 @@ pub const RATE_LIMIT_MAX: u32 = 1_000_000;
 pub const DRAIN_TIMEOUT: Millis = Millis::seconds(30);
 /// Bytes of a request's head.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Requests that one connection of HTTP/2 may have under way.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 64;
+/// Bytes of one request's body that may be on their way unread over HTTP/2: 10 MiB arrive in time over 200 ms.
+pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Bytes of all request bodies of one connection of HTTP/2 that may be on their way unread.
+pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes of an answer that are handed to HTTP/2 at once; so many must leave within twice the time limit of a request.
+pub const ANSWER_PIECE_BYTES: usize = 16 * 1024;
+/// Bytes of one answer that wait in HTTP/2 for the client.
+pub const ANSWER_WAITING_BYTES_MAX: usize = 64 * 1024;
+/// Requests that a client of HTTP/2 took back before they were looked at, past which its connection ends.
+pub const STREAMS_TAKEN_BACK_MAX: usize = 20;
+/// Requests of one connection of HTTP/2 that were reset for breaking the protocol, past which it ends.
+pub const STREAMS_BROKEN_MAX: usize = 128;
+/// How long a client of HTTP/2 may take to part when its connection ends with nothing under way.
+pub const PARTING_TIMEOUT: Millis = Millis::seconds(1);

@@ -11,6 +11,8 @@ mod documents;
 mod endpoints;
 mod events;
 mod hostile_events;
+mod http2;
+mod http2_hostile;
 mod idempotency;
 mod incidents;
 mod keys;

@@ -16,8 +16,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+pub(super) type Stream = TlsStream<TcpStream>;
+
 /// A certificate for localhost in a folder, which nobody but its bearer trusts.
-fn issue(folder: &Path) -> TlsFiles {
+pub(super) fn issue(folder: &Path) -> TlsFiles {
     let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let files = TlsFiles { certificate: folder.join("cert.pem"), key: folder.join("key.pem") };
     std::fs::write(&files.certificate, issued.cert.pem()).unwrap();
@@ -25,24 +27,40 @@ fn issue(folder: &Path) -> TlsFiles {
     files
 }
 
-fn certificate(files: &TlsFiles) -> CertificateDer<'static> {
+pub(super) fn certificate(files: &TlsFiles) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(&files.certificate).unwrap()
 }
 
-/// Shakes hands with who shows a certificate.
-async fn connect(address: SocketAddr, trusted: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
+/// What a client trusts and offers.
+pub(super) fn client(trusted: &CertificateDer<'static>, protocols: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
+}
+
+/// Shakes hands with who shows a certificate, and says what was agreed on.
+pub(super) async fn shake_hands(
+    address: SocketAddr,
+    config: ClientConfig,
+) -> std::io::Result<(Stream, Option<Vec<u8>>)> {
     let stream = TcpStream::connect(address).await?;
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+    let connecting = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream);
+    let stream = connecting.await?;
+    let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    Ok((stream, agreed))
+}
+
+/// A connection for HTTP/1.1.
+async fn connect(address: SocketAddr, trusted: &CertificateDer<'static>) -> std::io::Result<Stream> {
+    Ok(shake_hands(address, client(trusted, &["http/1.1"])).await?.0)
 }
 
 /// Reads until the other side closes, in whichever way.
-async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+pub(super) async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut all = Vec::new();
     let reading = async {
         let mut some = [0; 4_096];
@@ -64,18 +82,24 @@ async fn goes_on(server: &Server, trusted: &CertificateDer<'static>) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-async fn secured(tls: &Tls, limits: ListenerLimits) -> Server {
+pub(super) async fn secured(tls: &Tls, limits: ListenerLimits) -> Server {
     let front = Front { rates: unhurried(), hsts: Some(Millis::hours(24)), ..Front::default() };
     Server::start_with(Options { tls: Some(tls.clone()), limits, front, ..Options::default() }).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_http_1_is_offered_and_only_encrypted() {
+async fn both_versions_are_offered_and_only_encrypted() {
     let folder = tempfile::tempdir().unwrap();
     let files = issue(folder.path());
     let server = secured(&Tls::load(files.clone()).unwrap(), ListenerLimits::default()).await;
-    let mut stream = connect(server.address(), &certificate(&files)).await.unwrap();
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let agree = async |protocols: &[&str]| {
+        shake_hands(server.address(), client(&certificate(&files), protocols)).await.map(|(_, agreed)| agreed)
+    };
+    assert_eq!(agree(&["http/1.1", "h2"]).await.unwrap(), Some(b"h2".to_vec()));
+    assert_eq!(agree(&["http/1.1"]).await.unwrap(), Some(b"http/1.1".to_vec()));
+    assert_eq!(agree(&[]).await.unwrap(), None);
+    assert!(agree(&["http/3"]).await.is_err());
+    let (mut stream, _) = shake_hands(server.address(), client(&certificate(&files), &[])).await.unwrap();
     let ask = format!(
         "GET /v1/metrics HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",
         server.key
