@@ -67,6 +67,9 @@ pub(super) fn members(kind: EventType) -> Vec<Field> {
             ("expired_at", json!({"type": ["string", "null"], "format": "date-time"}), json!(null)),
         ],
         EventType::SandboxReset => vec![text("object", "sandbox"), number("epoch", 4_711)],
+        EventType::IngestBackpressure => {
+            vec![text("code", "overloaded"), number("refused_requests", 12), instant("from"), instant("to")]
+        }
         EventType::QuotaThresholdReached => {
             let threshold = number("threshold_percent", QUOTA_THRESHOLD_PERCENT.into());
             of_series(vec![threshold, quota("quota", 4310)])

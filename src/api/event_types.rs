@@ -139,6 +139,9 @@ const fn description(kind: EventType) -> &'static str {
             "An account used 80 % of a quota or more. Told once for a period and a quota; a limit of zero has no threshold."
         }
         EventType::QuotaExceeded => "An account used more than a quota's limit. Told once for a period and a quota.",
+        EventType::IngestBackpressure => {
+            "A node answered requests with events by 503 overloaded: the journal did not take them. Told when it takes records again, then every 5 minutes."
+        }
         EventType::QuotaReset => {
             "The period of a quota ended of which quota.threshold_reached or quota.exceeded was told; 30 s behind its end."
         }

@@ -12,6 +12,7 @@ use crate::domain::event::{BodyError, ContentKind, Item, Refusal, parse_binary_c
 use crate::domain::id::Position;
 use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
 use crate::journal::AppendError;
+use crate::runtime::clock;
 use crate::runtime::ingest::{IdSource, Sender};
 use axum::Json;
 use axum::body::Bytes;
@@ -199,7 +200,8 @@ async fn ingest(
         return Err(problem);
     }
     behind_reset(app, caller).await;
-    let positions = app.node.ingest.append(prepared).await.map_err(not_appended)?;
+    let appended = app.node.ingest.append(prepared).await;
+    let positions = appended.map_err(|error| not_appended(app, caller, error))?;
     let receipt = Some(Receipt(positions)).filter(|receipt| !receipt.0.is_empty()).map(|receipt| receipt.to_string());
     let answer = IngestAnswer { accepted, rejected, receipt, results };
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
@@ -226,7 +228,10 @@ fn rejected(index: usize, refusal: Refusal) -> IngestResult {
 }
 
 /// 503: any part of the events may be in; ids make the retry safe.
-pub(super) fn not_appended(error: AppendError) -> Problem {
+pub(super) fn not_appended(app: &App, caller: &Caller, error: AppendError) -> Problem {
+    if !matches!(error, AppendError::TooLarge { .. }) {
+        app.node.pressure.note(caller.principal.tenant, clock::now());
+    }
     tracing::warn!(error = %error, "events could not be appended");
     match error {
         AppendError::TooLarge { .. } => {

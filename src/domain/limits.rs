@@ -202,6 +202,10 @@ pub const SECRET_GRACE_MAX: Millis = Millis::days(7);
 pub const SECRET_GRACE_DEFAULT: Millis = Millis::days(1);
 /// How much of a quota is used, in percent, when `quota.threshold_reached` is told.
 pub const QUOTA_THRESHOLD_PERCENT: u32 = 80;
+/// How often endpoints are told that events were refused, for as long as it lasts.
+pub const PRESSURE_EVERY: Millis = Millis::minutes(5);
+/// Tenants whose refused requests a node counts at once.
+pub const PRESSED_TENANTS_MAX: usize = 10_000;
 /// Deliveries that one log owes to one endpoint at once; what comes then is dropped, and can be replayed.
 pub const OWED_PER_WEBHOOK_MAX: usize = 10_000;
 /// Deliveries that one replay asks for.

@@ -24,6 +24,7 @@ pub mod lag;
 pub mod outbox;
 pub mod ownership;
 pub mod partitions;
+pub mod pressure;
 pub mod processor;
 pub mod requests;
 pub mod sandbox;

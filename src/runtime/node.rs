@@ -9,6 +9,7 @@ use super::ingest::Ingest;
 use super::lag::{self, Answers, IntakeClock};
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
+use super::pressure::{self, Pressure};
 use super::requests::{self, Requests};
 use super::sandbox;
 use super::snapshotter;
@@ -47,6 +48,8 @@ pub struct Node {
     pub posted: Arc<courier::Tally>,
     /// What was asked for each project.
     pub requests: Requests,
+    /// Whose events the journal did not take.
+    pub pressure: Pressure,
     ownership: Ownership,
     #[cfg(feature = "kafka")]
     intake: Option<super::intake::Intake>,
@@ -111,8 +114,9 @@ impl Node {
             tasks.extend(begin_to_serve((&data, &partitions, &notifier), inboxes, tallies, &stopped));
         }
         let ingest = Ingest::new(data.journal.clone(), data.control.clone());
-        let requests = Requests::default();
+        let (requests, pressure) = (Requests::default(), Pressure::default());
         if duty == Duty::Serve {
+            tasks.push(tokio::spawn(pressure::run(pressure.clone(), data.control.clone(), stop.subscribe())));
             tasks.push(tokio::spawn(requests::run(requests.clone(), ingest.clone(), stop.subscribe())));
         }
         #[cfg(feature = "kafka")]
@@ -135,6 +139,7 @@ impl Node {
             posted,
             hub,
             requests,
+            pressure,
             ownership,
             #[cfg(feature = "kafka")]
             intake,

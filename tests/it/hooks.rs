@@ -64,3 +64,42 @@ async fn what_was_under_way_at_a_kill_is_sent_again_under_its_id() {
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_the_journal_did_not_take_are_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let key = bootstrap(&data);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut receiver = Receiver::start().await;
+    let server = Server::start(&data);
+    let url = |path: &str| format!("{}{path}", server.base);
+    let body = json!({"url": receiver.url(), "event_types": ["ingest.*"]});
+    let (status, made) = call(&http, ("POST", &url("/v1/webhooks"), &key), Some(&body)).await.unwrap();
+    assert_eq!(status, 201, "{made}");
+    // Somebody else holds the file for longer than its writer waits.
+    let lock = rusqlite::Connection::open(data.join("journal.db")).unwrap();
+    lock.busy_timeout(Duration::from_secs(5)).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let event = json!({"account_id": "acme", "metric": "m", "id": "1"});
+    let (status, refused) = call(&http, ("POST", &url("/v1/events"), &key), Some(&event)).await.unwrap();
+    assert_eq!((status, &refused["code"]), (503, &json!("overloaded")), "{refused}");
+    lock.execute_batch("ROLLBACK").unwrap();
+    drop(lock);
+    let told = receiver.next().await.signed_by(made["secret"].as_str().unwrap());
+    assert_eq!((&told["type"], &told["data"]["refused_requests"]), (&json!("ingest.backpressure"), &json!(1)));
+    assert_eq!((&told["data"]["code"], &told["log"]), (&json!("overloaded"), &json!("control")));
+    // What was refused can be sent again, and counts once.
+    for _ in 0..2 {
+        let (status, taken) = call(&http, ("POST", &url("/v1/events"), &key), Some(&event)).await.unwrap();
+        assert_eq!(status, 202, "{taken}");
+    }
+    let usage = url("/v1/accounts/acme/usage?agg=count");
+    crate::server::eventually("the event is counted", async || {
+        let (_, answer) = call(&http, ("GET", &usage, &key), None).await.unwrap();
+        let items = answer["items"].as_array()?;
+        (items.iter().filter_map(|item| item["count"].as_u64()).sum::<u64>() == 1).then_some(())
+    })
+    .await;
+    server.stop();
+}

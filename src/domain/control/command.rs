@@ -296,6 +296,8 @@ pub enum Command {
     RecordDelivery(Posted),
     /// Sums up how an endpoint did at one node.
     ReportWebhookHealth(WebhookReport),
+    /// Tells that a node refused events.
+    ReportPressure(PressureReport),
     /// Notes that time passed.
     Tick,
     /// Opens a workspace's sandbox; one that is open stays as it is.
@@ -348,6 +350,17 @@ pub enum Command {
         /// What is tried.
         subject: TestSubject,
     },
+}
+
+/// Requests whose events a node refused, because the journal did not take them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PressureReport {
+    /// The first of them, by the node's clock.
+    pub from: Timestamp,
+    /// The last of them.
+    pub to: Timestamp,
+    /// How many.
+    pub refused_requests: u64,
 }
 
 /// What the folds go by. Every change is a fact, so a refold sees the same values.

@@ -1,6 +1,6 @@
 //! What an accepted entry of the control log tells the world: one exhaustive match over the commands.
 
-use super::command::Command;
+use super::command::{Command, PressureReport};
 use super::outcome::{Outcome, Resource};
 use super::resource::{Account, Alert, ApiKey, SilenceRecord, Webhook, WebhookStatus};
 use crate::domain::id::{AccountId, AlertId, IncidentId, KeyId, SilenceId, WebhookId};
@@ -63,8 +63,11 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         Command::AcknowledgeIncident { id, .. } => (AlertAcknowledged, Subject::Incident(*id), When::Made),
         // Whether it is disabled or recovered shows in the outcome.
         Command::ReportWebhookHealth(report) => (WebhookDisabled, Subject::Webhook(report.id), When::Changed),
-        // A test is told to its endpoint alone; deliveries and time are looked after behind everything else.
-        Command::TestWebhook { .. } | Command::RecordDelivery(_) | Command::Tick => return None,
+        // A test is told to its endpoint alone; what is about no resource is looked after behind everything else.
+        Command::TestWebhook { .. }
+        | Command::RecordDelivery(_)
+        | Command::ReportPressure(_)
+        | Command::Tick => return None,
         Command::PutQuota { account: crate::domain::id::AccountScope::All, .. }
         | Command::DeleteQuota { .. }
         | Command::PutMetric { .. }
@@ -217,6 +220,14 @@ fn webhook_data(webhook: &Webhook) -> Value {
         "id": webhook.id, "object": "webhook", "version": webhook.life.version, "status": webhook.status.name(),
         "disabled_reason": webhook.disabled_reason.map(super::resource::DisabledReason::name),
         "failing_since": webhook.failing_since.map(|at| at.to_string()),
+    })
+}
+
+/// Refused events as events show them.
+pub(super) fn pressure_data(report: &PressureReport) -> Value {
+    json!({
+        "code": "overloaded", "refused_requests": report.refused_requests, "from": report.from.to_string(),
+        "to": report.to.to_string(),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::audit::{AuditLog, AuditRecord, Target, deed};
 use super::command::{Command, Entry, Idempotency, Settings};
 use super::due;
-use super::events::telling;
+use super::events::{pressure_data, telling};
 use super::idempotency::{Ledger, is_kept};
 use super::imports::ImportRecord;
 use super::keeper::Keeper;
@@ -138,6 +138,11 @@ impl Control {
                 let data = serde_json::json!({"webhook_id": id.to_string(), "message": "it works"});
                 let event = source.event(entry.tenant, EventType::WebhookTest, self.clock, Content::json(&data));
                 self.outbox.publish_to(event, *id, stamp, &mut rows);
+            }
+            (Command::ReportPressure(report), _) => {
+                let content = Content::json(&pressure_data(report));
+                let event = source.event(entry.tenant, EventType::IngestBackpressure, self.clock, content);
+                self.outbox.publish(event, Concern::Everybody, stamp, &mut rows);
             }
             (Command::Tick, _) => {
                 for due in due::between(&self.registry, self.ticked, self.clock) {

@@ -148,7 +148,9 @@ impl Registry {
             | Command::ResetSandbox { .. }
             | Command::AdvanceClock { .. } => self.apply_in_world(context, command),
             // What these do is done to the outbox, behind everything else.
-            Command::RecordDelivery(_) | Command::Tick => Ok(Accepted::done(Resource::None)),
+            Command::RecordDelivery(_) | Command::ReportPressure(_) | Command::Tick => {
+                Ok(Accepted::done(Resource::None))
+            }
         }
     }
 
@@ -343,6 +345,7 @@ impl World {
             | Command::CreateKey { .. }
             | Command::RevokeKey { .. }
             | Command::RecordDelivery(_)
+            | Command::ReportPressure(_)
             | Command::Tick
             | Command::UpdateWorkspace(_)
             | Command::UpdateKey(_)

@@ -84,6 +84,8 @@ event_types! {
     QuotaExceeded = "quota.exceeded";
     /// A quota of which most was used began anew.
     QuotaReset = "quota.reset";
+    /// Events were refused: the journal did not take them.
+    IngestBackpressure = "ingest.backpressure";
 }
 
 impl EventType {
