@@ -151,13 +151,14 @@ pub(super) async fn history(
     let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["account_id", "from", "to"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let created = Created::read(&query)?;
+    let (from, to) = created.span(&query)?;
     let asked = TransitionQuery {
         tenant: caller.principal.tenant,
         alert: find(&app, &caller, &id)?.definition.id,
         accounts: query.accounts("account_id")?,
         metric: None,
-        from: query.instant("from")?.max(created.from),
-        to: [query.instant("to")?, created.to].into_iter().flatten().min(),
+        from,
+        to,
         age: created.age(),
         after: paging.after_parts(transition_place)?,
         offset: paging.offset(),

@@ -1,9 +1,10 @@
 //! The audit log: who did what, and what came of it.
 
 use super::app::{App, Caller};
+use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
 use super::input::Query;
-use super::page::{Order, PARAMETERS, Page, Paging};
+use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use crate::domain::control::audit::{AuditRecord, ResourceDigest};
 use crate::domain::control::resource::Scope;
@@ -50,7 +51,8 @@ pub(super) struct AuditView {
     params(("actor" = Option<Vec<String>>, Query), ("action" = Option<Vec<String>>, Query),
            ("target" = Option<Vec<String>>, Query),
            ("from" = Option<String>, Query, description = "Inclusive"), ("to" = Option<String>, Query, description = "Exclusive"),
-           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
+           CreatedParameters),
     responses((status = 200, body = Page<AuditView>), Problems), security(("key" = ["read:audit"]))
 )]
 pub(super) async fn list(
@@ -60,10 +62,11 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadAudit)?;
-    let known = [&PARAMETERS[..], &["actor", "action", "target", "from", "to"]].concat();
+    let known = [&PARAMETERS[..], &CREATED, &["actor", "action", "target", "from", "to"]].concat();
     let query = Query::read(query.as_deref(), &known)?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
-    let (from, to) = (query.instant("from")?, query.instant("to")?);
+    let created = Created::read(&query)?;
+    let (from, to) = created.span(&query)?;
     let among = |name: &str, text: &dyn Fn() -> String| {
         let wanted = query.all(name);
         wanted.is_empty() || wanted.contains(&text())
@@ -76,8 +79,8 @@ pub(super) async fn list(
             && among("target", &|| record.target.id())
     };
     let state = app.node.data.control.state();
-    let all = state.audit(caller.principal.tenant).rev().filter(fits);
-    let items = paging.cut(Order::Falling, all, |record| record.id.to_string());
+    let all = created.ordered(state.audit(caller.principal.tenant).filter(fits)).into_iter();
+    let items = paging.cut(created.order(), all, |record| record.id.to_string());
     let items = items.into_iter().map(|record| view(&caller, record)).collect();
     drop(state);
     Ok(paging.answer(&app, items, |entry: &AuditView| entry.id.clone()))

@@ -54,6 +54,15 @@ impl Created {
         self.from.is_none_or(|from| from <= at) && self.to.is_none_or(|to| at < to)
     }
 
+    /// The span, as far as `from` and `to` leave it.
+    ///
+    /// # Errors
+    /// 400 where one of these is wrong.
+    pub(super) fn span(&self, query: &Query) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
+        let from = query.instant("from")?.max(self.from);
+        Ok((from, [query.instant("to")?, self.to].into_iter().flatten().min()))
+    }
+
     /// The order; newest first where none is asked for.
     pub(super) fn age(&self) -> Age {
         self.sort.unwrap_or_default()

@@ -2,6 +2,7 @@
 
 use super::app::{App, Caller};
 use super::change::{repeated, submit};
+use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Nothing, Query, empty, present};
@@ -21,7 +22,7 @@ use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::{Again, Attempt, Delivery, DeliveryId};
 use crate::notifier::event_body;
 use crate::runtime::clock;
-use crate::store::{AttemptQuery, EventQuery, WebhookDeliveryQuery};
+use crate::store::{Age, AttemptQuery, EventQuery, WebhookDeliveryQuery};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::Uri;
@@ -140,7 +141,8 @@ fn attempt_view(row: &Attempt) -> AttemptView {
     get, path = "/v1/webhooks/{id}/deliveries", tag = "webhooks", operation_id = "deliveries",
     params(("id" = String, Path), ("status" = Option<Vec<String>>, Query), ("event_type" = Option<Vec<String>>, Query),
            ("from" = Option<String>, Query), ("to" = Option<String>, Query),
-           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
+           CreatedParameters),
     responses((status = 200, body = Page<DeliveryView>), Problems), security(("key" = ["read:webhooks"]))
 )]
 pub(super) async fn list(
@@ -151,8 +153,11 @@ pub(super) async fn list(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadWebhooks)?;
-    let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["status", "event_type", "from", "to"]].concat())?;
+    let query =
+        Query::read(query.as_deref(), &[&PARAMETERS[..], &CREATED, &["status", "event_type", "from", "to"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let created = Created::read(&query)?;
+    let (from, to) = created.span(&query)?;
     let asked = WebhookDeliveryQuery {
         tenant: caller.principal.tenant,
         webhook: find(&app, &caller, &id)?.id,
@@ -161,8 +166,9 @@ pub(super) async fn list(
             STATUSES.into_iter().find(|status| status.name() == text)
         })?,
         kinds: query.read_all("event_type", "a type such as alert.firing", EventType::parse)?,
-        from: query.instant("from")?,
-        to: query.instant("to")?,
+        from,
+        to,
+        age: created.age(),
         after: paging.after_parts(|parts| match parts {
             [at, event] => Some((Timestamp::parse(at)?, event.parse().ok()?)),
             _ => None,
@@ -217,6 +223,7 @@ async fn delivery(app: &App, caller: &Caller, id: &str) -> Result<Delivery, Prob
         kinds: Vec::new(),
         from: None,
         to: None,
+        age: Age::Falling,
         after: None,
         offset: 0,
         limit: 1,
@@ -297,6 +304,7 @@ pub(super) async fn replay(
         kinds: kinds.collect(),
         from: Some(since),
         to: until,
+        age: Age::Falling,
         after: None,
         offset: 0,
         limit: REPLAY_DELIVERIES_MAX + 1,

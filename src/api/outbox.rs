@@ -1,6 +1,7 @@
 //! The sandbox's outbox: what would have left.
 
 use super::app::{App, Caller};
+use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
 use super::input::Query;
 use super::page::{PARAMETERS, Page, Paging};
@@ -51,7 +52,8 @@ pub(super) struct OutboxView {
     params(("channel_type" = Option<String>, Query), ("channel_id" = Option<String>, Query),
            ("alert_id" = Option<String>, Query),
            ("from" = Option<String>, Query, description = "Inclusive"), ("to" = Option<String>, Query, description = "Exclusive"),
-           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query)),
+           ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
+           CreatedParameters),
     responses((status = 200, body = Page<OutboxView>), Problems), security(("key" = ["write:sandbox"]))
 )]
 pub(super) async fn list(
@@ -61,9 +63,11 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     enter(&caller)?;
-    let known = [&PARAMETERS[..], &["channel_type", "channel_id", "alert_id", "from", "to"]].concat();
+    let known = [&PARAMETERS[..], &CREATED, &["channel_type", "channel_id", "alert_id", "from", "to"]].concat();
     let query = Query::read(query.as_deref(), &known)?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let created = Created::read(&query)?;
+    let (from, to) = created.span(&query)?;
     let kind =
         query.read_as("channel_type", "slack or webhook", |text| KINDS.into_iter().find(|kind| kind.name() == text))?;
     let tenant = caller.principal.tenant;
@@ -74,8 +78,9 @@ pub(super) async fn list(
         outcomes: kind.map_or(KINDS, |kind| [kind; 2]).map(|kind| kept_as(kind).to_owned()),
         channel: query.read_as("channel_id", "a chn_ id", |text| text.parse::<ChannelId>().ok())?,
         alert: query.read_as("alert_id", "an alr_ id", |text| text.parse::<AlertId>().ok())?,
-        from: query.instant("from")?,
-        to: query.instant("to")?,
+        from,
+        to,
+        age: created.age(),
         after: paging.after_parts(place)?,
         offset: paging.offset(),
         limit: paging.size + 1,

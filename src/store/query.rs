@@ -298,7 +298,7 @@ pub struct AttemptQuery {
     pub limit: usize,
 }
 
-/// Asks for the deliveries to one endpoint, newest first.
+/// Asks for the deliveries to one endpoint.
 #[derive(Clone, Debug)]
 pub struct WebhookDeliveryQuery {
     /// Workspace and mode.
@@ -315,6 +315,8 @@ pub struct WebhookDeliveryQuery {
     pub from: Option<Timestamp>,
     /// The latest such time, exclusive.
     pub to: Option<Timestamp>,
+    /// The order.
+    pub age: Age,
     /// The time and event of the delivery behind which to begin.
     pub after: Option<(Timestamp, NotificationId)>,
     /// How many to pass over.
@@ -323,7 +325,7 @@ pub struct WebhookDeliveryQuery {
     pub limit: usize,
 }
 
-/// Asks for deliveries with one of these outcomes and what they are of, newest first.
+/// Asks for deliveries with one of these outcomes and what they are of.
 #[derive(Clone, Debug)]
 pub struct OutboxQuery {
     /// Workspace and mode.
@@ -340,6 +342,8 @@ pub struct OutboxQuery {
     pub from: Option<Timestamp>,
     /// The latest time, exclusive.
     pub to: Option<Timestamp>,
+    /// The order.
+    pub age: Age,
     /// The delivery behind which to begin.
     pub after: Option<(Timestamp, NotificationId, ChannelId)>,
     /// How many to pass over.

@@ -288,7 +288,8 @@ fn delivery(tenant: Tenant, row: &Row<'_>) -> Answer<DeliveryRow> {
 }
 
 pub(super) fn outbox(connection: &Connection, query: &OutboxQuery) -> Answer<Vec<(DeliveryRow, Notification)>> {
-    let mut select = connection.prepare_cached(
+    let (order, behind) = query.age.sql();
+    let mut select = connection.prepare_cached(&format!(
         "SELECT d.notification, d.channel, d.status, d.attempts, d.outcome, d.next_at, d.at, d.revision, n.body
          FROM deliveries d JOIN notifications n
            ON n.workspace = d.workspace AND n.mode = d.mode AND n.id = d.notification
@@ -296,9 +297,9 @@ pub(super) fn outbox(connection: &Connection, query: &OutboxQuery) -> Answer<Vec
            AND json_extract(n.body, '$.epoch') >= ?4
            AND (?5 IS NULL OR d.channel = ?5) AND (?6 IS NULL OR n.alert = ?6)
            AND (?7 IS NULL OR d.at >= ?7) AND (?8 IS NULL OR d.at < ?8)
-           AND (?9 IS NULL OR (d.at, d.notification, d.channel) < (?9, ?10, ?11))
-         ORDER BY d.at DESC, d.notification DESC, d.channel DESC LIMIT ?12 OFFSET ?13",
-    )?;
+           AND (?9 IS NULL OR (d.at, d.notification, d.channel) {behind} (?9, ?10, ?11))
+         ORDER BY d.at {order}, d.notification {order}, d.channel {order} LIMIT ?12 OFFSET ?13"
+    ))?;
     let values = params![
         workspace(query.tenant),
         mode(query.tenant),

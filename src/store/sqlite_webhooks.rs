@@ -88,14 +88,15 @@ pub(super) fn webhook_attempts(connection: &Connection, query: &AttemptQuery) ->
 }
 
 pub(super) fn webhook_deliveries(connection: &Connection, query: &WebhookDeliveryQuery) -> Answer<Vec<Delivery>> {
-    let mut select = connection.prepare_cached(
+    let (order, behind) = query.age.sql();
+    let mut select = connection.prepare_cached(&format!(
         "SELECT event, kind, log, created_at, status, attempts, outcome, next_at, at, revision FROM webhook_deliveries
          WHERE workspace = ?1 AND mode = ?2 AND webhook = ?3 AND (?4 IS NULL OR event = ?4)
            AND (?5 = '' OR instr(?5, ',' || status || ',') > 0) AND (?6 = '' OR instr(?6, ',' || kind || ',') > 0)
            AND created_at >= ?7 AND created_at < ?8
-           AND (?9 IS NULL OR (created_at, event) < (?9, ?10))
-         ORDER BY created_at DESC, event DESC LIMIT ?11 OFFSET ?12",
-    )?;
+           AND (?9 IS NULL OR (created_at, event) {behind} (?9, ?10))
+         ORDER BY created_at {order}, event {order} LIMIT ?11 OFFSET ?12"
+    ))?;
     let values = params![
         workspace(query.tenant),
         mode(query.tenant),

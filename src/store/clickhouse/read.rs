@@ -260,6 +260,7 @@ pub(in crate::store) async fn deliveries(client: &Client, query: &DeliveryQuery)
 }
 
 pub(in crate::store) async fn outbox(client: &Client, query: &OutboxQuery) -> Answer<Vec<(DeliveryRow, Notification)>> {
+    let (order, behind) = query.age.sql();
     let mut filter = Filter::of(query.tenant);
     if let Some(id) = query.channel {
         filter.and("channel = ?", Value::Text(id.to_string()));
@@ -268,7 +269,7 @@ pub(in crate::store) async fn outbox(client: &Client, query: &OutboxQuery) -> An
     filter.and("outcome IN ?", Value::Texts(query.outcomes.to_vec()));
     filter.between("at", query.from, query.to);
     if let Some((at, notification, channel)) = &query.after {
-        let condition = format!("(at, notification, channel) < ({}, ?", instant(*at));
+        let condition = format!("(at, notification, channel) {behind} ({}, ?", instant(*at));
         filter.and(&condition, Value::Text(notification.to_string()));
         filter.tuple_end(Value::Text(channel.to_string()));
     }
@@ -283,7 +284,7 @@ pub(in crate::store) async fn outbox(client: &Client, query: &OutboxQuery) -> An
            SELECT * FROM deliveries WHERE {newest}
            ORDER BY notification, channel, revision DESC LIMIT 1 BY notification, channel
          ) WHERE {chosen} AND notification IN (SELECT id FROM notifications WHERE {})
-         ORDER BY at DESC, notification DESC, channel DESC LIMIT {} OFFSET {}",
+         ORDER BY at {order}, notification {order}, channel {order} LIMIT {} OFFSET {}",
         filter.sql,
         bounded(query.limit),
         bounded(query.offset)

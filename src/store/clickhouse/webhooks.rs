@@ -165,6 +165,7 @@ pub(in crate::store) async fn webhook_deliveries(
     query: &WebhookDeliveryQuery,
 ) -> Answer<Vec<Delivery>> {
     let mut filter = Filter::of(query.tenant);
+    let (order, behind) = query.age.sql();
     filter.and("webhook = ?", Value::Text(query.webhook.to_string()));
     if let Some(event) = query.event {
         filter.and("event = ?", Value::Text(event.to_string()));
@@ -175,7 +176,8 @@ pub(in crate::store) async fn webhook_deliveries(
     }
     filter.between("created_at", query.from, query.to);
     if let Some((at, event)) = query.after {
-        filter.and(&format!("(created_at, event) < ({}, ?)", instant(at)), Value::Text(event.to_string()));
+        let condition = format!("(created_at, event) {behind} ({}, ?)", instant(at));
+        filter.and(&condition, Value::Text(event.to_string()));
     }
     let inner = std::mem::replace(&mut filter.sql, "1".to_owned());
     if !query.statuses.is_empty() {
@@ -186,7 +188,7 @@ pub(in crate::store) async fn webhook_deliveries(
         "SELECT ?fields FROM (
            SELECT * FROM webhook_deliveries WHERE {inner}
            ORDER BY created_at, event, revision DESC LIMIT 1 BY created_at, event
-         ) WHERE {} ORDER BY created_at DESC, event DESC LIMIT {} OFFSET {}",
+         ) WHERE {} ORDER BY created_at {order}, event {order} LIMIT {} OFFSET {}",
         filter.sql,
         bounded(query.limit),
         bounded(query.offset)

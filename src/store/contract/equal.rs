@@ -216,6 +216,7 @@ impl Answers {
             alert: None,
             from: None,
             to: None,
+            age: Age::Falling,
             after: None,
             offset: 0,
             limit: usize::MAX,
@@ -227,6 +228,8 @@ impl Answers {
             kept.clone(),
             OutboxQuery { limit: 2, offset: 1, ..kept.clone() },
             OutboxQuery { after, ..kept.clone() },
+            OutboxQuery { after, age: Age::Rising, ..kept.clone() },
+            OutboxQuery { age: Age::Rising, limit: 3, ..kept.clone() },
             OutboxQuery { channel: Some(ChannelId(1)), from: at, ..kept.clone() },
             OutboxQuery { alert, to: at, ..kept.clone() },
             OutboxQuery { epoch: Epoch(1), ..kept },
@@ -248,6 +251,7 @@ impl Answers {
                 kinds: Vec::new(),
                 from: None,
                 to: None,
+                age: Age::Falling,
                 after: None,
                 offset,
                 limit,
@@ -263,6 +267,8 @@ impl Answers {
             self.note("owed", &all, rows);
             for query in [
                 WebhookDeliveryQuery { after, ..all.clone() },
+                WebhookDeliveryQuery { after, age: Age::Rising, ..all.clone() },
+                WebhookDeliveryQuery { age: Age::Rising, ..all.clone() },
                 WebhookDeliveryQuery { event: Some(NotificationId((1 << 120) + 1)), ..all.clone() },
                 WebhookDeliveryQuery { from, to, ..narrowed.clone() },
                 narrowed,

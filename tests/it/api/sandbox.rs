@@ -132,7 +132,10 @@ async fn a_reset_keeps_keys_and_channels_and_nothing_else() {
         sandbox.post("/v1/events", event).await.ok(202);
     }
     let named = |id: &str| format!("&alert_id={id}");
-    sandbox.outbox(&named(&alert), 2).await;
+    let falling = sandbox.outbox(&named(&alert), 2).await;
+    let mut rising = sandbox.outbox(&format!("{}&sort=created_at", named(&alert)), 2).await;
+    rising.reverse();
+    assert_eq!(falling, rising);
     eventually("the quarantine", || async { (!sandbox.names("/v1/quarantine", "id").await.is_empty()).then_some(()) })
         .await;
     let create = || {
