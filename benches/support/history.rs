@@ -7,7 +7,7 @@ use highwater::domain::id::{
     AccountId, AccountScope, AlertId, Epoch, MetricName, Mode, PartitionId, Position, Stamp, Tenant, WorkspaceId,
 };
 use highwater::domain::partition::effect::Effects;
-use highwater::domain::partition::fact::{Fact, Note};
+use highwater::domain::partition::fact::{ENGINE_VERSION, Fact, Note};
 use highwater::domain::quantity::Quantity;
 use highwater::domain::time::{Millis, Period, Timestamp};
 use highwater::runtime::processor::Fold;
@@ -46,7 +46,7 @@ pub(crate) fn records(series: fn(u64) -> (u64, usize)) -> Vec<(Stamp, Fact)> {
         if frame.len() == FRAME_EVENTS || number + 1 == EVENTS {
             let full = std::mem::replace(&mut frame, FrameBuilder::new(false));
             let frame = Frame::decode(&full.finish()).expect("a frame");
-            records.push((stamp(records.len() as u64 + 2, at), Fact::UsageRecorded(frame)));
+            records.push((stamp(records.len() as u64 + 3, at), Fact::UsageRecorded(frame)));
         }
     }
     records
@@ -62,7 +62,10 @@ pub(crate) fn fold() -> Fold {
         (Position(2), Change::Alert { tenant: TENANT, definition: Box::new(alert()) }),
     ];
     let copied = Note::ControlCopied { after: Position(0), through: Position(2), changes };
-    fold.take_fact(stamp(1, START), &Fact::Note(copied), &mut Effects::default());
+    let version = Note::EngineVersion { version: ENGINE_VERSION };
+    for (position, note) in [(1, version), (2, copied)] {
+        fold.take_fact(stamp(position, START), &Fact::Note(note), &mut Effects::default());
+    }
     fold
 }
 
