@@ -159,14 +159,24 @@ fn effects(batch: u64) -> Effects {
     Effects { windows: (0..ROWS).filter(|n| changes(*n, batch)).map(window).collect(), ..Effects::default() }
 }
 
-#[test]
-fn every_third_insert_fails() {
+fn every_insert_fails(every: u32, name: &str) {
     let Some(server) = server() else { return };
-    let broken = Broken::before(server, "third");
-    broken.proxy.set(Fault::ThirdInsertFails);
+    let broken = Broken::before(server, name);
+    broken.proxy.set(Fault::InsertFails(every));
     broken.run(|_, _| {});
     assert!(broken.proxy.failed() > 0);
     broken.check();
+}
+
+#[test]
+fn every_third_insert_fails() {
+    every_insert_fails(3, "third");
+}
+
+/// A write has two inserts at least: the second fails each time that it begins anew.
+#[test]
+fn every_second_insert_fails() {
+    every_insert_fails(2, "second");
 }
 
 #[test]

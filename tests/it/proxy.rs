@@ -10,8 +10,8 @@ use std::time::Duration;
 pub(crate) enum Fault {
     /// Nothing.
     None,
-    /// Every third insert is answered by 500, and does not reach the service.
-    ThirdInsertFails,
+    /// Every so manieth insert is answered by 500, and does not reach the service.
+    InsertFails(u32),
     /// Every insert is answered as a server answers whose disk is full, and does not reach the service.
     DiskFull,
     /// Each of the next inserts loses its connection in the middle of its rows.
@@ -86,9 +86,9 @@ impl Plan {
         let act = match self.fault {
             Fault::None => return Act::Pass,
             Fault::Slow(pause) => return Act::Delay(pause),
-            Fault::ThirdInsertFails if self.inserts.is_multiple_of(3) => Act::Refuse("busy"),
+            Fault::InsertFails(every) if self.inserts.is_multiple_of(every) => Act::Refuse("busy"),
             Fault::DiskFull => Act::Refuse(DISK_FULL),
-            Fault::ThirdInsertFails | Fault::Cut(0) | Fault::Deaf(0) => return Act::Pass,
+            Fault::InsertFails(_) | Fault::Cut(0) | Fault::Deaf(0) => return Act::Pass,
             Fault::Cut(left) => {
                 self.fault = Fault::Cut(left - 1);
                 Act::Cut

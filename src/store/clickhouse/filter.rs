@@ -37,6 +37,13 @@ impl Filter {
         self.values.push(value);
     }
 
+    /// At least one of two.
+    pub(super) fn either(&mut self, one: (&str, Value), other: (&str, Value)) {
+        self.and(&format!("({}", one.0), one.1);
+        self.sql.push_str(&format!(" OR {})", other.0));
+        self.values.push(other.1);
+    }
+
     /// One more value of a tuple that a condition began.
     pub(super) fn tuple_next(&mut self, value: Value) {
         self.sql.push_str(", ?");

@@ -273,6 +273,17 @@ pub(in crate::store) async fn outbox(client: &Client, query: &OutboxQuery) -> An
         filter.and(&condition, Value::Text(notification.to_string()));
         filter.tuple_end(Value::Text(channel.to_string()));
     }
+    if let Some((alerts, channels)) = &query.among {
+        // No id is empty: with it there is something to compare with.
+        let texts = |ids: &mut dyn Iterator<Item = String>| Value::Texts(ids.chain([String::new()]).collect());
+        filter.either(
+            ("channel IN ?", texts(&mut channels.iter().map(ToString::to_string))),
+            (
+                "notification IN (SELECT id FROM notifications WHERE alert IN ?)",
+                texts(&mut alerts.iter().map(ToString::to_string)),
+            ),
+        );
+    }
     let chosen = std::mem::take(&mut filter.sql);
     filter.tenant(query.tenant);
     filter.and("JSONExtractUInt(body, 'epoch') >= ?", Value::Number(query.epoch.0));

@@ -23,7 +23,7 @@ pub(super) struct PositionRecord {
 }
 
 /// How far a partition reaches, as it is written.
-#[derive(Debug, Row, Serialize, Deserialize)]
+#[derive(Clone, Debug, Row, Serialize, Deserialize)]
 pub(super) struct WrittenPosition {
     pub(super) partition: u32,
     pub(super) position: Position,

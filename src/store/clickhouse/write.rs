@@ -16,7 +16,12 @@ use crate::store::{Progress, StoreError};
 use clickhouse::insert::Insert;
 use clickhouse::{Client, RowOwned, RowWrite};
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a block that got no answer waits before it is tried once more.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// What one partition has to store.
 pub(super) struct Portion {
@@ -173,29 +178,56 @@ struct Blocks<'a> {
 
 impl Blocks<'_> {
     /// Inserts rows, a block at a time: ClickHouse takes a block whole or not at all.
-    async fn insert<E, R: RowOwned + RowWrite>(
+    ///
+    /// A block that got no answer is tried once more: a write begins at its first table each time, so that an insert that
+    /// fails every now and then could keep a large one from ever being whole.
+    async fn insert<E: Clone, R: RowOwned + RowWrite>(
         &self,
         table: &str,
         rows: Vec<E>,
         bytes: impl Fn(&R) -> usize,
         record: impl Fn(E) -> Result<R, StoreError>,
     ) -> Result<(), StoreError> {
-        let mut rows = rows.into_iter().peekable();
-        while rows.peek().is_some() {
-            let patience = self.settings.insert_timeout;
-            let mut block: Insert<R> =
-                tokio::time::timeout(patience, self.begin(table)).await.map_err(|_| late(table))??;
-            let (mut block_rows, mut block_bytes) = (0, 0);
-            while block_rows < self.settings.block_rows_max.max(1) && block_bytes < self.settings.block_bytes_max {
-                let Some(row) = rows.next() else { break };
-                let row = record(row)?;
-                block_rows += 1;
-                block_bytes += bytes(&row);
-                block.write(&row).await?;
-            }
-            block.end().await?;
+        let mut rest = rows.as_slice();
+        while !rest.is_empty() {
+            let mut first = pin!(self.insert_block(table, rest, &bytes, &record));
+            let written = match tokio::time::timeout(self.settings.insert_timeout / 2, first.as_mut()).await {
+                Ok(Err(StoreError::Unreachable { .. })) => {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    self.insert_block(table, rest, &bytes, &record).await?
+                }
+                Ok(answer) => answer?,
+                // A server that takes so long is asked no second time.
+                Err(_) => first.await?,
+            };
+            rest = rest.get(written..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Inserts as many rows as a block may have; returns how many.
+    async fn insert_block<E: Clone, R: RowOwned + RowWrite>(
+        &self,
+        table: &str,
+        rows: &[E],
+        bytes: impl Fn(&R) -> usize,
+        record: impl Fn(E) -> Result<R, StoreError>,
+    ) -> Result<usize, StoreError> {
+        let patience = self.settings.insert_timeout;
+        let mut block: Insert<R> =
+            tokio::time::timeout(patience, self.begin(table)).await.map_err(|_| late(table))??;
+        let (mut block_rows, mut block_bytes) = (0, 0);
+        for row in rows.iter().take(self.settings.block_rows_max.max(1)) {
+            if block_rows > 0 && block_bytes >= self.settings.block_bytes_max {
+                break;
+            }
+            let row = record(row.clone())?;
+            block_rows += 1;
+            block_bytes += bytes(&row);
+            block.write(&row).await?;
+        }
+        block.end().await?;
+        Ok(block_rows)
     }
 
     async fn begin<R: RowOwned + RowWrite>(&self, table: &str) -> Result<Insert<R>, StoreError> {

@@ -64,12 +64,8 @@ async fn the_engine_freezes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_third_insert_is_answered_by_500() {
-    check_proxied(
-        "ClickHouse answers 500 to every third insert, 10 s",
-        Duration::from_secs(10),
-        Fault::ThirdInsertFails,
-    )
-    .await;
+    check_proxied("ClickHouse answers 500 to every third insert, 10 s", Duration::from_secs(10), Fault::InsertFails(3))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
