@@ -7,7 +7,7 @@ pub use places::{PlacesGiven, places};
 
 use crate::api::{Front, TlsFiles};
 use crate::domain::control::command::Settings;
-use crate::domain::limits::AHEAD_MAX;
+use crate::domain::limits::{AHEAD_MAX, GRACE_MAX};
 use crate::domain::time::Millis;
 use crate::notifier::Guard;
 use crate::runtime::data::Places;
@@ -337,6 +337,11 @@ impl SettingsGiven {
             correction_horizon: self.correction_horizon.unwrap_or(present.correction_horizon),
             strict_accounts: self.strict_accounts.unwrap_or(present.strict_accounts),
         };
+        if settings.grace > GRACE_MAX {
+            let detail =
+                format!("{} is more than {GRACE_MAX}: an hour must close before the next one ends", settings.grace);
+            return Err(ConfigError::Value { name: "grace", detail });
+        }
         let least = settings.lateness_horizon.plus(AHEAD_MAX);
         if settings.dedup_horizon < least {
             let detail = format!(

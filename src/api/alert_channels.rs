@@ -39,7 +39,8 @@ pub(super) fn resolve(
                 (None, Mode::Live) => None,
             },
             None => {
-                let is_reached = |channel: &Channel| caller.principal.reaches(channel.project);
+                let is_reached =
+                    |channel: &Channel| caller.principal.reaches(channel.project) && channel.takes_alerts_of(label);
                 let is_known = |id: &ChannelId| {
                     state.channel(tenant, *id).is_some_and(is_reached) || outbox_kind(tenant, *id).is_some()
                 };
@@ -57,7 +58,10 @@ pub(super) fn resolve(
                      POST /v1/channels",
                     kind.name()
                 ),
-                None => format!("{shown:?} is no channel: expected slack, webhook or a chn_ id of this workspace"),
+                None => format!(
+                    "{shown:?} is no channel for this alert: expected slack, webhook or the chn_ id of a channel that is \
+                     labelled with the alert's project, or with none"
+                ),
             };
             let problem = Problem::invalid("/channel", detail);
             return Err(Problem { code: "channel_not_configured", ..problem });
@@ -67,6 +71,13 @@ pub(super) fn resolve(
         }
     }
     Ok(channels)
+}
+
+/// Tells whether alerts with a label may go to channels, as far as these exist.
+pub(super) fn take_alerts_of(app: &App, caller: &Caller, channels: &[ChannelId], label: Option<ProjectId>) -> bool {
+    let state = app.node.data.control.state();
+    let mut known = channels.iter().filter_map(|id| state.channel(caller.principal.tenant, *id));
+    known.all(|channel| channel.takes_alerts_of(label))
 }
 
 /// Where an alert goes that names only a kind: a channel of its project, else one that is labelled with none, where the caller

@@ -178,10 +178,16 @@ pub(super) async fn patch(
         }
     };
     let project = wanted.project_id.map(|id| project(app, caller, id)).transpose()?;
-    let channel = match wanted.channel {
+    let label = project.unwrap_or(definition.project);
+    // Where the channels are of another project than the alert is from here on, what was written stands for others.
+    let choice = wanted.channel.or_else(|| {
+        let moves = project.is_some() && !alert_channels::take_alerts_of(app, caller, &definition.channels, label);
+        moves.then(|| alert.channel.clone())
+    });
+    let channel = match choice {
         None => None,
         Some(choice) => {
-            let channels = alert_channels::resolve(app, caller, &choice, project.unwrap_or(definition.project))?;
+            let channels = alert_channels::resolve(app, caller, &choice, label)?;
             Some((choice, channels))
         }
     };

@@ -3,11 +3,13 @@
 use super::app::{App, Caller};
 use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
+use super::grant::escalation;
 use super::input::Query;
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use crate::domain::control::audit::{AuditRecord, ResourceDigest};
 use crate::domain::control::resource::Scope;
+use crate::store::Age;
 use axum::extract::{RawQuery, State};
 use axum::http::Uri;
 use axum::response::Response;
@@ -62,6 +64,9 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     caller.require(Scope::ReadAudit)?;
+    if !caller.principal.projects.is_empty() {
+        return Err(escalation("the audit log is of the whole workspace; this credential is narrowed to projects"));
+    }
     let known = [&PARAMETERS[..], &CREATED, &["actor", "action", "target", "from", "to"]].concat();
     let query = Query::read(query.as_deref(), &known)?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
@@ -79,8 +84,11 @@ pub(super) async fn list(
             && among("target", &|| record.target.id())
     };
     let state = app.node.data.control.state();
-    let all = created.ordered(state.audit(caller.principal.tenant).filter(fits)).into_iter();
-    let items = paging.cut(created.order(), all, |record| record.id.to_string());
+    let (all, key) = (state.audit(caller.principal.tenant), |record: &&AuditRecord| record.id.to_string());
+    let items = match created.age() {
+        Age::Falling => paging.cut(created.order(), all.rev().filter(fits), key),
+        Age::Rising => paging.cut(created.order(), all.filter(fits), key),
+    };
     let items = items.into_iter().map(|record| view(&caller, record)).collect();
     drop(state);
     Ok(paging.answer(&app, items, |entry: &AuditView| entry.id.clone()))

@@ -6,7 +6,7 @@ use super::change::{Changed, repeated, submit};
 use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
 use super::incoming::Incoming;
-use super::input::{Query, defaulted, nullable, present};
+use super::input::{Query, defaulted, present};
 use super::labels::project;
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
@@ -66,7 +66,7 @@ pub(super) struct ChannelCreate {
     slack_api_url: Option<String>,
     #[serde(default)]
     default: bool,
-    /// Labels the channel with a project.
+    /// Labels the channel with a project, for as long as it exists.
     project_id: Option<String>,
 }
 
@@ -85,10 +85,6 @@ pub(super) struct ChannelUpdate {
     bot_token: Option<String>,
     #[serde(default, deserialize_with = "present")]
     slack_channel: Option<String>,
-    /// `null` takes the label away; who is narrowed to one project leaves it at that.
-    #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>)]
-    project_id: Option<Option<String>>,
 }
 
 fn view(caller: &Caller, channel: &Channel, secret: Option<String>) -> ChannelView {
@@ -269,8 +265,7 @@ pub(super) async fn update(
     let name = wanted.name.clone().map(|name| text::name("/name", name)).transpose()?;
     let retargets = wanted.url.is_some() || wanted.bot_token.is_some() || wanted.slack_channel.is_some();
     let target = if retargets { Some(retarget(&app, &channel, &wanted)?) } else { None };
-    let project = wanted.project_id.map(|id| project(&app, &caller, id)).transpose()?;
-    let patch = ChannelPatch { name, default: wanted.default, target, project };
+    let patch = ChannelPatch { name, default: wanted.default, target };
     let changed = submit(&app, &caller, sent, Command::UpdateChannel { id: channel.id, patch }).await?;
     Ok(updated(&caller, &changed))
 }

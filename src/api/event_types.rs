@@ -143,7 +143,7 @@ const fn description(kind: EventType) -> &'static str {
             "A node answered requests with events by 503 overloaded: the journal did not take them. Told when it takes records again, then every 5 minutes."
         }
         EventType::QuotaReset => {
-            "The period of a quota ended of which quota.threshold_reached or quota.exceeded was told; 30 s behind its end."
+            "The period of a quota ended of which quota.threshold_reached or quota.exceeded was told; the grace of 30 s behind its end."
         }
     }
 }

@@ -201,7 +201,7 @@ async fn ingest(
     }
     behind_reset(app, caller).await;
     let appended = app.node.ingest.append(prepared).await;
-    let positions = appended.map_err(|error| not_appended(app, caller, error))?;
+    let positions = appended.map_err(|error| not_taken(app, caller, error))?;
     let receipt = Some(Receipt(positions)).filter(|receipt| !receipt.0.is_empty()).map(|receipt| receipt.to_string());
     let answer = IngestAnswer { accepted, rejected, receipt, results };
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
@@ -228,10 +228,15 @@ fn rejected(index: usize, refusal: Refusal) -> IngestResult {
 }
 
 /// 503: any part of the events may be in; ids make the retry safe.
-pub(super) fn not_appended(app: &App, caller: &Caller, error: AppendError) -> Problem {
+pub(super) fn not_taken(app: &App, caller: &Caller, error: AppendError) -> Problem {
     if !matches!(error, AppendError::TooLarge { .. }) {
         app.node.pressure.note(caller.principal.tenant, clock::now());
     }
+    not_appended(error)
+}
+
+/// As [`not_taken`], for what is no request with events.
+pub(super) fn not_appended(error: AppendError) -> Problem {
     tracing::warn!(error = %error, "events could not be appended");
     match error {
         AppendError::TooLarge { .. } => {

@@ -78,6 +78,7 @@ pub(super) async fn list(
         outcomes: kind.map_or(KINDS, |kind| [kind; 2]).map(|kind| kept_as(kind).to_owned()),
         channel: query.read_as("channel_id", "a chn_ id", |text| text.parse::<ChannelId>().ok())?,
         alert: query.read_as("alert_id", "an alr_ id", |text| text.parse::<AlertId>().ok())?,
+        among: reached(&app, &caller),
         from,
         to,
         age: created.age(),
@@ -88,6 +89,17 @@ pub(super) async fn list(
     let rows = app.node.data.store.outbox(asked).await.map_err(store_away)?;
     let items = rows.iter().map(|(row, notification)| view(&app, &caller, row, notification)).collect();
     Ok(paging.answer(&app, items, |item: &OutboxView| format!("{} {} {}", item.at, item.id, item.channel_id)))
+}
+
+/// The alerts and channels whose messages the caller may see; who reaches all of them sees everything.
+fn reached(app: &App, caller: &Caller) -> Option<(Vec<AlertId>, Vec<ChannelId>)> {
+    if caller.principal.projects.is_empty() {
+        return None;
+    }
+    let (state, tenant) = (app.node.data.control.state(), caller.principal.tenant);
+    let alerts = state.alerts(tenant).filter(|alert| caller.principal.reaches(alert.definition.project));
+    let channels = state.channels(tenant).filter(|channel| caller.principal.reaches(channel.project));
+    Some((alerts.map(|alert| alert.definition.id).collect(), channels.map(|channel| channel.id).collect()))
 }
 
 fn place(parts: &[&str]) -> Option<(Timestamp, NotificationId, ChannelId)> {

@@ -3,7 +3,7 @@
 use super::app::{App, Caller};
 use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
-use super::events::{behind_reset, not_appended};
+use super::events::{behind_reset, not_appended, not_taken};
 use super::input::{Query, json};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
@@ -143,17 +143,11 @@ fn settled_already(entry: &QuarantineEntry) -> Problem {
     Problem::new(StatusCode::CONFLICT, "invalid_state", detail)
 }
 
-async fn settle(
-    app: &App,
-    caller: &Caller,
-    entry: QuarantineEntry,
-    status: QuarantineStatus,
-) -> Result<QuarantineRow, Problem> {
+async fn settle(app: &App, entry: QuarantineEntry, status: QuarantineStatus) -> Result<QuarantineRow, Problem> {
     let row = QuarantineRow { status, ..entry.row };
     let log = Log::Partition(entry.partition);
     let note = Note::QuarantineSettled { row: row.clone() };
-    let appended = app.node.data.journal.append(vec![(log, Bytes::from(note.encode()))]).await;
-    let stamps = appended.map_err(|error| not_appended(app, caller, error))?;
+    let stamps = app.node.data.journal.append(vec![(log, Bytes::from(note.encode()))]).await.map_err(not_appended)?;
     let receipt = Receipt(stamps.into_iter().map(|stamp| (log, stamp.position)).collect());
     receipt.wait(app).await?;
     Ok(row)
@@ -193,9 +187,9 @@ pub(super) async fn replay(
         };
         behind_reset(&app, &caller).await;
         let appended = app.node.ingest.append(prepared).await;
-        Receipt(appended.map_err(|error| not_appended(&app, &caller, error))?).to_string()
+        Receipt(appended.map_err(|error| not_taken(&app, &caller, error))?).to_string()
     };
-    let row = settle(&app, &caller, entry, QuarantineStatus::Replayed).await?;
+    let row = settle(&app, entry, QuarantineStatus::Replayed).await?;
     Ok(Json(view(&caller, &row, Some(receipt))).into_response())
 }
 
@@ -219,7 +213,7 @@ pub(super) async fn discard(
     Query::read(query.as_deref(), &[])?;
     let entry = find(&app, &caller, &id).await?;
     let row = match entry.row.status {
-        QuarantineStatus::Open => settle(&app, &caller, entry, QuarantineStatus::Discarded).await?,
+        QuarantineStatus::Open => settle(&app, entry, QuarantineStatus::Discarded).await?,
         QuarantineStatus::Discarded => entry.row,
         QuarantineStatus::Replayed => return Err(settled_already(&entry)),
     };

@@ -78,7 +78,7 @@ pub(super) struct WebhookCreate {
     rate_limit: Option<u32>,
     #[serde(default)]
     metadata: BTreeMap<String, String>,
-    /// Labels the endpoint with a project: of alerts, keys and endpoints it is told of that project's own alone.
+    /// Labels the endpoint with a project, for as long as it exists: of alerts, keys and endpoints it is told of that project's own alone.
     #[serde(default)]
     project_id: Option<String>,
 }
@@ -106,10 +106,6 @@ pub(super) struct WebhookUpdate {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     metadata: Option<Option<BTreeMap<String, Option<String>>>>,
-    /// `null` takes the label away; who is narrowed to one project leaves it at that.
-    #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>)]
-    project_id: Option<Option<String>>,
 }
 
 pub(super) fn view(caller: &Caller, webhook: &Webhook, secret: Option<String>) -> WebhookView {
@@ -267,7 +263,6 @@ pub(super) async fn update(
         headers,
         rate_limit: wanted.rate_limit.map(|limit| limit.map(input::rate_limit).transpose()).transpose()?,
         metadata: super::text::map_patch("/metadata", wanted.metadata)?,
-        project: wanted.project_id.map(|id| project(&app, &caller, id)).transpose()?,
     };
     let changed = submit(&app, &caller, sent, Command::UpdateWebhook { id, patch: Box::new(patch) }).await?;
     Ok(changed_view(&caller, &changed))

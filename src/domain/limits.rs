@@ -42,6 +42,8 @@ pub const RULE_NODES_MAX: usize = 64;
 
 /// How long after its end a window stays open for ordinary events.
 pub const GRACE: Millis = Millis::seconds(30);
+/// The longest grace: levels of the hour before are kept until the one that holds the clock ends.
+pub const GRACE_MAX: Millis = Millis::minutes(55);
 /// How old an event may be when it is accepted.
 pub const LATENESS_HORIZON: Millis = Millis::hours(48);
 /// How long an event's identity is remembered.

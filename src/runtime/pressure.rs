@@ -3,12 +3,13 @@
 //! What is counted and not told yet is lost with a process that ends. Metrics tell operators at once; this tells the senders.
 
 use super::clock;
-use super::control::{Asking, ControlPlane};
+use super::control::{Asking, ControlPlane, SubmitError};
 use crate::domain::control::command::{Command, PressureReport};
 use crate::domain::id::Tenant;
 use crate::domain::limits::{PRESSED_TENANTS_MAX, PRESSURE_EVERY};
 use crate::domain::time::Timestamp;
-use std::collections::BTreeMap;
+use crate::domain::webhook::kind::EventType;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -80,14 +81,22 @@ pub(super) async fn run(pressure: Pressure, control: ControlPlane, mut stop: wat
             () = tokio::time::sleep(ROUND) => {}
             _ = stop.changed() => return,
         }
-        for (tenant, report) in pressure.due(clock::now()) {
-            let command = Command::ReportPressure(report);
-            if let Err(error) = control.submit(Asking::by_command_line(tenant), command).await {
-                let cause = crate::telemetry::chain(&error);
-                tracing::debug!(error = %cause, "that requests were refused waits to be told");
-                pressure.put_back(tenant, report);
+        // What nobody wants to hear is no record: the control log is never cut.
+        let wanted = |tenant| control.state().wants(tenant, EventType::IngestBackpressure);
+        let due = pressure.due(clock::now()).into_iter().filter(|(tenant, _)| wanted(*tenant));
+        let mut due: VecDeque<(Tenant, PressureReport)> = due.collect();
+        while let Some((tenant, report)) = due.pop_front() {
+            let asking = Asking::by_command_line(tenant);
+            let Err(error) = control.submit(asking, Command::ReportPressure(report)).await else { continue };
+            let cause = crate::telemetry::chain(&error);
+            tracing::debug!(error = %cause, "that requests were refused is not told yet");
+            // Behind any other error the record is there.
+            if matches!(error, SubmitError::Append(_)) {
+                due.push_front((tenant, report));
+                break;
             }
         }
+        due.into_iter().for_each(|(tenant, report)| pressure.put_back(tenant, report));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::domain::partition::fact::{ENGINE_VERSION, Note};
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,8 +27,15 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut changed = control.watch();
-    let mut keeper =
-        Timekeeper { journal, control, partitions, sent: BTreeMap::new(), ticked: BTreeMap::new(), intake };
+    let mut keeper = Timekeeper {
+        journal,
+        control,
+        partitions,
+        sent: BTreeMap::new(),
+        ticked: BTreeMap::new(),
+        raised: BTreeSet::new(),
+        intake,
+    };
     while !*stop.borrow() {
         keeper.raise().await;
         keeper.copy_control().await;
@@ -48,6 +55,8 @@ struct Timekeeper {
     /// Up to where control changes were appended, by partition; asked of the fold again after any error.
     sent: BTreeMap<PartitionId, Position>,
     ticked: BTreeMap<PartitionId, Ticked>,
+    /// The partitions that were asked for this release's way of folding since they came to this node.
+    raised: BTreeSet<PartitionId>,
     intake: IntakeClock,
 }
 
@@ -68,6 +77,7 @@ impl Timekeeper {
         let is_held = |partition: &PartitionId| watched.iter().any(|watched| watched.partition == *partition);
         self.sent.retain(|partition, _| is_held(partition));
         self.ticked.retain(|partition, _| is_held(partition));
+        self.raised.retain(is_held);
         watched
     }
 
@@ -75,21 +85,22 @@ impl Timekeeper {
     /// copied behind it is folded in the older way.
     async fn raise(&mut self) {
         let watched = self.watched();
-        let is_behind = |watched: &Watched| {
-            let gauges = &watched.gauges;
-            let caught_up =
-                self.journal.end(Log::Partition(watched.partition)).0 <= gauges.position.load(Ordering::Acquire);
-            caught_up && gauges.engine_version.load(Ordering::Relaxed) < ENGINE_VERSION
-        };
-        let note = Bytes::from(Note::EngineVersion { version: ENGINE_VERSION }.encode());
-        let behind = watched.iter().filter(|watched| is_behind(watched));
-        let facts: Vec<_> = behind.map(|watched| (Log::Partition(watched.partition), note.clone())).collect();
-        if facts.is_empty() {
+        let is_behind = |watched: &Watched| watched.gauges.engine_version.load(Ordering::Relaxed) < ENGINE_VERSION;
+        let behind = watched.iter().filter(|watched| is_behind(watched)).map(|watched| watched.partition);
+        // A fold that has yet to reach such a record is asked no second time; where its log has one already, another says
+        // the same.
+        let behind: Vec<PartitionId> = behind.filter(|partition| !self.raised.contains(partition)).collect();
+        if behind.is_empty() {
             return;
         }
-        if let Err(error) = self.journal.append(facts).await {
-            let cause = crate::telemetry::chain(&error);
-            tracing::warn!(error = %cause, "a log could not be told of this release; it goes on as before");
+        let note = Bytes::from(Note::EngineVersion { version: ENGINE_VERSION }.encode());
+        let facts = behind.iter().map(|partition| (Log::Partition(*partition), note.clone())).collect();
+        match self.journal.append(facts).await {
+            Ok(_) => self.raised.extend(behind),
+            Err(error) => {
+                let cause = crate::telemetry::chain(&error);
+                tracing::warn!(error = %cause, "a log could not be told of this release; it goes on as before");
+            }
         }
     }
 

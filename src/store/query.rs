@@ -338,6 +338,8 @@ pub struct OutboxQuery {
     pub channel: Option<ChannelId>,
     /// The alert; all where absent.
     pub alert: Option<AlertId>,
+    /// Only what is of one of these alerts, or goes to one of these channels; all where absent.
+    pub among: Option<(Vec<AlertId>, Vec<ChannelId>)>,
     /// The earliest time, inclusive.
     pub from: Option<Timestamp>,
     /// The latest time, exclusive.

@@ -297,9 +297,19 @@ pub(super) fn outbox(connection: &Connection, query: &OutboxQuery) -> Answer<Vec
            AND json_extract(n.body, '$.epoch') >= ?4
            AND (?5 IS NULL OR d.channel = ?5) AND (?6 IS NULL OR n.alert = ?6)
            AND (?7 IS NULL OR d.at >= ?7) AND (?8 IS NULL OR d.at < ?8)
+           AND (?15 IS NULL OR hex(n.alert) IN (SELECT value FROM json_each(?15))
+             OR hex(d.channel) IN (SELECT value FROM json_each(?16)))
            AND (?9 IS NULL OR (d.at, d.notification, d.channel) {behind} (?9, ?10, ?11))
          ORDER BY d.at {order}, d.notification {order}, d.channel {order} LIMIT ?12 OFFSET ?13"
     ))?;
+    let listed = |ids: Vec<u128>| json(&ids.iter().map(|id| format!("{id:032X}")).collect::<Vec<_>>());
+    let (alerts, channels) = match &query.among {
+        Some((alerts, channels)) => (
+            Some(listed(alerts.iter().map(|id| id.0).collect())?),
+            Some(listed(channels.iter().map(|id| id.0).collect())?),
+        ),
+        None => (None, None),
+    };
     let values = params![
         workspace(query.tenant),
         mode(query.tenant),
@@ -314,7 +324,9 @@ pub(super) fn outbox(connection: &Connection, query: &OutboxQuery) -> Answer<Vec
         query.after.map(|(_, _, id)| Id(id.0)),
         query.limit as i64,
         query.offset as i64,
-        query.outcomes[1]
+        query.outcomes[1],
+        alerts,
+        channels
     ];
     let rows =
         select.query_map(values, |row| Ok((delivery(query.tenant, row)?, parsed(row.get_ref(8)?.as_str()?)?)))?;

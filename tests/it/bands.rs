@@ -1,10 +1,12 @@
 //! What endpoints are told of quotas.
 
-use crate::log::{Log, MIDNIGHT, fold};
+use crate::log::{KEY, Log, MIDNIGHT, fold};
 use crate::script::check;
+use highwater::domain::id::PartitionId;
 use highwater::domain::partition::effect::Effects;
 use highwater::domain::partition::fact::{ENGINE_VERSION, Note};
-use highwater::runtime::processor::FoldError;
+use highwater::runtime::processor::{Fold, FoldError};
+use highwater::snapshot::Snapshot;
 
 #[test]
 fn each_band_is_told_once_for_a_period_and_a_quota() {
@@ -99,6 +101,37 @@ fn what_the_new_period_holds_already_is_told_at_its_turn() {
 }
 
 #[test]
+fn what_is_told_at_a_turn_comes_by_metric() {
+    check(
+        "engine 2
+         listen quota.*
+         quota * calls 100 hour
+         quota * jobs 10 hour
+         at 01:00  usage acme jobs 9 + acme calls 90 + zen jobs 8
+           -> told quota.threshold_reached acme/jobs 9 of 10, told quota.threshold_reached acme/calls 90 of 100
+           , told quota.threshold_reached zen/jobs 8 of 10
+         at 60:30  tick
+           -> told quota.reset acme/calls 0 of 100 after 90, told quota.reset acme/jobs 0 of 10 after 9
+           , told quota.reset zen/jobs 0 of 10 after 8",
+    );
+}
+
+#[test]
+fn a_reset_leaves_nothing_told() {
+    // An event that knows of the reset already comes before the reset itself.
+    check(
+        "engine 2
+         listen quota.*
+         at 01:00  quota * calls 100 hour
+         at 01:10  usage acme calls 90   -> told quota.threshold_reached acme/calls 90 of 100
+         at 01:20  usage acme calls 85 epoch 3 -> told quota.threshold_reached acme/calls 85 of 100
+         at 01:30  reset
+         at 01:40  usage acme calls 5 epoch 3
+         at 01:50  quota * calls 100 hour -> told quota.threshold_reached acme/calls 90 of 100",
+    );
+}
+
+#[test]
 fn a_deleted_account_and_a_backfill_tell_nothing() {
     check(
         "engine 2
@@ -137,4 +170,16 @@ fn a_log_that_a_later_release_took_over_is_not_folded_on() {
     let error = fold.take(&log.records, &mut Effects::default()).unwrap_err();
     assert!(matches!(error, FoldError::TooNew { .. }) && error.to_string().contains("update this node"), "{error}");
     assert_eq!(fold.partition.position().0, 1, "what stands before it is taken in");
+}
+
+#[test]
+fn a_snapshot_that_an_older_release_took_of_a_newer_log_is_passed_over() {
+    let mut log = Log::default();
+    log.note(MIDNIGHT, &Note::EngineVersion { version: ENGINE_VERSION });
+    let mut fold = fold();
+    fold.take(&log.records, &mut Effects::default()).unwrap();
+    let snapshot = fold.snapshot().unwrap();
+    Fold::restore(PartitionId(0), KEY, &snapshot).unwrap();
+    let older = Snapshot { format: 2, ..snapshot };
+    assert!(Fold::restore(PartitionId(0), KEY, &older).is_err(), "it has nothing of what was told");
 }

@@ -4,7 +4,7 @@ use crate::log::{Kind, Log, MIDNIGHT, Usage, account, fold, frame, metric, scope
 use crate::words;
 use highwater::domain::control::outcome::Change;
 use highwater::domain::definition::{Fold as Aggregate, MetricDefinition, Pause, Quota, Silence};
-use highwater::domain::id::{AlertId, ChannelId, Epoch, NotificationId, SilenceId};
+use highwater::domain::id::{AlertId, ChannelId, Epoch, NotificationId, ProjectId, SilenceId};
 use highwater::domain::partition::effect::Effects;
 use highwater::domain::partition::fact::{ENGINE_VERSION, Note};
 use highwater::domain::partition::notification::Attempted;
@@ -16,6 +16,8 @@ use proptest::prelude::*;
 const ACCOUNTS: [&str; 3] = ["acme", "beta", "zen"];
 const METRICS: [&str; 3] = ["calls", "jobs", "bytes"];
 const ALERTS: usize = 6;
+/// Every second alert is labelled with it.
+const PROJECT: ProjectId = ProjectId(5);
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -177,7 +179,8 @@ pub(crate) fn write(steps: &[Step]) -> Log {
         texts: Default::default(),
     };
     // Somebody wants to hear of everything.
-    writer.log.change(writer.now, vec![words::listen("*")]);
+    let of_a_project = words::listen_for(2, "*", Some(PROJECT));
+    writer.log.change(writer.now, vec![words::listen("*"), of_a_project]);
     for step in steps {
         writer.step(step);
         writer.fold_last();
@@ -282,7 +285,8 @@ impl Writer {
                 let version = self.texts[*slot].0 + 1;
                 self.texts[*slot] = (version, text.clone());
                 let id = alert_id(self, *slot);
-                let definition = words::alert("an alert", id.0, version, text, &["ops", "dev"]);
+                let mut definition = words::alert("an alert", id.0, version, text, &["ops", "dev"]);
+                definition.project = (slot % 2 == 0).then_some(PROJECT);
                 Change::Alert { tenant, definition: Box::new(definition) }
             }
             Edit::Pause { slot, until } => {

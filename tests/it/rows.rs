@@ -8,6 +8,7 @@ use highwater::domain::partition::effect::{
 use highwater::domain::partition::notification::Notification;
 use highwater::domain::time::Timestamp;
 use highwater::domain::webhook::event::Event;
+use highwater::domain::webhook::rows::{Delivery, DeliveryId};
 use std::collections::BTreeMap;
 
 /// A store as plain maps.
@@ -21,6 +22,7 @@ pub(crate) struct Rows {
     pub(crate) deliveries: BTreeMap<(NotificationId, ChannelId), DeliveryRow>,
     pub(crate) quarantine: BTreeMap<QuarantineId, QuarantineRow>,
     pub(crate) events: BTreeMap<NotificationId, Event>,
+    pub(crate) owed: BTreeMap<DeliveryId, Delivery>,
 }
 
 impl Rows {
@@ -46,6 +48,9 @@ impl Rows {
         }
         for event in effects.webhooks.events {
             self.events.insert(event.id, event);
+        }
+        for row in effects.webhooks.deliveries {
+            newer(&mut self.owed, row.id, row, |row| row.revision);
         }
         for row in effects.quarantine {
             newer(&mut self.quarantine, row.id, row, |row| row.revision);

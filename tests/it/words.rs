@@ -3,7 +3,7 @@
 use crate::log::{metric, scope, tenant};
 use highwater::domain::control::outcome::Change;
 use highwater::domain::definition::{AlertDefinition, Fold, MatchOp, Matcher, NoDataPolicy, Severity};
-use highwater::domain::id::{AccountScope, AlertId, ChannelId, WebhookId};
+use highwater::domain::id::{AccountScope, AlertId, ChannelId, ProjectId, WebhookId};
 use highwater::domain::time::{Millis, Period};
 use highwater::domain::webhook::outbox::{Intake, Subscription};
 use std::collections::BTreeMap;
@@ -149,6 +149,11 @@ pub(crate) fn matchers(words: &mut Words<'_>) -> Vec<Matcher> {
 
 /// An endpoint that wants what a pattern names.
 pub(crate) fn listen(pattern: &str) -> Change {
+    listen_for(1, pattern, None)
+}
+
+/// An endpoint that wants what a pattern names, of a project.
+pub(crate) fn listen_for(id: u128, pattern: &str, project: Option<ProjectId>) -> Change {
     let subscription = Subscription { event_types: vec![pattern.to_owned()], intake: Intake::Open };
-    Change::Webhook { tenant: tenant(), webhook: WebhookId(1), subscription: Some(subscription), project: None }
+    Change::Webhook { tenant: tenant(), webhook: WebhookId(id), subscription: Some(subscription), project }
 }

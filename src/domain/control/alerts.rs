@@ -36,7 +36,7 @@ impl Alerts {
             return Err(exists_already("alert", id));
         }
         room_for_one(self.records.len(), ALERTS_MAX, "alerts")?;
-        channels.check_all(context.tenant, &draft.channels)?;
+        channels.check_for(context.tenant, &draft.channels, draft.project)?;
         let alert = begun(id, draft, Life::begun(context.now));
         let change = self.insert(context, alert.clone());
         Ok(Accepted::created(Resource::Alert(Box::new(alert))).telling(change))
@@ -45,11 +45,13 @@ impl Alerts {
     pub(super) fn update(&mut self, context: Context, channels: &Channels, id: AlertId, patch: &AlertPatch) -> Verdict {
         let mut alert = self.expected(context, id)?.clone();
         if let Some((choice, resolved)) = &patch.channel {
-            channels.check_all(context.tenant, resolved)?;
             alert.channel.clone_from(choice);
             alert.definition.channels.clone_from(resolved);
         }
         edit(&mut alert, patch)?;
+        if patch.channel.is_some() || patch.project.is_some() {
+            channels.check_for(context.tenant, &alert.definition.channels, alert.definition.project)?;
+        }
         alert.definition.version = alert.definition.version.saturating_add(1);
         Ok(self.change(context, alert))
     }

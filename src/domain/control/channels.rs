@@ -4,6 +4,7 @@ use super::alerts::Alerts;
 use super::command::{ChannelDraft, ChannelPatch};
 use super::outcome::{Refused, Resource};
 use super::patch::set;
+use super::projects::Projects;
 use super::resource::{Channel, ChannelKind, Life};
 use super::sandbox::outbox_kind;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
@@ -33,10 +34,20 @@ impl Channels {
 
     /// Refuses the first channel that does not exist. A sandbox's outbox always does.
     pub(super) fn check_all(&self, tenant: Tenant, channels: &[ChannelId]) -> Result<(), Refused> {
-        match channels.iter().find(|id| !self.records.contains_key(id) && outbox_kind(tenant, **id).is_none()) {
-            Some(missing) => Err(Refused::ChannelNotConfigured { channel: missing.to_string() }),
-            None => Ok(()),
-        }
+        refuse(channels.iter().find(|id| !self.records.contains_key(id) && outbox_kind(tenant, **id).is_none()))
+    }
+
+    /// Refuses as well the first channel that is labelled with another project than the alert: who reaches a channel decides
+    /// where it leads.
+    pub(super) fn check_for(
+        &self,
+        tenant: Tenant,
+        channels: &[ChannelId],
+        label: Option<ProjectId>,
+    ) -> Result<(), Refused> {
+        self.check_all(tenant, channels)?;
+        let is_foreign = |id: &&ChannelId| self.records.get(id).is_some_and(|known| !known.takes_alerts_of(label));
+        refuse(channels.iter().find(is_foreign))
     }
 
     /// Returns the first channel of a project.
@@ -44,11 +55,18 @@ impl Channels {
         self.records.values().find(|channel| channel.project == Some(project)).map(|channel| channel.id)
     }
 
-    pub(super) fn create(&mut self, context: Context, id: ChannelId, draft: &ChannelDraft) -> Verdict {
+    pub(super) fn create(
+        &mut self,
+        context: Context,
+        projects: &Projects,
+        id: ChannelId,
+        draft: &ChannelDraft,
+    ) -> Verdict {
         if self.records.contains_key(&id) {
             return Err(exists_already("channel", id));
         }
         room_for_one(self.records.len(), CHANNELS_MAX, "channels")?;
+        projects.expect_label(draft.project)?;
         let ChannelDraft { kind, name, default, sealed, hint, project } = draft.clone();
         let channel = Channel { id, kind, name, default, sealed, hint, project, life: Life::begun(context.now) };
         self.insert(channel.clone(), context.now);
@@ -61,7 +79,6 @@ impl Channels {
         let mut channel = known.clone();
         set(&mut channel.name, &patch.name);
         set(&mut channel.default, &patch.default);
-        set(&mut channel.project, &patch.project);
         if let Some((sealed, hint)) = &patch.target {
             channel.sealed.clone_from(sealed);
             channel.hint.clone_from(hint);
@@ -93,6 +110,10 @@ impl Channels {
         }
         self.records.insert(channel.id, channel);
     }
+}
+
+fn refuse(channel: Option<&ChannelId>) -> Result<(), Refused> {
+    channel.map_or(Ok(()), |channel| Err(Refused::ChannelNotConfigured { channel: channel.to_string() }))
 }
 
 fn in_use(channel: ChannelId, users: &[AlertId]) -> String {

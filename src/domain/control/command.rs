@@ -444,7 +444,4 @@ pub struct ChannelPatch {
     pub default: Option<bool>,
     /// The sealed target and its hint.
     pub target: Option<(String, String)>,
-    /// The project that it is labelled with.
-    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
-    pub project: Option<Option<ProjectId>>,
 }

@@ -156,6 +156,11 @@ impl Control {
         rows
     }
 
+    /// Tells whether any endpoint of a tenant wants a type of event.
+    pub fn wants(&self, tenant: Tenant, kind: EventType) -> bool {
+        self.outbox.wants(tenant, kind)
+    }
+
     /// What the control log owes to endpoints.
     pub const fn outbox(&self) -> &Outbox {
         &self.outbox

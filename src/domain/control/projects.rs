@@ -59,6 +59,14 @@ impl Projects {
         Ok(Accepted::deleted())
     }
 
+    /// Refuses a label that names no project.
+    pub(super) fn expect_label(&self, label: Option<ProjectId>) -> Result<(), Refused> {
+        match label.filter(|id| !self.records.contains_key(id)) {
+            Some(missing) => Err(not_found("project", missing)),
+            None => Ok(()),
+        }
+    }
+
     fn expected(&self, context: Context, id: ProjectId) -> Result<&Project, Refused> {
         let known = self.records.get(&id).ok_or_else(|| not_found("project", id))?;
         context.expect_version(known.life.version)?;

@@ -309,7 +309,7 @@ impl World {
             Command::RecordImport { digest, accepted, refused } => {
                 Ok(imports.record(context, digest, *accepted, *refused))
             }
-            Command::CreateChannel { id, draft } => channels.create(context, *id, draft),
+            Command::CreateChannel { id, draft } => channels.create(context, projects, *id, draft),
             Command::UpdateChannel { id, patch } => channels.update(context, *id, patch),
             Command::DeleteChannel { id } => channels.delete(context, alerts, *id),
             Command::CreateAlert { id, draft } => alerts.create(context, channels, *id, draft),
@@ -317,7 +317,7 @@ impl World {
             Command::DeleteAlert { id } => alerts.delete(context, *id),
             Command::PauseAlert { id, until } => alerts.set_pause(context, *id, Some(Pause { until: *until })),
             Command::ResumeAlert { id } => alerts.set_pause(context, *id, None),
-            Command::CreateWebhook { id, draft } => webhooks.create(context, *id, draft),
+            Command::CreateWebhook { id, draft } => webhooks.create(context, projects, *id, draft),
             Command::UpdateWebhook { id, patch } => webhooks.update(context, *id, patch),
             Command::DeleteWebhook { id } => webhooks.delete(context, *id),
             Command::PauseWebhook { id } => webhooks.pause(context, *id),

@@ -347,11 +347,18 @@ pub struct Channel {
     pub sealed: String,
     /// The target with its secret parts left out, for people.
     pub hint: String,
-    /// The project that it is labelled with.
+    /// The project that it is labelled with, for as long as it exists: only alerts of this project go to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<ProjectId>,
     /// Its life.
     pub life: Life,
+}
+
+impl Channel {
+    /// Tells whether alerts with a label may go here.
+    pub fn takes_alerts_of(&self, label: Option<ProjectId>) -> bool {
+        self.project.is_none() || self.project == label
+    }
 }
 
 /// A silence with what the API shows of it.

@@ -174,10 +174,10 @@ impl World {
     fn sow(&mut self, context: Context, seed: &Seed) -> Vec<Change> {
         // Nobody's expectation of a version is about these.
         let context = Context { if_match: None, ..context };
-        let Self { accounts, quotas, channels, alerts, .. } = self;
+        let Self { accounts, quotas, channels, alerts, projects, .. } = self;
         let mut made = Vec::new();
         for (id, draft) in &seed.channels {
-            made.push(channels.create(context, *id, draft));
+            made.push(channels.create(context, projects, *id, draft));
         }
         for SeedAccount { account, name, metadata, quotas: limits } in &seed.accounts {
             made.push(accounts.create(context, account, &Some(name.clone()), metadata));

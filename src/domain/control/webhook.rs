@@ -4,6 +4,7 @@
 use super::command::clearable;
 use super::outcome::{Change, Refused, Resource};
 use super::patch::{merge, set};
+use super::projects::Projects;
 use super::resource::Life;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
 use crate::domain::id::{Log, ProjectId, ReplayId, WebhookId};
@@ -42,7 +43,7 @@ pub struct Webhook {
     pub disabled_reason: Option<DisabledReason>,
     /// Since when it has done nothing but fail.
     pub failing_since: Option<Timestamp>,
-    /// The project that it is labelled with.
+    /// The project that it is labelled with, for as long as it exists: what it was sent shows to whoever reaches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<ProjectId>,
     /// Its life.
@@ -195,9 +196,6 @@ pub struct WebhookPatch {
     /// Entries of the caller's notes; `None` removes one.
     #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Option<BTreeMap<String, Option<String>>>>,
-    /// The project that it is labelled with.
-    #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
-    pub project: Option<Option<ProjectId>>,
 }
 
 /// The endpoints of one tenant.
@@ -213,11 +211,18 @@ impl Webhooks {
         self.records.values().find(|webhook| webhook.project == Some(project)).map(|webhook| webhook.id)
     }
 
-    pub(super) fn create(&mut self, context: Context, id: WebhookId, draft: &WebhookDraft) -> Verdict {
+    pub(super) fn create(
+        &mut self,
+        context: Context,
+        projects: &Projects,
+        id: WebhookId,
+        draft: &WebhookDraft,
+    ) -> Verdict {
         if self.records.contains_key(&id) {
             return Err(exists_already("webhook", id));
         }
         room_for_one(self.records.len(), WEBHOOKS_MAX, "webhooks")?;
+        projects.expect_label(draft.project)?;
         let draft = draft.clone();
         let (header_names, sealed_headers) = parts(draft.headers);
         let webhook = Webhook {
@@ -250,7 +255,6 @@ impl Webhooks {
         set(&mut webhook.event_types, &patch.event_types);
         set(&mut webhook.description, &patch.description);
         set(&mut webhook.rate_limit, &patch.rate_limit);
-        set(&mut webhook.project, &patch.project);
         merge(&mut webhook.metadata, &patch.metadata, "metadata entries")?;
         if let Some(headers) = patch.headers.clone() {
             (webhook.header_names, webhook.sealed_headers) = parts(headers);
@@ -370,10 +374,10 @@ impl Webhooks {
 
     fn change(&mut self, context: Context, mut webhook: Webhook) -> Accepted {
         webhook.life.touch(context.now);
-        let before = self.records.get(&webhook.id).map(|known| (subscription(known), known.project));
+        let before = self.records.get(&webhook.id).map(subscription);
         let change = self.insert(context, webhook.clone());
         let accepted = Accepted::done(Resource::Webhook(Box::new(webhook.clone())));
-        if before == Some((subscription(&webhook), webhook.project)) { accepted } else { accepted.telling(change) }
+        if before.as_ref() == Some(&subscription(&webhook)) { accepted } else { accepted.telling(change) }
     }
 
     fn insert(&mut self, context: Context, webhook: Webhook) -> Change {

@@ -5,7 +5,7 @@ use super::fact::QUOTAS_TOLD;
 use super::fit::{Judging, drop_instances, refit, requota};
 use super::judge::Cause;
 use super::reach::look_anew;
-use super::state::{Account, Compiled, Due, Horizons, Hush, Partition, TenantState};
+use super::state::{Account, Compiled, Due, Horizons, Hush, Partition, Series, TenantState};
 use super::tell::{Site, World};
 use crate::domain::control::outcome::{Change, PositionedChange};
 use crate::domain::definition::{AlertDefinition, Quota};
@@ -333,14 +333,19 @@ impl Partition {
             self.delete_alert(tenant, alert, Reason::AccountDeleted, turn);
         }
         let slots: Vec<usize> = self.tenant_mut(tenant).accounts.values().copied().collect();
-        for slot in slots {
-            self.renew_account(slot, epoch, turn);
+        for slot in &slots {
+            self.renew_account(*slot, epoch, turn);
         }
         let (clock, grace) = (self.clock.now(), self.horizons.grace);
         let state = self.tenant_mut(tenant);
         let accounts = std::mem::take(&mut state.accounts);
         // The clock goes back to the fold's own, and what closes and turns with it.
         *state = TenantState { epoch, accounts, ..TenantState::new(clock, grace) };
+        // An event that knew of the reset may have renewed its account before.
+        for slot in slots {
+            let series = self.accounts.get_mut(slot).into_iter().flat_map(|account| &mut account.series);
+            series.for_each(Series::forget_told);
+        }
         self.rebuild_timers();
     }
 

@@ -160,7 +160,10 @@ pub(super) fn ending(
     turns: impl Fn(Period) -> bool,
     ended: &mut Vec<Ended>,
 ) {
-    for place in 0..account.series.len() {
+    // By metric: the places tell of the order of arrival, and are others behind a restart.
+    let mut places: Vec<usize> = (0..account.series.len()).collect();
+    places.sort_by_key(|place| account.series.get(*place).map(|series| &series.metric));
+    for place in places {
         let Some(series) = account.series.get(place) else { continue };
         let Some(quota) = account.quota_of(state, &series.metric).filter(|quota| turns(quota.period)) else { continue };
         let view = View { tenant: state, account, own: None, window: state.newest_closed(), at: state.closed };
@@ -169,6 +172,14 @@ pub(super) fn ending(
         if let Some(series) = account.series.get_mut(place) {
             series.set_told(Some(Told { quota, band: Band::Below }));
         }
+    }
+}
+
+impl Series {
+    /// Forgets what was told: there is no quota any more, and the period may be another one.
+    pub(super) fn forget_told(&mut self) {
+        self.told = None;
+        self.watch = Watch::Now;
     }
 }
 

@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// 2 has the outbox at its end; 3 has a tail behind that, where there is something to keep in it.
 pub const SNAPSHOT_FORMAT: u32 = 3;
 
+/// The first format with a tail.
+const FORMAT_WITH_TAIL: u32 = 3;
+
 /// Why bytes are not a state.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
@@ -29,6 +32,16 @@ pub enum RestoreError {
     TooNew {
         /// The format found.
         found: u32,
+    },
+    /// An earlier release wrote them of a log that asks for more than it knew.
+    #[error(
+        "snapshot format {found} of a log of engine version {version}: an earlier release left out what it did not know"
+    )]
+    TooOld {
+        /// The format found.
+        found: u32,
+        /// What the log asks for.
+        version: u32,
     },
     /// They are damaged.
     #[error("damaged snapshot")]
@@ -149,6 +162,9 @@ impl Partition {
         let (saved, mut rest): (Saved, &[u8]) = postcard::take_from_bytes(bytes)?;
         if saved.id != id {
             return Err(RestoreError::OtherPartition { found: saved.id.0, wanted: id.0 });
+        }
+        if format < FORMAT_WITH_TAIL && saved.engine_version >= QUOTAS_TOLD {
+            return Err(RestoreError::TooOld { found: format, version: saved.engine_version });
         }
         let mut accounts: Vec<Account> = Vec::new();
         let mut tenants = BTreeMap::new();

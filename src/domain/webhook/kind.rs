@@ -13,7 +13,7 @@ macro_rules! event_types {
         )*}
 
         impl EventType {
-            /// Every type, by noun.
+            /// Every type.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
             /// The name as the API writes it.

@@ -321,3 +321,39 @@ async fn a_reset_while_events_flow_loses_none_behind_it() {
     let counted: u64 = usage["items"].as_array().unwrap().iter().map(|item| item["count"].as_u64().unwrap()).sum();
     assert!((behind as u64..=possible as u64).contains(&counted), "{behind} <= {counted} <= {possible}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_narrowed_key_sees_what_its_projects_would_have_sent_alone() {
+    let sandbox = Sandbox::start().await;
+    let made = async |path: &str, body: Value| {
+        let made = sandbox.post(path, body).await.ok(201);
+        made["id"].as_str().unwrap().to_owned()
+    };
+    let (mine, other) =
+        (made("/v1/projects", json!({"name": "a"})).await, made("/v1/projects", json!({"name": "b"})).await);
+    let hook =
+        |label: &str| json!({"type": "webhook", "name": "c", "url": "https://hooks.example/x", "project_id": label});
+    let channel = made("/v1/channels", hook(&mine)).await;
+    made("/v1/channels", hook(&other)).await;
+    let mut alerts = Vec::new();
+    for label in [&mine, &other] {
+        let alert =
+            json!({"account_id": "acme", "rule": "sum(\"calls\") > 1", "channel": "webhook", "project_id": label});
+        alerts.push(made("/v1/alerts", alert).await);
+    }
+    sandbox.count("acme", "calls", 5).await;
+    sandbox.post(&format!("/v1/channels/{channel}/test"), json!({})).await.ok(202);
+    for (alert, count) in alerts.iter().zip([1, 1]) {
+        sandbox.outbox(&format!("&alert_id={alert}"), count).await;
+    }
+    sandbox.outbox(&format!("&channel_id={channel}"), 2).await;
+    let narrow = json!({"name": "n", "scope": ["write:sandbox"], "project_ids": [mine]});
+    let narrow = sandbox.post("/v1/api-keys", narrow).await.ok(201)["key"].as_str().unwrap().to_owned();
+    let seen = async |filter: &str| {
+        let path = format!("/v1/sandbox/outbox?page_size=100{filter}");
+        let page = sandbox.server.ask(Method::GET, &path).key(&narrow).send().await.ok(200);
+        page["items"].as_array().unwrap().iter().map(|item| item["channel_id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(seen("").await, [json!(channel), json!(channel)], "its alert's, and the test of its channel");
+    assert_eq!(seen(&format!("&alert_id={}", alerts[1])).await, [json!(null); 0]);
+}
