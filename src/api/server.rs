@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_io_timeout::TimeoutStream;
 use tower::Service;
 
 /// Why a listener cannot be opened.
@@ -64,7 +65,7 @@ pub(super) async fn bind(address: SocketAddr) -> Result<Server, ServeError> {
 pub struct ListenerLimits {
     /// For a request's head, and between two requests.
     pub head: Duration,
-    /// From a request's head to its answer. Over HTTP/2 also how long a piece of the answer may wait for its client.
+    /// From a request's head to its answer, and how long a piece of the answer may wait for its client.
     pub request: Duration,
     /// For a question across accounts, or about the past.
     pub query: Duration,
@@ -149,6 +150,10 @@ async fn connection((stream, peer): (TcpStream, SocketAddr), tls: Option<Tls>, m
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "TCP_NODELAY could not be set");
     }
+    // Who takes nothing of an answer holds a place for nothing.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(listening.limits.request));
+    let stream = Box::pin(stream);
     let Some(tls) = tls else { return exchange((stream, peer), listening).await };
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(listening.limits.head, tls.acceptor().accept(stream)) => shaken,

@@ -91,6 +91,30 @@ async fn a_body_that_stalls_is_answered_and_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_no_answer_gives_the_place_back() {
+    let mut options = hasty();
+    options.limits.per_address = 1;
+    let server = Server::start_with(options).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut greedy = socket.connect(server.address()).await.unwrap();
+    let requests = "GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+    greedy.write_all(requests.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // The only place is taken, for as long as an answer may wait.
+    let mut other = server.connect().await;
+    other.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.ok();
+    assert_eq!(read_to_end(&mut other).await, "");
+    eventually("the place", async || {
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.ok()?;
+        read_to_end(&mut stream).await.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+    drop(greedy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_oversized_head_is_refused() {
     let server = Server::start_with(hasty()).await;
     let fits =
