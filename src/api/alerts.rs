@@ -9,6 +9,7 @@ use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Nothing, Query, empty};
+use super::labels::is_listed;
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::receipt::store_away;
@@ -97,11 +98,10 @@ pub(super) async fn list(
         let state = app.node.data.control.state();
         let fits = |alert: &&Alert| {
             let definition = &alert.definition;
-            caller.principal.reaches(definition.project)
+            is_listed(&caller, definition.project, &projects)
                 && among(&accounts, |account| definition.account == *account)
                 && among(&statuses, |paused| pause_at(definition, now).is_some() == *paused)
                 && among(&severities, |severity| definition.severity == *severity)
-                && among(&projects, |wanted| definition.project == Some(*wanted))
                 && created.holds(alert.life.created_at)
                 && prefix.as_ref().is_none_or(|q| begins_with(definition.name.as_deref().unwrap_or(""), q))
         };

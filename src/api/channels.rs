@@ -7,7 +7,7 @@ use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Query, defaulted, present};
-use super::labels::project;
+use super::labels::{is_listed, project};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::text;
@@ -193,8 +193,7 @@ pub(super) async fn list(
     let projects = query.projects("project_id")?;
     let state = app.node.data.control.state();
     let all = state.channels(caller.principal.tenant).filter(|channel| {
-        caller.principal.reaches(channel.project)
-            && (projects.is_empty() || channel.project.is_some_and(|project| projects.contains(&project)))
+        is_listed(&caller, channel.project, &projects)
             && (kinds.is_empty() || kinds.contains(&channel.kind))
             && created.holds(channel.life.created_at)
             && begins_with(&channel.name, prefix)

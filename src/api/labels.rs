@@ -26,3 +26,9 @@ pub(super) fn project(app: &App, caller: &Caller, text: Option<String>) -> Resul
         Err(Problem::invalid("/project_id", "there is no such project"))
     }
 }
+
+/// Tells whether a caller's list shows what has a label, where these projects are asked for; all where none is.
+pub(super) fn is_listed(caller: &Caller, label: Option<ProjectId>, wanted: &[ProjectId]) -> bool {
+    let is_wanted = wanted.is_empty() || label.is_some_and(|project| wanted.contains(&project));
+    is_wanted && caller.principal.reaches(label)
+}

@@ -7,7 +7,7 @@ use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Query, nullable, present};
-use super::labels::project;
+use super::labels::{is_listed, project};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::webhook_input::{self as input, seal};
@@ -154,8 +154,7 @@ pub(super) async fn list(
     let projects = query.projects("project_id")?;
     let state = app.node.data.control.state();
     let found = state.webhooks(caller.principal.tenant).filter(|webhook| {
-        caller.principal.reaches(webhook.project)
-            && (projects.is_empty() || webhook.project.is_some_and(|project| projects.contains(&project)))
+        is_listed(&caller, webhook.project, &projects)
             && status.is_none_or(|status| status == webhook.status)
             && created.holds(webhook.life.created_at)
     });

@@ -147,9 +147,9 @@ impl Partition {
         let turns = |period: Period| period.bounds(before) != period.bounds(boundary);
         let ends = |program: &RuleProgram, state: &TenantState, account: &Account, instance: &Instance| {
             let metrics = program.inputs().iter().filter(|input| input.name.reads_quota());
-            metrics.filter_map(|input| input.metric.as_ref().or(instance.metric.as_ref())).any(|metric| {
-                account.quotas.get(metric).or_else(|| state.quotas.get(metric)).is_some_and(|quota| turns(quota.period))
-            })
+            metrics
+                .filter_map(|input| input.metric.as_ref().or(instance.metric.as_ref()))
+                .any(|metric| account.quota_of(state, metric).is_some_and(|quota| turns(quota.period)))
         };
         // Firings of the old period end while it is still the judged one, so that their evidence speaks of it.
         let mut ended: Vec<(usize, usize)> = Vec::new();

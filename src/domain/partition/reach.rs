@@ -109,7 +109,7 @@ pub(super) fn look(world: &mut World<'_>, state: &TenantState, account: &mut Acc
 /// What is to be remembered of a series from here on; nothing where it has no quota.
 fn find(state: &TenantState, account: &Account, place: usize) -> Option<Told> {
     let series = account.series.get(place)?;
-    let quota = account.quota_of(state, &series.metric)?;
+    let quota = *account.quota_of(state, &series.metric)?;
     let used = series.levels.used(quota.period, state.judged(quota.period)).value(quota.aggregate);
     let known = series.told.filter(|told| told.quota == quota).map_or(Band::Below, |told| told.band);
     Some(Told { quota, band: known.max(Band::of(used, quota.limit)) })
@@ -124,12 +124,6 @@ impl Series {
             fold: quota.aggregate,
         });
         self.told = found.filter(|found| found.band > Band::Below);
-    }
-}
-
-impl Account {
-    fn quota_of(&self, state: &TenantState, metric: &MetricName) -> Option<Quota> {
-        self.quotas.get(metric).or_else(|| state.quotas.get(metric)).copied()
     }
 }
 
@@ -165,7 +159,8 @@ pub(super) fn ending(
     places.sort_by_key(|place| account.series.get(*place).map(|series| &series.metric));
     for place in places {
         let Some(series) = account.series.get(place) else { continue };
-        let Some(quota) = account.quota_of(state, &series.metric).filter(|quota| turns(quota.period)) else { continue };
+        let quota = account.quota_of(state, &series.metric).copied();
+        let Some(quota) = quota.filter(|quota| turns(quota.period)) else { continue };
         let view = View { tenant: state, account, own: None, window: state.newest_closed(), at: state.closed };
         let told_of = series.told.and_then(|_| view.quota_evidence(&series.metric));
         ended.push(Ended { slot: account.slot, place, told_of });

@@ -38,7 +38,7 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn quota(&self, metric: &MetricName) -> Option<&'a Quota> {
-        self.account.quotas.get(metric).or_else(|| self.tenant.quotas.get(metric))
+        self.account.quota_of(self.tenant, metric)
     }
 
     fn used(&self, metric: &MetricName, quota: &Quota) -> Quantity {
@@ -153,6 +153,11 @@ impl<'a> View<'a> {
 }
 
 impl Account {
+    /// The quota that holds for a metric: the account's own, else that of all.
+    pub(super) fn quota_of<'a>(&'a self, tenant: &'a TenantState, metric: &MetricName) -> Option<&'a Quota> {
+        self.quotas.get(metric).or_else(|| tenant.quotas.get(metric))
+    }
+
     /// Reads the first input's value of an instance, where that is yet to be done.
     pub(super) fn read_value(&mut self, tenant: &TenantState, place: usize) {
         let Some(instance) = self.instances.get(place).filter(|instance| instance.unread) else { return };
