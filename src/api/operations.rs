@@ -56,6 +56,7 @@ fn folds(app: &App) -> Map<String, Value> {
             "stored": lag.stored,
             "clock": lag.clock.to_string(),
             "owed": held.processor.gauges.owed.load(Ordering::Relaxed),
+            "control": held.processor.gauges.control_through.load(Ordering::Relaxed),
         });
         (format!("p{}", lag.partition.0), fold)
     };

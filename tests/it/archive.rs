@@ -160,7 +160,7 @@ async fn what_expired_is_not_missing_and_what_is_missing_did_not_expire() {
     // Every partition must know the horizons before it meets such events.
     let knows = |ready: &Value| {
         let folds = ready["checks"]["folds"].as_object().unwrap();
-        folds.len() == 4 && folds.values().all(|fold| fold["position"].as_u64() >= Some(1))
+        folds.len() == 4 && folds.values().all(|fold| fold["control"].as_u64() >= Some(1))
     };
     wait_for(&server, &archive.key, "/readyz", knows).await;
     archive.send(&server, &events(now - 10 * DAY_MS, 0)).await;
