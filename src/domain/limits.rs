@@ -60,7 +60,9 @@ pub const TICK_EVERY: Millis = Millis::seconds(30);
 pub const TICK_SPACING: Millis = Millis::milliseconds(100);
 /// How often snapshots are taken of partitions that moved.
 pub const SNAPSHOT_EVERY: Millis = Millis::minutes(1);
-/// Snapshots that are kept of a partition.
+/// How many records of the control log make another snapshot of the control plane worth its while.
+pub const CONTROL_SNAPSHOT_RECORDS: u64 = 1_000;
+/// Snapshots that are kept of a partition, and of the control plane.
 pub const SNAPSHOTS_KEPT: usize = 3;
 /// The default repeat interval of alerts that read no quota.
 pub const REPEAT_INTERVAL: Millis = Millis::hours(4);

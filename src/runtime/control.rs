@@ -1,5 +1,6 @@
 //! The control plane on this node: appends commands, folds the log, answers with the outcome of its own commands.
 
+use super::base::{self, Base, Copies, FOLD_TRIES, RecordDigest};
 use super::clock;
 use crate::domain::control::command::{Command, Entry, Idempotency};
 use crate::domain::control::fold::Control;
@@ -7,15 +8,14 @@ use crate::domain::control::outcome::{Applied, PositionedChange};
 use crate::domain::id::{KeyId, Log, Position, Stamp, Tenant};
 use crate::domain::webhook::rows::Rows;
 use crate::journal::{AppendError, Journal, ReadError};
+use crate::snapshot::{Snapshot, SnapshotError, Snapshots};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 /// How many outcomes are kept for those who wait for them.
 const OUTCOMES_KEPT: usize = 4_096;
-/// How often the log is read for a record that must be there; a shared log waits half a second each time.
-const FOLD_TRIES: usize = 10;
 /// The same, where nothing can begin without it.
 const OPEN_TRIES: usize = 40;
 
@@ -28,6 +28,10 @@ pub struct ControlPlane {
 #[derive(Debug)]
 struct Inner {
     journal: Journal,
+    /// Where older states of this log are; the log is folded from its beginning where there are none.
+    snapshots: Option<Snapshots>,
+    /// Where the snapshot ended that this node went on from.
+    began_at: Position,
     state: RwLock<Control>,
     folded: Mutex<Folded>,
     position: watch::Sender<Position>,
@@ -36,10 +40,9 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Folded {
     outcomes: BTreeMap<Position, Applied>,
-    /// Every change that some partition may still have to learn.
-    changes: Vec<PositionedChange>,
-    /// Changes up to here are not in that list any more.
-    forgotten: Position,
+    copies: Copies,
+    /// The record that was folded last.
+    record: RecordDigest,
     /// What became of what the log owes, where somebody looks after it.
     rows: Option<Vec<(Position, Rows)>>,
 }
@@ -81,6 +84,9 @@ pub enum FoldError {
     /// It cannot be read.
     #[error("read the control log")]
     Read(#[from] ReadError),
+    /// The snapshots cannot be listed.
+    #[error("use the snapshots")]
+    Snapshots(#[from] SnapshotError),
     /// A record is not a command of this release.
     #[error("control record {position}")]
     Entry {
@@ -92,16 +98,33 @@ pub enum FoldError {
 }
 
 impl ControlPlane {
-    /// Folds the control log to its present end.
+    /// Folds the whole control log to its present end; blocks.
     ///
     /// # Errors
     /// Where the log is damaged or of a later release, or does not come whole: nothing may begin with a part of it.
     pub fn open(journal: Journal) -> Result<Self, FoldError> {
-        let (position, _) = watch::channel(Position::START);
-        let inner =
-            Inner { journal, state: RwLock::new(Control::default()), folded: Mutex::new(Folded::default()), position };
+        Self::open_on(None, None, journal)
+    }
+
+    /// Folds the control log to its present end, from the newest usable snapshot.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and where the snapshots cannot be listed.
+    pub async fn open_from(snapshots: Snapshots, journal: Journal) -> Result<Self, FoldError> {
+        let newest = base::newest(&snapshots, journal.end(Log::Control)).await?;
+        blocking(move || Self::open_on(Some(snapshots), newest, journal)).await
+    }
+
+    fn open_on(snapshots: Option<Snapshots>, newest: Option<Snapshot>, journal: Journal) -> Result<Self, FoldError> {
+        let (mut state, mut folded) = (Control::default(), Folded::default());
+        if let Some(Base { control, copies, record }) = Base::of(newest, &journal) {
+            state = control;
+            folded = Folded { copies, record, ..folded };
+        }
+        let (began_at, end) = (state.position(), journal.end(Log::Control));
+        let (state, folded, (position, _)) = (RwLock::new(state), Mutex::new(folded), watch::channel(began_at));
+        let inner = Inner { journal, snapshots, began_at, state, folded, position };
         let plane = Self { inner: Arc::new(inner) };
-        let end = plane.inner.journal.end(Log::Control);
         for _ in 0..OPEN_TRIES {
             plane.catch_up()?;
             if plane.position() >= end {
@@ -117,6 +140,11 @@ impl ControlPlane {
         self.inner.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where the snapshot ended that this node went on from; the log's beginning where there was none.
+    pub fn began_at(&self) -> Position {
+        self.inner.began_at
+    }
+
     /// Up to where the log is folded.
     pub fn position(&self) -> Position {
         *self.inner.position.borrow()
@@ -127,57 +155,108 @@ impl ControlPlane {
         self.inner.position.subscribe()
     }
 
-    /// Returns the changes behind a position, in order, with the position up to which they reach; blocks. What every
-    /// partition of this node had was forgotten, and is read again for one that comes from elsewhere.
+    /// Returns the changes behind a position, in order, with the position up to which they reach. What every partition of
+    /// this node had was forgotten; for one that comes from elsewhere it is read again, and then kept for the next one.
     ///
     /// # Errors
     /// Where the log cannot be folded again.
-    pub fn changes_after(&self, after: Position) -> Result<(Position, Vec<PositionedChange>), FoldError> {
+    pub async fn changes_after(&self, after: Position) -> Result<(Position, Vec<PositionedChange>), FoldError> {
+        let is_known = self.folded().copies.forgotten <= after;
+        let older = if is_known { None } else { self.older(after).await? };
+        let plane = self.clone();
+        blocking(move || plane.changes_from(older, after)).await
+    }
+
+    fn changes_from(
+        &self,
+        older: Option<Snapshot>,
+        after: Position,
+    ) -> Result<(Position, Vec<PositionedChange>), FoldError> {
         // While this is held nobody else reads the log, which a shared journal has one place in.
-        let folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changes = Vec::new();
-        if after < folded.forgotten {
-            refold(&self.inner.journal, folded.forgotten, |position, applied| {
-                if position > after {
-                    changes.extend(applied.changes.into_iter().map(|change| (position, change)));
-                }
+        let mut folded = self.folded();
+        let forgotten = folded.copies.forgotten;
+        if after < forgotten {
+            let base = Base::of(older, &self.inner.journal);
+            let from = base.as_ref().map_or(Position::START, |base| base.control.position());
+            let mut changes = Vec::new();
+            base::refold(&self.inner.journal, base, forgotten, |position, applied| {
+                changes.extend(applied.changes.into_iter().map(|change| (position, change)));
             })?;
+            changes.append(&mut folded.copies.changes);
+            folded.copies = Copies { changes, forgotten: from };
         }
-        let from = folded.changes.partition_point(|(position, _)| *position <= after);
-        changes.extend_from_slice(folded.changes.get(from..).unwrap_or_default());
-        Ok((self.position(), changes))
+        let known = &folded.copies.changes;
+        let from = known.partition_point(|(position, _)| *position <= after);
+        Ok((self.position(), known.get(from..).unwrap_or_default().to_vec()))
     }
 
     /// Forgets the changes that every partition of this node has.
     pub fn forget_changes(&self, through: Position) {
-        let mut folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = folded.changes.partition_point(|(position, _)| *position <= through);
-        folded.changes.drain(..known);
-        folded.forgotten = folded.forgotten.max(through);
+        let copies = &mut self.folded().copies;
+        let known = copies.changes.partition_point(|(position, _)| *position <= through);
+        copies.changes.drain(..known);
+        copies.forgotten = copies.forgotten.max(through);
     }
 
-    /// Keeps rows from here on, and returns where that is, with the rows before that are behind a position; blocks.
+    /// Keeps rows from here on, and returns where that is, with the rows before that are behind a position.
     ///
     /// # Errors
     /// Where the log cannot be folded again.
-    pub fn begin_rows(&self, stored: Position) -> Result<(Position, Vec<(Position, Rows)>), FoldError> {
+    pub async fn begin_rows(&self, stored: Position) -> Result<(Position, Vec<(Position, Rows)>), FoldError> {
+        let older = if stored < self.position() { self.older(stored).await? } else { None };
+        let plane = self.clone();
+        blocking(move || plane.rows_from(older, stored)).await
+    }
+
+    fn rows_from(
+        &self,
+        older: Option<Snapshot>,
+        stored: Position,
+    ) -> Result<(Position, Vec<(Position, Rows)>), FoldError> {
         // While this is held nobody else reads the log, which a shared journal has one place in.
-        let mut folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = self.position();
-        let rows = if stored < end { rows_between(&self.inner.journal, stored, end)? } else { Vec::new() };
+        let mut folded = self.folded();
+        let (journal, end) = (&self.inner.journal, self.position());
+        let rows = if stored < end {
+            base::rows_between(journal, Base::of(older, journal), (stored, end))?
+        } else {
+            Vec::new()
+        };
         folded.rows = Some(Vec::new());
         Ok((end, rows))
     }
 
+    /// The newest snapshot at or below a position.
+    async fn older(&self, at_most: Position) -> Result<Option<Snapshot>, FoldError> {
+        match &self.inner.snapshots {
+            Some(snapshots) => Ok(base::newest(snapshots, at_most).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// Where snapshots of this log are kept, if anywhere.
+    pub fn snapshots(&self) -> Option<&Snapshots> {
+        self.inner.snapshots.as_ref()
+    }
+
+    /// What a snapshot is made of, as of now.
+    pub fn base(&self) -> Base {
+        let folded = self.folded();
+        Base { control: self.state().clone(), copies: folded.copies.clone(), record: folded.record }
+    }
+
+    fn folded(&self) -> MutexGuard<'_, Folded> {
+        self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes the rows that were kept since the last call.
     pub fn take_rows(&self) -> Vec<(Position, Rows)> {
-        let mut folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut folded = self.folded();
         folded.rows.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Keeps no more rows, and forgets those that were kept.
     pub fn end_rows(&self) {
-        self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner).rows = None;
+        self.folded().rows = None;
     }
 
     /// Appends a command and returns its outcome, which every later read of this node sees.
@@ -197,8 +276,7 @@ impl ControlPlane {
         let stamps = self.inner.journal.append(vec![(Log::Control, Bytes::from(entry.encode()))]).await?;
         let stamp = stamps.into_iter().next().unwrap_or(Stamp { position: Position::START, recorded_at: clock::now() });
         self.fold_through(stamp.position).await?;
-        let applied =
-            self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner).outcomes.get(&stamp.position).cloned();
+        let applied = self.folded().outcomes.get(&stamp.position).cloned();
         applied.map(|applied| (stamp, applied)).ok_or(SubmitError::Forgotten(stamp.position))
     }
 
@@ -243,7 +321,7 @@ impl ControlPlane {
     /// Where the log is damaged or of a later release.
     pub fn catch_up(&self) -> Result<(), FoldError> {
         // One folds at a time; who waited finds nothing left to do.
-        let mut folded = self.inner.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut folded = self.folded();
         loop {
             let after = self.position();
             if self.inner.journal.end(Log::Control) <= after {
@@ -251,72 +329,43 @@ impl ControlPlane {
             }
             let limits = (crate::domain::limits::READ_RECORDS_MAX, crate::domain::limits::READ_BYTES_MAX);
             let records = self.inner.journal.read(Log::Control, after, limits.0, limits.1)?;
-            let Some(last) = records.last().map(|record| record.position) else { return Ok(()) };
+            let Some(last) = records.last() else { return Ok(()) };
+            let entries: Vec<(Stamp, Entry)> = records.iter().map(base::entry).collect::<Result<_, _>>()?;
             let mut state = self.inner.state.write().unwrap_or_else(PoisonError::into_inner);
-            for record in records {
-                let entry = Entry::decode(&record.payload)
-                    .map_err(|source| FoldError::Entry { position: record.position, source })?;
-                let stamp = Stamp { position: record.position, recorded_at: record.recorded_at };
+            for (stamp, entry) in entries {
                 let mut applied = state.apply(stamp, &entry);
                 let rows = std::mem::take(&mut applied.rows);
                 if let Some(kept) = &mut folded.rows
                     && !rows.is_empty()
                 {
-                    kept.push((record.position, rows));
+                    kept.push((stamp.position, rows));
                 }
-                folded.changes.extend(applied.changes.iter().map(|change| (record.position, change.clone())));
-                folded.outcomes.insert(record.position, applied);
+                folded.copies.changes.extend(applied.changes.iter().map(|change| (stamp.position, change.clone())));
+                folded.outcomes.insert(stamp.position, applied);
                 if folded.outcomes.len() > OUTCOMES_KEPT {
                     folded.outcomes.pop_first();
                 }
             }
             drop(state);
-            self.inner.position.send_replace(last);
+            folded.record = base::digest(last);
+            self.inner.position.send_replace(last.position);
         }
     }
 }
 
-/// Folds the log from its beginning to `end`, for the rows behind `stored`; blocks.
-///
-/// # Errors
-/// Where the log is damaged or of a later release.
-pub fn rows_between(journal: &Journal, stored: Position, end: Position) -> Result<Vec<(Position, Rows)>, FoldError> {
-    let mut kept = Vec::new();
-    refold(journal, end, |position, applied| {
-        if position > stored && !applied.rows.is_empty() {
-            kept.push((position, applied.rows));
-        }
-    })?;
-    Ok(kept)
-}
-
-/// Folds the log from its beginning to `end`, and hands over what each record did.
-fn refold(journal: &Journal, end: Position, mut take: impl FnMut(Position, Applied)) -> Result<(), FoldError> {
-    let mut control = Control::default();
-    let limits = (crate::domain::limits::READ_RECORDS_MAX, crate::domain::limits::READ_BYTES_MAX);
-    let mut empty_reads = 0;
-    while control.position() < end {
-        let records = journal.read(Log::Control, control.position(), limits.0, limits.1)?;
-        empty_reads = if records.is_empty() { empty_reads + 1 } else { 0 };
-        if empty_reads > FOLD_TRIES {
-            let detail = format!("the control log reaches to {end}, only {} was read", control.position());
-            return Err(FoldError::Read(ReadError::Storage { detail }));
-        }
-        for record in records.into_iter().filter(|record| record.position <= end) {
-            let entry = Entry::decode(&record.payload)
-                .map_err(|source| FoldError::Entry { position: record.position, source })?;
-            let stamp = Stamp { position: record.position, recorded_at: record.recorded_at };
-            take(record.position, control.apply(stamp, &entry));
-        }
-    }
-    Ok(())
+/// Runs what blocks where that is allowed.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FoldError> + Send + 'static,
+) -> Result<T, FoldError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(ReadError::Storage { detail: error.to_string() }.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::control::command::Settings;
-    use crate::domain::id::{Mode, WorkspaceId};
+    use crate::domain::id::{Mode, PartitionId, WorkspaceId};
     use crate::domain::time::Millis;
     use crate::journal::MemoryJournal;
 
@@ -329,14 +378,74 @@ mod tests {
             let settings = Settings { grace: Millis::seconds(seconds), ..Settings::default() };
             plane.submit(Asking::by_command_line(tenant), Command::ChangeSettings { settings }).await.unwrap();
         }
-        let all = plane.changes_after(Position::START).unwrap();
+        let all = plane.changes_after(Position::START).await.unwrap();
         assert_eq!((all.0, all.1.len()), (Position(3), 3));
         // Nobody held a partition, so every partition that is held had everything.
         plane.forget_changes(Position(2));
-        assert_eq!(plane.changes_after(Position::START).unwrap(), all);
+        assert_eq!(plane.changes_after(Position::START).await.unwrap(), all);
         plane.forget_changes(Position(3));
-        assert_eq!(plane.changes_after(Position::START).unwrap(), all);
-        assert_eq!(plane.changes_after(Position(1)).unwrap().1, all.1[1..]);
-        assert_eq!(plane.changes_after(Position(3)).unwrap().1, []);
+        assert_eq!(plane.changes_after(Position::START).await.unwrap(), all);
+        assert_eq!(plane.changes_after(Position(1)).await.unwrap().1, all.1[1..]);
+        assert_eq!(plane.changes_after(Position(3)).await.unwrap().1, []);
+    }
+
+    #[tokio::test]
+    async fn a_plane_that_goes_on_from_a_snapshot_knows_the_same() {
+        let tenant = Tenant { workspace: WorkspaceId(0), mode: Mode::Live };
+        let (journal, snapshots) = (Journal::Memory(MemoryJournal::new(1)), Snapshots::memory());
+        let plane = ControlPlane::open_from(snapshots.clone(), journal.clone()).await.unwrap();
+        for seconds in 1..=6 {
+            let settings = Settings { grace: Millis::seconds(seconds), ..Settings::default() };
+            plane.submit(Asking::by_command_line(tenant), Command::ChangeSettings { settings }).await.unwrap();
+            if seconds == 2 || seconds == 4 {
+                plane.forget_changes(Position(u64::try_from(seconds).unwrap() - 1));
+                plane.base().publish(&snapshots).await.unwrap();
+            }
+        }
+        let whole = ControlPlane::open(journal.clone()).unwrap();
+        for after in [6, 5, 4, 3, 2, 1, 0, 3] {
+            let based = ControlPlane::open_from(snapshots.clone(), journal.clone()).await.unwrap();
+            assert_eq!(based.began_at(), Position(4));
+            assert!(*based.state() == *whole.state());
+            let (asked, wanted) = (based.changes_after(Position(after)), whole.changes_after(Position(after)));
+            assert_eq!(asked.await.unwrap(), wanted.await.unwrap(), "after {after}");
+            // What was read again is there for the next one that asks.
+            assert!(based.folded().copies.forgotten <= Position(after), "after {after}");
+            assert_eq!(based.begin_rows(Position(after)).await.unwrap().0, Position(6));
+        }
+    }
+
+    #[tokio::test]
+    async fn snapshots_of_another_log_release_or_form_are_passed_over() {
+        let tenant = Tenant { workspace: WorkspaceId(0), mode: Mode::Live };
+        let log = async |grace: i64| {
+            let journal = Journal::Memory(MemoryJournal::new(1));
+            let plane = ControlPlane::open(journal.clone()).unwrap();
+            for more in 0..3 {
+                let settings = Settings { grace: Millis::seconds(grace + more), ..Settings::default() };
+                plane.submit(Asking::by_command_line(tenant), Command::ChangeSettings { settings }).await.unwrap();
+            }
+            (journal, plane)
+        };
+        let ((journal, plane), (_, stranger)) = (log(1).await, log(10).await);
+        let begins =
+            async |snapshots: Snapshots| ControlPlane::open_from(snapshots, journal.clone()).await.unwrap().began_at();
+        let (own, foreign) = (Snapshots::memory(), Snapshots::memory());
+        plane.base().publish(&own).await.unwrap();
+        stranger.base().publish(&foreign).await.unwrap();
+        assert_eq!((begins(own.clone()).await, begins(foreign).await), (Position(3), Position::START));
+        let snapshot = own.newest_at_or_below(PartitionId::CONTROL, Position(3)).await.unwrap().snapshot.unwrap();
+        let altered = async |alter: fn(&mut Snapshot)| {
+            let (snapshots, mut snapshot) = (Snapshots::memory(), snapshot.clone());
+            alter(&mut snapshot);
+            snapshots.publish(PartitionId::CONTROL, snapshot).await.unwrap();
+            begins(snapshots).await
+        };
+        assert_eq!(altered(|_| {}).await, Position(3));
+        assert_eq!(altered(|snapshot| snapshot.format += 1).await, Position::START);
+        assert_eq!(altered(|snapshot| snapshot.parts[0].1.push(b'0')).await, Position::START);
+        assert_eq!(altered(|snapshot| snapshot.parts.truncate(3)).await, Position::START);
+        // It says that it ends at the record before, which is another one.
+        assert_eq!(altered(|snapshot| snapshot.position = Position(2)).await, Position::START);
     }
 }

@@ -204,23 +204,13 @@ pub enum StartError {
 }
 
 impl Logs {
-    /// Opens the logs, made where there are none.
+    /// Opens the logs, made where there are none, and folds the whole control log.
     ///
     /// # Errors
     /// Where the folder is in use, a log is damaged, or the brokers do not answer.
     pub async fn open(places: &Places) -> Result<Self, StartError> {
         let mut folder = DataFolder::open(&places.folder)?;
-        let journal = match &places.journal {
-            JournalPlace::Sqlite(path) => {
-                path.as_deref().map_or(Ok(()), |path| folder.hold(path))?;
-                let path = path.clone().unwrap_or_else(|| folder.journal());
-                Journal::Sqlite(SqliteJournal::open(&path, EMBEDDED_PARTITIONS, clock::now)?)
-            }
-            #[cfg(feature = "kafka")]
-            JournalPlace::Kafka(settings) => {
-                Journal::Kafka(crate::journal::KafkaJournal::open(settings.clone()).await?)
-            }
-        };
+        let journal = open_journal(places, &mut folder).await?;
         let control = {
             let journal = journal.clone();
             let opened = tokio::task::spawn_blocking(move || ControlPlane::open(journal)).await;
@@ -241,7 +231,10 @@ impl Data {
     /// # Errors
     /// Where any part of it cannot be used; nothing is changed then.
     pub async fn open(places: &Places) -> Result<Self, StartError> {
-        let Logs { mut folder, journal, control } = Logs::open(places).await?;
+        let mut folder = DataFolder::open(&places.folder)?;
+        let journal = open_journal(places, &mut folder).await?;
+        let snapshots = places.open_snapshots(&folder)?;
+        let control = ControlPlane::open_from(snapshots.clone(), journal.clone()).await?;
         let store = match &places.store {
             StorePlace::Sqlite(path) => {
                 path.as_deref().map_or(Ok(()), |path| folder.hold(path))?;
@@ -254,7 +247,6 @@ impl Data {
                 Store::ClickHouse(opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
             }
         };
-        let snapshots = places.open_snapshots(&folder)?;
         let key = match places.master_key {
             Some(MasterKey(key)) => key,
             None if places.is_shared() => return Err(StartError::NoMasterKey),
@@ -331,6 +323,20 @@ impl Data {
     /// The key of the event fingerprints.
     pub fn fingerprint_key(&self) -> [u8; 16] {
         self.control.state().fingerprint_key().unwrap_or_default()
+    }
+}
+
+async fn open_journal(places: &Places, folder: &mut DataFolder) -> Result<Journal, StartError> {
+    match &places.journal {
+        JournalPlace::Sqlite(path) => {
+            path.as_deref().map_or(Ok(()), |path| folder.hold(path))?;
+            let path = path.clone().unwrap_or_else(|| folder.journal());
+            Ok(Journal::Sqlite(SqliteJournal::open(&path, EMBEDDED_PARTITIONS, clock::now)?))
+        }
+        #[cfg(feature = "kafka")]
+        JournalPlace::Kafka(settings) => {
+            Ok(Journal::Kafka(crate::journal::KafkaJournal::open(settings.clone()).await?))
+        }
     }
 }
 

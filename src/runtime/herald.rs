@@ -1,16 +1,20 @@
 //! What the owner of partition 0 does for the control log: stores the rows of what it owes, hands its debts to the courier,
-//! and ticks.
+//! ticks, and takes snapshots of the control plane.
 
-use super::clock;
+use super::base::Base;
+use super::clock::{self, Stopwatch};
 use super::control::{Asking, ControlPlane};
 use super::courier::Post;
 use super::writer::Writer;
 use crate::domain::control::command::Command;
 use crate::domain::id::{Log, Mode, PartitionId, Position, Tenant, WorkspaceId};
+use crate::domain::limits::{CONTROL_SNAPSHOT_RECORDS, SNAPSHOT_EVERY};
 use crate::domain::partition::effect::Effects;
 use crate::domain::webhook::rows::Rows;
+use crate::snapshot::Snapshots;
 use crate::store::{Progress, Store};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -20,6 +24,9 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Records without rows behind which the store is told how far it is: where it is behind, the log is folded once more.
 const QUIET_MAX: u64 = 256;
+
+/// How long a last snapshot of the control plane may take.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Time belongs to nobody.
 const NOBODY: Tenant = Tenant { workspace: WorkspaceId(0), mode: Mode::Live };
@@ -82,19 +89,24 @@ async fn run(
     };
     let (mut pushed, kept) = begun;
     push(&writer, &control, kept, pushed);
+    let mut saving = Saving::begin(&control, &store);
     for post in Post::outstanding(Log::Control, control.state().outbox()) {
         if posts.send(post).is_err() {
             return;
         }
     }
     while !*stop.borrow() {
+        let saved = saving.due(&control).await;
         // What is folded by here is among what is taken.
         let through = control.position();
         let kept = control.take_rows();
         let all = kept.iter().flat_map(|(_, rows)| Post::changed(Log::Control, control.state().outbox(), rows));
         let all: Vec<Post> = all.collect();
-        if !kept.is_empty() || through.0.saturating_sub(pushed.0) >= QUIET_MAX {
+        if !kept.is_empty() || saved.is_some() || through.0.saturating_sub(pushed.0) >= QUIET_MAX {
             pushed = push(&writer, &control, kept, through);
+        }
+        if let Some(saved) = saved {
+            saving.publish(saved);
         }
         for post in all {
             if posts.send(post).is_err() {
@@ -108,9 +120,77 @@ async fn run(
             _ = stop.changed() => {}
         }
     }
+    let saved = saving.last(&control).await;
     let through = control.position();
     push(&writer, &control, control.take_rows(), through);
     control.end_rows();
+    if let Some(saved) = saved {
+        saving.publish(saved);
+        saving.finish().await;
+    }
+}
+
+/// Snapshots of the control plane: one at a time, where enough has come since the last.
+#[derive(Debug)]
+struct Saving {
+    snapshots: Option<Snapshots>,
+    store: Store,
+    /// Up to where there is one.
+    saved: Arc<AtomicU64>,
+    tried: Option<Stopwatch>,
+    publishing: Option<JoinHandle<()>>,
+}
+
+impl Saving {
+    fn begin(control: &ControlPlane, store: &Store) -> Self {
+        let saved = Arc::new(AtomicU64::new(control.began_at().0));
+        let (snapshots, store) = (control.snapshots().cloned(), store.clone());
+        Self { snapshots, store, saved, tried: None, publishing: None }
+    }
+
+    /// What to publish now. The rows that are taken behind this call must be pushed before that.
+    async fn due(&mut self, control: &ControlPlane) -> Option<Base> {
+        let every = Duration::from_millis(u64::try_from(SNAPSHOT_EVERY.0).unwrap_or(60_000));
+        if self.tried.is_some_and(|tried| tried.elapsed() < every) {
+            return None;
+        }
+        self.last(control).await
+    }
+
+    /// As [`Self::due`], however short ago another one was.
+    async fn last(&mut self, control: &ControlPlane) -> Option<Base> {
+        let behind = control.position().0.saturating_sub(self.saved.load(Ordering::Relaxed));
+        let is_busy = self.publishing.as_ref().is_some_and(|publishing| !publishing.is_finished());
+        if self.snapshots.is_none() || behind < CONTROL_SNAPSHOT_RECORDS || is_busy {
+            return None;
+        }
+        self.tried = Some(Stopwatch::start());
+        let control = control.clone();
+        tokio::task::spawn_blocking(move || control.base()).await.ok()
+    }
+
+    /// Publishes it once the store holds what the log owes up to there.
+    fn publish(&mut self, base: Base) {
+        let Some(snapshots) = self.snapshots.clone() else { return };
+        let (store, saved) = (self.store.clone(), Arc::clone(&self.saved));
+        self.publishing = Some(tokio::spawn(async move {
+            let position = base.position();
+            store.wait_for(PartitionId::CONTROL, position).await;
+            match base.publish(&snapshots).await {
+                Ok(()) => saved.store(position.0, Ordering::Relaxed),
+                Err(error) => {
+                    let cause = crate::telemetry::chain(&error);
+                    tracing::warn!(error = %cause, "the control plane's snapshot could not be published");
+                }
+            }
+        }));
+    }
+
+    async fn finish(self) {
+        if let Some(publishing) = self.publishing {
+            drop(tokio::time::timeout(LAST_PATIENCE, publishing).await);
+        }
+    }
 }
 
 /// Folds to the log's present end, and finds the rows that the store lacks. Until both answer it asks again.
@@ -121,13 +201,7 @@ async fn begin(control: &ControlPlane, store: &Store) -> (Position, Vec<(Positio
         let kept = match (confirmed, stored) {
             (Ok(()), Ok(stored)) => {
                 let stored = stored.map_or(Position::START, |progress| progress.position);
-                let plane = control.clone();
-                let begun = tokio::task::spawn_blocking(move || plane.begin_rows(stored)).await;
-                match begun {
-                    Ok(Ok(rows)) => Ok(rows),
-                    Ok(Err(error)) => Err(crate::telemetry::chain(&error)),
-                    Err(error) => Err(error.to_string()),
-                }
+                control.begin_rows(stored).await.map_err(|error| crate::telemetry::chain(&error))
             }
             (Err(error), _) | (_, Err(error)) => Err(error),
         };

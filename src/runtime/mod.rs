@@ -1,6 +1,6 @@
 //! The only place with tasks, threads, `select!` and a clock: it wires the pure parts to the adapters.
 //!
-//! [`data`] opens everything, [`node`] starts it; [`control`] and [`ingest`] are the ways in; [`ownership`] decides which [`partitions`] are taken and given
+//! [`data`] opens everything, [`node`] starts it; [`control`] and [`ingest`] are the ways in; [`base`] keeps snapshots of the control plane; [`ownership`] decides which [`partitions`] are taken and given
 //! back; [`processor`] folds one's log; [`lag`] tells how far behind all of it is; [`writer`], [`dispatcher`], [`courier`], [`herald`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
 //! folds without serving.
 
@@ -9,6 +9,7 @@ pub mod clock;
 pub mod data;
 pub mod node;
 
+pub mod base;
 pub mod control;
 pub mod import;
 pub mod ingest;

@@ -1,6 +1,7 @@
 //! Folding without serving: replay makes the store anew, verify proves that what is kept follows from the journal.
 
-use super::control::{FoldError as ControlFoldError, rows_between};
+use super::base::{self, Base, rows_between};
+use super::control::FoldError as ControlFoldError;
 use super::data::{Data, StartError};
 use super::processor::{Fold, FoldError, FoldRestoreError};
 use crate::domain::id::{Log, PartitionId, Position};
@@ -117,7 +118,7 @@ pub fn replay(journal: &Journal, key: [u8; 16], store: &Store) -> Result<Report,
 /// Writes the rows of what the control log owes, up to a position.
 fn write_control(journal: &Journal, store: &Store, end: Position) -> Result<u64, OfflineError> {
     let mut effects = Effects::default();
-    for (_, rows) in rows_between(journal, Position::START, end)? {
+    for (_, rows) in rows_between(journal, None, (Position::START, end))? {
         effects.webhooks.append(rows);
     }
     let progress = Progress { position: end, clock: crate::domain::time::Timestamp(0) };
@@ -163,10 +164,24 @@ pub async fn verify(data: &Data, scratch: &Path) -> Result<Report, OfflineError>
         }
         report.digests.push((partition, fold.partition.position(), fold.partition.digest()?));
     }
+    verify_control(data, &mut report).await?;
     let end = stored.get(&PartitionId::CONTROL).map_or(Position::START, |progress| progress.position);
     report.records += write_control(&data.journal, &expected, end.min(data.journal.end(Log::Control)))?;
     compare(&expected, &data.store, &mut report).await?;
     Ok(report)
+}
+
+/// Folds the control log from its beginning and compares the snapshot that the next start would go on from.
+async fn verify_control(data: &Data, report: &mut Report) -> Result<(), OfflineError> {
+    let newest = base::newest(&data.snapshots, data.journal.end(Log::Control)).await?;
+    let Some(base) = Base::of(newest, &data.journal) else { return Ok(()) };
+    let position = base.control.position();
+    let folded = base::refold(&data.journal, None, position, |_, _| {})?;
+    report.snapshots += 1;
+    if folded != base.control {
+        report.note(format!("snapshot of the control plane at {position}: its state does not follow from the journal"));
+    }
+    Ok(())
 }
 
 impl Report {

@@ -18,6 +18,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// Control records without changes behind which a partition is told of them all the same.
+const UNCOPIED_MAX: u64 = 64;
+
 /// Copies control changes to the partitions as soon as they are folded, and ticks, until `stop` says so.
 pub async fn run(
     journal: Journal,
@@ -114,21 +117,15 @@ impl Timekeeper {
             if after >= through {
                 continue;
             }
-            let control = self.control.clone();
-            let asked = tokio::task::spawn_blocking(move || control.changes_after(after)).await;
-            let (through, changes) = match asked {
-                Ok(Ok(changes)) => changes,
-                Ok(Err(error)) => {
+            let (through, changes) = match self.control.changes_after(after).await {
+                Ok(changes) => changes,
+                Err(error) => {
                     let cause = crate::telemetry::chain(&error);
                     tracing::warn!(partition = watched.partition.0, error = %cause, "control changes cannot be read");
                     continue;
                 }
-                Err(error) => {
-                    tracing::error!(error = %error, "reading control changes ended badly");
-                    continue;
-                }
             };
-            if changes.is_empty() && through.0.saturating_sub(after.0) < 64 {
+            if changes.is_empty() && through.0.saturating_sub(after.0) < UNCOPIED_MAX {
                 // Records without changes need no copy of their own; they are covered by the next one.
                 continue;
             }
@@ -149,7 +146,8 @@ impl Timekeeper {
                 }
             }
         }
-        self.control.forget_changes(everywhere);
+        // A partition of another node may be told of quiet records somewhat later; it need not fold them again if it comes.
+        self.control.forget_changes(Position(everywhere.0.saturating_sub(UNCOPIED_MAX)));
     }
 
     async fn tick(&mut self) {

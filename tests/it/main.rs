@@ -62,6 +62,7 @@ mod crash;
 mod faults;
 mod hooks;
 mod import;
+mod planes;
 mod repeats;
 mod sandbox;
 mod secrets;

@@ -59,6 +59,8 @@ pub(crate) fn bootstrap_with(data: &Path, more: &[&str]) -> String {
 pub(crate) struct Server {
     child: Child,
     pub(crate) base: String,
+    /// What it wrote before it served.
+    pub(crate) opening: String,
     admin: String,
 }
 
@@ -97,7 +99,7 @@ impl Server {
                 }
             }
         });
-        Self { child, base, admin }
+        Self { child, base, opening: log.join("\n"), admin }
     }
 
     /// What `/metrics` says, by name and labels.

@@ -32,6 +32,7 @@ mod projects;
 mod quotas;
 mod registry;
 pub mod silences;
+pub mod snapshot;
 pub mod trials;
 mod verdict;
 mod webhook;

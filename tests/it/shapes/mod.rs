@@ -92,7 +92,7 @@ impl<'a> Scribe<'a> {
         };
         let (_, applied) = self.runtime.block_on(self.control.submit(asking, command.clone())).unwrap();
         assert!(!matches!(applied.outcome, Outcome::Refused(_)), "{command:?}: {:?}", applied.outcome);
-        let (through, changes) = self.control.changes_after(self.copied).unwrap();
+        let (through, changes) = self.runtime.block_on(self.control.changes_after(self.copied)).unwrap();
         let note = Note::ControlCopied { after: self.copied, through, changes };
         self.copied = through;
         self.notes(&note);

@@ -12,11 +12,13 @@ use super::command::{AlertDraft, ChannelChoice, ChannelDraft, Command, Entry, Id
 use super::fold::Control;
 use super::outcome::{Applied, Outcome, Refused, Resource};
 use super::resource::{ApiKey, ChannelKind, Role};
+use super::snapshot::CONTROL_FORMAT;
 use crate::domain::definition::{NoDataPolicy, Severity};
 use crate::domain::id::{
     AccountId, AccountScope, AlertId, ChannelId, KeyId, Mode, Position, Stamp, Tenant, WorkspaceId,
 };
 use crate::domain::time::{Millis, Timestamp};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 const TENANT: Tenant = Tenant { workspace: WorkspaceId(1), mode: Mode::Live };
@@ -88,8 +90,8 @@ impl Log {
         let mut again = Control::default();
         for (at, (stamp, entry)) in self.entries.iter().enumerate() {
             if at == middle {
-                let snapshot = serde_json::to_vec(&again).unwrap();
-                again = serde_json::from_slice(&snapshot).unwrap();
+                let snapshot = again.to_bytes().unwrap();
+                again = Control::from_bytes(&snapshot).unwrap();
             }
             again.apply(*stamp, entry);
         }
@@ -172,4 +174,23 @@ fn create_key(id: u128, expires_at: Option<Timestamp>) -> Command {
         metadata: BTreeMap::new(),
     };
     Command::CreateKey { key }
+}
+
+/// Holds the state's form to [`CONTROL_FORMAT`]. Where this fails, raise that and take over what is printed.
+#[test]
+fn the_form_of_the_state_is_that_of_its_format() {
+    let mut log = Log::new();
+    log.done(create_account("acme"));
+    log.done(create_channel(1, ChannelKind::Webhook, true));
+    log.done(create_alert(1, 1));
+    log.done(create_key(1, None));
+    log.apply(repeatable("record", "fingerprint", create_account("other")));
+    let bytes = log.control.to_bytes().unwrap();
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        (CONTROL_FORMAT, digest.as_str()),
+        (1, "860549e5017f4c85467d4b4a22dbf6a832489288f6d6e41dad610d90f81af531"),
+        "{}",
+        String::from_utf8_lossy(&bytes)
+    );
 }
