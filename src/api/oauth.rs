@@ -320,6 +320,7 @@ async fn client(
         tenant: record.client.tenant,
         key_id: record.as_key(),
         client: Some(record.client.id),
+        token: None,
         lineage: record.as_key(),
         scopes: ScopeSet::default(),
         projects: record.client.projects.clone(),

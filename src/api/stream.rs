@@ -25,9 +25,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc};
 
-/// How often a stream says that it lives, and looks whether its key still does.
+/// How often a stream says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How often what other nodes fold is looked for, and whether the node goes down.
+/// How often what other nodes fold is looked for, and whether the node goes down or the key has ended.
 const ROUND: Duration = Duration::from_secs(1);
 /// How long a client may take for a piece before it is cut off.
 const READER_PATIENCE: Duration = Duration::from_secs(10);
@@ -187,15 +187,12 @@ impl Follower {
                     Err(broadcast::error::RecvError::Closed) => return Err(End::Over),
                 },
                 _ = round.tick() => {
-                    if self.app.draining.load(Ordering::Relaxed) {
+                    if self.app.draining.load(Ordering::Relaxed) || !self.may_go_on() {
                         return Err(End::Over);
                     }
                     self.catch_up(false).await?;
                 }
                 _ = heartbeat.tick() => {
-                    if !self.may_go_on() {
-                        return Err(End::Over);
-                    }
                     self.send(format!(": heartbeat\nid: {}\n\n", self.id())).await?;
                 }
                 () = self.pieces.closed() => return Err(End::Gone),
@@ -203,15 +200,10 @@ impl Follower {
         }
     }
 
-    /// Whether the key still works. A token that was revoked ends with its time.
+    /// Whether the key or token still works.
     fn may_go_on(&self) -> bool {
-        let now = crate::runtime::clock::now();
         let state = self.app.node.data.control.state();
-        let lives = match self.principal.client {
-            Some(client) => state.client(client).is_some(),
-            None => state.key(self.principal.key_id).is_some_and(|key| key.is_active(now)),
-        };
-        lives && self.principal.expires_at.is_none_or(|end| now < end)
+        self.principal.still_stands(&state, crate::runtime::clock::now())
     }
 
     /// Tells a batch of this node's own folds.

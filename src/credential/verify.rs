@@ -22,6 +22,8 @@ pub struct Principal {
     pub key_id: KeyId,
     /// The OAuth client, where an access token was presented.
     pub client: Option<ClientId>,
+    /// What that token says.
+    pub token: Option<token::Claims>,
     /// Shared by the key and what it was rotated from: the scope of idempotency and of the rate limit.
     pub lineage: KeyId,
     /// What it may do, with what its scopes bring along.
@@ -43,6 +45,14 @@ impl Principal {
     /// Tells whether the principal reaches what is labelled with a project, or with none.
     pub fn reaches(&self, project: Option<ProjectId>) -> bool {
         self.projects.is_empty() || project.is_some_and(|project| self.projects.contains(&project))
+    }
+
+    /// Tells whether the key or token would still be let in: neither ended nor revoked since.
+    pub fn still_stands(&self, control: &Control, now: Timestamp) -> bool {
+        match &self.token {
+            Some(claims) => standing(control, claims, now).is_ok(),
+            None => control.key(self.key_id).is_some_and(|key| key.is_active(now)),
+        }
     }
 }
 
@@ -116,6 +126,7 @@ pub fn authenticate(control: &Control, presented: &str, from: IpAddr, now: Times
         tenant: Tenant { workspace: key.workspace, mode: key.mode },
         key_id: key.id,
         client: None,
+        token: None,
         lineage: key.lineage,
         scopes: ScopeSet::closure(&key.scopes),
         projects: key.projects.clone(),
@@ -144,6 +155,23 @@ pub fn authenticate_token(
     now: Timestamp,
 ) -> Result<Principal, AuthError> {
     let claims = token::open(mac_key, presented).ok_or(AuthError::Invalid)?;
+    let record = standing(control, &claims, now)?;
+    let client = &record.client;
+    Ok(Principal {
+        tenant: client.tenant,
+        key_id: record.as_key(),
+        client: Some(client.id),
+        token: Some(claims),
+        lineage: record.as_key(),
+        scopes: token_scopes(&client.scopes, claims.scopes),
+        projects: client.projects.clone(),
+        expires_at: Some(claims.expires_at),
+        rate_limit: None,
+    })
+}
+
+/// Returns the client that a token still stands for.
+fn standing<'a>(control: &'a Control, claims: &token::Claims, now: Timestamp) -> Result<&'a ClientRecord, AuthError> {
     if claims.expires_at <= now {
         return Err(AuthError::TokenExpired);
     }
@@ -152,20 +180,7 @@ pub fn authenticate_token(
     if !has_secret || record.has_revoked(&claims.number_text(), claims.issued_at) {
         return Err(AuthError::Revoked);
     }
-    if !record.is_active(now) {
-        return Err(AuthError::TokenExpired);
-    }
-    let client = &record.client;
-    Ok(Principal {
-        tenant: client.tenant,
-        key_id: record.as_key(),
-        client: Some(client.id),
-        lineage: record.as_key(),
-        scopes: token_scopes(&client.scopes, claims.scopes),
-        projects: client.projects.clone(),
-        expires_at: Some(claims.expires_at),
-        rate_limit: None,
-    })
+    if record.is_active(now) { Ok(record) } else { Err(AuthError::TokenExpired) }
 }
 
 /// Tells whether a token is of a client that this node has not folded yet.

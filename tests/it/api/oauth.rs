@@ -7,17 +7,17 @@ use highwater::api::{Front, Rates};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-async fn client(server: &Server, body: Value) -> (String, String) {
+pub(super) async fn client(server: &Server, body: Value) -> (String, String) {
     let made = server.post("/v1/oauth/clients", body).await.ok(201);
     (made["client_id"].as_str().unwrap().to_owned(), made["client_secret"].as_str().unwrap().to_owned())
 }
 
-fn form(ask: Ask, fields: &[(&str, &str)]) -> Ask {
+pub(super) fn form(ask: Ask, fields: &[(&str, &str)]) -> Ask {
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
     ask.anonymous().kind("application/x-www-form-urlencoded").body(body)
 }
 
-fn basic(ask: Ask, (id, secret): (&str, &str)) -> Ask {
+pub(super) fn basic(ask: Ask, (id, secret): (&str, &str)) -> Ask {
     ask.header("authorization", &format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))))
 }
 
@@ -26,7 +26,7 @@ async fn token(server: &Server, (id, secret): (&str, &str), scope: &str) -> Answ
     basic(form(server.ask(Method::POST, "/v1/oauth/token"), &fields), (id, secret)).send().await
 }
 
-async fn access(server: &Server, client: (&str, &str), scope: &str) -> String {
+pub(super) async fn access(server: &Server, client: (&str, &str), scope: &str) -> String {
     token(server, client, scope).await.ok(200)["access_token"].as_str().unwrap().to_owned()
 }
 

@@ -1,8 +1,10 @@
 //! The stream: what the folds derive, as it comes, and from where a client left.
 
+use super::oauth;
 use crate::server::{Options, PATIENCE, Server};
 use highwater::api::ListenerLimits;
 use highwater::domain::control::resource::Scope;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,6 +44,12 @@ impl Client {
             }
         };
         tokio::time::timeout(PATIENCE, read).await.expect("nothing came")
+    }
+
+    /// Reads to the end of the stream, which comes long before the next heartbeat.
+    async fn ends(&mut self) {
+        let read = tokio::time::timeout(Duration::from_secs(10), self.until("\r\n0\r\n\r\n")).await;
+        read.expect("the stream goes on");
     }
 
     /// The next event with data, of a type.
@@ -120,7 +128,7 @@ async fn scopes_choose_and_streams_are_counted() {
     let server = Server::start().await;
     super::endpoints::alert(&server, "sum > 10").await;
     let none = server.key_with(&[Scope::ReadAccounts]).await;
-    let ask = |key: &str| server.ask(reqwest::Method::GET, "/v1/stream").key(key);
+    let ask = |key: &str| server.ask(Method::GET, "/v1/stream").key(key);
     ask(&none).send().await.problem(403, "insufficient_scope");
     ask("x").anonymous().send().await.problem(401, "authentication_required");
     ask(&server.key).header("last-event-id", "7").send().await.problem(400, "invalid_header");
@@ -175,4 +183,32 @@ async fn a_client_that_takes_nothing_is_cut_off() {
         }
     };
     tokio::time::timeout(Duration::from_secs(90), cut).await.expect("the connection stays open");
+}
+
+/// Row 6 of the security checklist, as far as what is open already goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_with_the_credential_that_opened_it() {
+    let server = Server::start().await;
+    let (id, secret) = oauth::client(&server, json!({"name": "c", "role": "viewer"})).await;
+    let own = (id.as_str(), secret.as_str());
+    let (token, other) = (oauth::access(&server, own, "").await, oauth::access(&server, own, "").await);
+    let key = server.post("/v1/api-keys", json!({"name": "k", "role": "viewer"})).await.ok(201);
+    let key_path = format!("/v1/api-keys/{}", key["key_id"].as_str().unwrap());
+    let key = key["key"].as_str().unwrap();
+    let mut by_key = Client::follow(&server, key, "/v1/stream", "").await;
+    let mut by_token = Client::follow(&server, &token, "/v1/stream", "").await;
+    let mut by_other = Client::follow(&server, &other, "/v1/stream", "").await;
+    let asked = server.ask(Method::POST, "/v1/oauth/revoke");
+    oauth::basic(oauth::form(asked, &[("token", &token)]), own).send().await.ok(200);
+    by_token.ends().await;
+    // Others go on, until it is their turn.
+    server.count("acme", "m", 11).await;
+    by_other.next("usage.window").await;
+    by_key.next("usage.window").await;
+    server.ask(Method::DELETE, &format!("/v1/oauth/clients/{id}")).send().await.ok(204);
+    by_other.ends().await;
+    server.count("acme", "m", 12).await;
+    by_key.next("usage.window").await;
+    server.post(&format!("{key_path}/revoke"), json!({})).await.ok(200);
+    by_key.ends().await;
 }
