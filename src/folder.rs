@@ -82,6 +82,12 @@ impl DataFolder {
         self.path.join("store.new.db")
     }
 
+    /// What is left of the disk, for who is no superuser; nothing where the system does not tell.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.path).ok()?;
+        disk.f_bavail.checked_mul(disk.f_frsize)
+    }
+
     /// The folder of snapshots.
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")

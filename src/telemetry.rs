@@ -4,6 +4,7 @@ use hashbrown::{Equivalent, HashMap};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::sync::{OnceLock, PoisonError, RwLock};
 use tracing_subscriber::EnvFilter;
 
@@ -24,6 +25,8 @@ pub enum LogFormat {
 pub fn init_log(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people: a file and a collector would keep their escapes.
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     let set = match format {
         LogFormat::Text => log.with_target(false).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),

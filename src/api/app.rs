@@ -6,6 +6,7 @@ use super::gate::{Gate, SeenRate};
 use super::last_use::LastUses;
 use super::problem::{Advice, Problem};
 use super::second_look::unconfirmed;
+use super::seen::Seen;
 use crate::credential::{
     AuthError, Principal, authenticate, authenticate_token, looks_like_token, names_unknown_client, names_unknown_key,
 };
@@ -25,7 +26,7 @@ use axum::http::request::Parts;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 /// The state of the API; cheap to clone.
 #[derive(Clone, Debug)]
@@ -69,17 +70,6 @@ pub(super) struct Caller {
     pub advance: Millis,
     if_match: Option<String>,
     if_none_match: Option<String>,
-}
-
-/// Where a request notes on whose behalf it turned out to be, for the headers of its answer.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SeenMode(Arc<OnceLock<Mode>>);
-
-impl SeenMode {
-    /// The mode of the credential, where there was a valid one.
-    pub(super) fn get(&self) -> Option<Mode> {
-        self.0.get().copied()
-    }
 }
 
 impl App {
@@ -194,8 +184,8 @@ impl FromRequestParts<App> for Caller {
         let address = client_address(parts, &app.front.trusted_proxies);
         let identified = principal_of(parts, app, address).await;
         let principal = identified.map_err(|problem| app.gate.failed(address, problem))?;
-        if let Some(SeenMode(seen)) = parts.extensions.get::<SeenMode>() {
-            seen.get_or_init(|| principal.tenant.mode);
+        if let Some(seen) = parts.extensions.get::<Seen>() {
+            seen.note(principal.tenant, principal.key_id);
         }
         app.gate.admit(&principal, parts.uri.path(), parts.extensions.get::<SeenRate>())?;
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();

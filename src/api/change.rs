@@ -8,6 +8,7 @@ use crate::domain::control::command::{Command, Idempotency};
 use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::{Outcome, Refused, Resource};
 use crate::domain::id::Position;
+use crate::journal::AppendError;
 use crate::runtime::clock;
 use crate::runtime::control::SubmitError;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
@@ -129,6 +130,9 @@ async fn run(app: App, asking: crate::runtime::control::Asking, command: Command
         }
         Err(SubmitError::Append(error)) => {
             tracing::warn!(error = %error, "a command could not be appended");
+            if matches!(error, AppendError::ReadOnly { .. }) {
+                return Err(Problem::read_only());
+            }
             Err(Problem::unavailable(
                 "overloaded",
                 "the journal did not take the change; try again with the same Idempotency-Key",

@@ -49,6 +49,10 @@ pub(super) fn complete(document: &mut OpenApi) {
 
 /// An id of its own for each operation, for generated clients: `patch_alerts_by_id`.
 fn id(method: &str, path: &str) -> String {
+    if path == "/metrics" {
+        // What it would be called is taken by the metrics that people define.
+        return "scrape".to_owned();
+    }
     let mut id = method.to_owned();
     for segment in path.trim_start_matches("/v1").split('/').filter(|segment| !segment.is_empty()) {
         match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {

@@ -26,6 +26,7 @@ mod receipt;
 mod router;
 mod running;
 mod second_look;
+mod seen;
 mod sending;
 mod server;
 mod shapes;

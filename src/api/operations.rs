@@ -1,13 +1,18 @@
 //! Whether the process lives, whether it can accept, how far behind it is, and what it counts.
 
-use super::app::App;
+use super::app::{App, Caller};
+use super::docs::Problems;
+use super::problem::Problem;
+use crate::domain::control::resource::Scope;
 use crate::domain::id::Log;
+use crate::domain::limits::CONTROL_LAG_RECORDS_MAX;
 use crate::domain::time::Timestamp;
 use crate::runtime::lag::PartitionLag;
 use crate::telemetry::Readings;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use std::sync::atomic::Ordering;
@@ -19,24 +24,30 @@ pub(super) async fn healthz() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
-/// Whether the node can accept. A store that is away, a fold that lags and an intake that does show in `checks` and are no
-/// 503.
+/// Whether the node can accept. 503 where the journal cannot be written or does not answer, where this node is far behind the
+/// control log, and in drain. A store that is away, a fold that lags and an intake that does show in `checks` and are no 503.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
     responses((status = 200, description = "can accept", body = Object), (status = 503, description = "cannot accept", body = Object)))]
 pub(super) async fn readyz(State(app): State<App>) -> Response {
     let node = &app.node;
-    let log = match (node.has_failed(), node.answers.lately()) {
-        (true, _) => "failed",
-        (false, false) => "unreachable",
-        (false, true) => "ok",
+    let log = match (node.has_failed(), node.answers.lately(), node.data.journal.is_writable()) {
+        (true, _, _) => "failed",
+        (false, false, _) => "unreachable",
+        (false, true, false) => "not_writable",
+        (false, true, true) => "ok",
     };
-    let status = if app.draining.load(Ordering::Relaxed) { "draining" } else { log };
     let held = node.partitions.held();
     let store = if held.iter().any(|held| held.writer.is_degraded()) { "degraded" } else { "ok" };
     let control = node.data.control.position();
     let head = node.data.journal.end(Log::Control).max(control);
+    let status = match (app.draining.load(Ordering::Relaxed), log) {
+        (true, _) => "draining",
+        (false, "ok") if head.0.saturating_sub(control.0) > CONTROL_LAG_RECORDS_MAX => "control_behind",
+        (false, log) => log,
+    };
     let checks = json!({
         "log": log,
+        "disk_free_bytes": node.data.folder().free_bytes(),
         "control": {"position": control, "head": head, "lag_records": head.0.saturating_sub(control.0)},
         "folds": folds(&app),
         "intake": intake(&app),
@@ -82,8 +93,23 @@ fn intake(app: &App) -> Value {
     }
 }
 
+/// Everything that this process counts and measures, in Prometheus' text format. The admin listener has it without a key.
+#[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "scrape",
+    responses((status = 200, description = "Prometheus' text format", body = String, content_type = "text/plain"), Problems),
+    security(("key" = ["read:metrics"])))]
+pub(super) async fn metrics(State(app): State<App>, caller: Caller) -> Result<Response, Problem> {
+    caller.require(Scope::ReadMetrics)?;
+    Ok(scraped(&app))
+}
+
+/// What a scrape is answered.
+pub(super) fn scraped(app: &App) -> Response {
+    let text = crate::telemetry::recorder().render() + &readings(app);
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
 /// The gauges that are read when somebody asks, as text.
-pub(super) fn readings(app: &App) -> String {
+fn readings(app: &App) -> String {
     let mut readings = Readings::default();
     read_folds(app, &mut readings);
     read_intake(app, &mut readings);
@@ -92,6 +118,11 @@ pub(super) fn readings(app: &App) -> String {
     let head = node.data.journal.end(Log::Control).max(control);
     let degraded = node.partitions.held().iter().filter(|held| held.writer.is_degraded()).count();
     let one = |value: f64| [(None, value)];
+    if let Some(free) = node.data.folder().free_bytes() {
+        readings.gauge("highwater_disk_free_bytes", "Left of the disk that holds the data folder", &one(free as f64));
+    }
+    let writable = f64::from(u8::from(node.data.journal.is_writable()));
+    readings.gauge("highwater_log_writable", "1 where the journal took what was last appended", &one(writable));
     readings.gauge("highwater_control_head_position", "Last record of the control log", &one(head.0 as f64));
     readings.gauge("highwater_control_position", "Last control record that is folded here", &one(control.0 as f64));
     readings.gauge(

@@ -1,6 +1,7 @@
 //! The one renderer of errors: RFC 9457 problem details with a frozen `code`.
 
 use super::docs::DOCS_ERRORS;
+use crate::domain::limits::{PROBLEM_ERRORS_MAX, STORAGE_RETRY_SECONDS};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -129,6 +130,12 @@ impl Problem {
         Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
     }
 
+    /// 503: the journal's disk is full or may not be written.
+    pub(super) fn read_only() -> Self {
+        let detail = "the journal cannot be written, its disk is full or read-only: nothing was taken, reads go on";
+        Self { retry_after: Some(STORAGE_RETRY_SECONDS), ..Self::unavailable("storage_read_only", detail) }
+    }
+
     /// 500; the cause goes to the log, not to the caller.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %crate::telemetry::chain(error), "a request failed on our side");
@@ -191,7 +198,7 @@ impl Problem {
             code: self.code.to_owned(),
             request_id: request_id.to_owned(),
             retryable,
-            errors: self.errors.into_iter().take(crate::domain::limits::PROBLEM_ERRORS_MAX).collect(),
+            errors: self.errors.into_iter().take(PROBLEM_ERRORS_MAX).collect(),
         };
         let mut json = serde_json::to_value(&body).unwrap_or_default();
         if let Some(object) = json.as_object_mut() {

@@ -20,7 +20,6 @@ use crate::domain::partition::effect::State as AlertState;
 use crate::domain::partition::rehearsal::{PastWindow, Rehearsed, Script, Standing, appraise, rehearse};
 use crate::domain::rule::{GRAMMAR, RuleProgram, Verdict};
 use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
-use crate::runtime::clock;
 use crate::store::{Age, InstanceQuery, TransitionQuery, WindowQuery};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
@@ -306,7 +305,7 @@ pub(super) async fn explain(
     let definition = alerts::find(&app, &caller, &id)?.definition;
     let account = query.read_as("account_id", AccountId::EXPECTED, |text| AccountId::new(text).ok())?;
     let account = account.ok_or_else(|| parameter("account_id", "name the account"))?;
-    let at = query.instant("at")?.unwrap_or_else(clock::now);
+    let at = query.instant("at")?.unwrap_or_else(|| caller.now());
     let named = query.metric("metric")?;
     if !definition.account.covers(&account) {
         return Err(parameter("account_id", format!("the alert is on {} alone", definition.account)));

@@ -1,10 +1,11 @@
 //! Every path, and what every request passes through.
 
-use super::app::{App, Caller, RequestId, SeenMode};
+use super::app::{App, Caller, RequestId};
 use super::crowd::NoPlace;
 use super::gate::SeenRate;
 use super::problem::{Problem, ProblemBody};
 use super::second_look::second_look;
+use super::seen::{Seen, trace_id};
 use super::server::ListenerLimits;
 use super::{
     accounts, alert_rows, alerts, audit, channels, description, events, incidents, keys, linger, metrics, oauth,
@@ -21,13 +22,13 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::{Json, Router};
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::limit::RequestBodyLimitLayer;
+use tracing::field::display;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -117,6 +118,7 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(outbox::list))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics))
 }
 
 /// The OpenAPI document.
@@ -145,11 +147,8 @@ pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
 }
 
 /// What the admin listener serves.
-pub(super) fn admin_router(app: App, metrics: PrometheusHandle, limits: ListenerLimits) -> Router {
-    let scrape = move |State(app): State<App>| async move {
-        let text = metrics.render() + &operations::readings(&app);
-        ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
-    };
+pub(super) fn admin_router(app: App, limits: ListenerLimits) -> Router {
+    let scrape = |State(app): State<App>| async move { operations::scraped(&app) };
     let router = Router::new()
         .route("/metrics", axum::routing::get(scrape))
         .route("/healthz", axum::routing::get(operations::healthz))
@@ -210,7 +209,9 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     let (uri, method) = (request.uri().clone(), named(request.method()));
     let path = uri.path();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let seen = SeenMode::default();
+    let seen = Seen::default();
+    let logs = tracing::enabled!(tracing::Level::DEBUG);
+    let trace = logs.then(|| trace_id(request.headers()).map(str::to_owned)).flatten();
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(seen.clone());
     let rate = SeenRate::default();
@@ -240,14 +241,19 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     if path.starts_with("/docs") {
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_POLICY));
     }
-    if let Some(mode) = seen.get() {
+    if let Some(mode) = seen.mode() {
         headers.insert("x-mode", HeaderValue::from_static(mode.name()));
     }
     rate.answer(path, status, headers);
     let status = status.as_u16();
     let elapsed = stopwatch.elapsed();
-    crate::telemetry::answered(method, route.as_ref().map_or("unmatched", MatchedPath::as_str), status, elapsed);
-    tracing::debug!(request_id = %id, method, path, status, elapsed_us = elapsed.as_micros() as u64, "answered");
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    crate::telemetry::answered(method, route, status, elapsed);
+    if logs {
+        let (workspace, key) = seen.get().map(|(tenant, key)| (display(tenant.workspace), display(key))).unzip();
+        let elapsed_us = elapsed.as_micros() as u64;
+        tracing::debug!(request_id = %id, trace_id = trace, workspace_id = workspace, key_id = key, method, path, status, elapsed_us, "answered");
+    }
     response
 }
 

@@ -8,7 +8,6 @@ use super::server::{ListenerLimits, ServeError, Server, bind};
 use super::tls::Tls;
 use crate::runtime::node::Node;
 use axum::Router;
-use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +21,6 @@ pub struct Listeners {
     admin: Server,
     limits: ListenerLimits,
     front: Front,
-    recorder: PrometheusHandle,
 }
 
 /// A node that serves.
@@ -64,13 +62,13 @@ impl Listeners {
     /// # Errors
     /// Where an address cannot be listened on.
     pub async fn open(public: SocketAddr, admin: SocketAddr) -> Result<Self, ServeError> {
+        // Made before anything that counts begins.
+        crate::telemetry::recorder();
         Ok(Self {
             public: bind(public).await?,
             admin: bind(admin).await?,
             limits: ListenerLimits::default(),
             front: Front::default(),
-            // Made before anything that counts begins.
-            recorder: crate::telemetry::recorder(),
         })
     }
 
@@ -119,7 +117,7 @@ impl Listeners {
         };
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);
         let public = Serving::start(self.public, public_router(app.clone(), limits), limits);
-        let metrics = Serving::start(self.admin, admin_router(app.clone(), self.recorder, limits), limits);
+        let metrics = Serving::start(self.admin, admin_router(app.clone(), limits), limits);
         Running { address, admin, app, public, metrics }
     }
 }

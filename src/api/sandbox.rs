@@ -49,7 +49,8 @@ pub(super) struct SandboxClock {
 pub(super) struct SandboxLimits {
     /// How far the clock may be put forward between two resets.
     clock_advance_max: String,
-    /// Attempts to deliver to a webhook on an allow-listed host; everything else stays in the outbox.
+    /// Attempts to deliver to a webhook endpoint, or to a webhook channel on an allow-listed host; what other channels
+    /// would be sent stays in the outbox.
     delivery_attempts_max: u32,
 }
 

@@ -17,7 +17,6 @@ use crate::domain::definition::{MatchOp, Matcher};
 use crate::domain::id::SilenceId;
 use crate::domain::limits::{MATCHER_CHARS_MAX, MATCHERS_MAX, MESSAGE_CHARS_MAX, METADATA_NAME_CHARS_MAX};
 use crate::domain::time::Timestamp;
-use crate::runtime::clock;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -112,7 +111,7 @@ fn view(caller: &Caller, record: &SilenceRecord) -> SilenceView {
         object: "silence",
         mode: caller.principal.tenant.mode.name(),
         version: record.life.version,
-        status: status(record, clock::now()),
+        status: status(record, caller.now()),
         matchers: silence.matchers.iter().map(shown).collect(),
         starts_at: silence.starts_at.to_string(),
         ends_at: silence.ends_at.to_string(),
@@ -160,11 +159,11 @@ fn instant(pointer: &str, text: &str) -> Result<Timestamp, Problem> {
     Timestamp::parse(text).ok_or_else(wrong)
 }
 
-fn in_order(starts_at: Timestamp, ends_at: Timestamp) -> Result<(), Problem> {
+fn in_order(caller: &Caller, starts_at: Timestamp, ends_at: Timestamp) -> Result<(), Problem> {
     if starts_at >= ends_at {
         return Err(Problem::invalid("/ends_at", "it must be behind starts_at"));
     }
-    if ends_at <= clock::now() { Err(Problem::invalid("/ends_at", "it lies in the past")) } else { Ok(()) }
+    if ends_at <= caller.now() { Err(Problem::invalid("/ends_at", "it lies in the past")) } else { Ok(()) }
 }
 
 fn comment(text: String) -> Result<String, Problem> {
@@ -203,7 +202,7 @@ pub(super) async fn list(
     let known = ["pending", "active", "expired"];
     let statuses = query
         .read_all("status", "pending, active or expired", |text| known.into_iter().find(|status| *status == text))?;
-    let now = clock::now();
+    let now = caller.now();
     let key = |record: &SilenceRecord| record.silence.id.to_string();
     let items = {
         let state = app.node.data.control.state();
@@ -228,10 +227,10 @@ pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Inc
         return Ok(answered(&caller, &changed));
     }
     let (starts_at, ends_at) = (instant("/starts_at", &wanted.starts_at)?, instant("/ends_at", &wanted.ends_at)?);
-    in_order(starts_at, ends_at)?;
+    in_order(&caller, starts_at, ends_at)?;
     let comment = wanted.comment.map(comment).transpose()?;
     let draft = SilenceDraft { matchers: matchers(wanted.matchers)?, starts_at, ends_at, comment };
-    let id = SilenceId(clock::ulid());
+    let id = SilenceId(crate::runtime::clock::ulid());
     let changed = submit(&app, &caller, sent, Command::CreateSilence { id, draft }).await?;
     Ok(answered(&caller, &changed))
 }
@@ -281,12 +280,12 @@ pub(super) async fn update(
         comment: wanted.comment.map(|text| text.map(comment).transpose()).transpose()?,
     };
     let id = record.silence.id;
-    if status(&record, clock::now()) == "expired" {
+    if status(&record, caller.now()) == "expired" {
         let detail = format!("silence {id} has expired; create another one");
         return Err(Problem::new(StatusCode::CONFLICT, "invalid_state", detail));
     }
     let silence = &record.silence;
-    in_order(patch.starts_at.unwrap_or(silence.starts_at), patch.ends_at.unwrap_or(silence.ends_at))?;
+    in_order(&caller, patch.starts_at.unwrap_or(silence.starts_at), patch.ends_at.unwrap_or(silence.ends_at))?;
     let changed = submit(&app, &caller, sent, Command::UpdateSilence { id, patch }).await?;
     Ok(answered(&caller, &changed))
 }
@@ -310,7 +309,7 @@ pub(super) async fn expire(
     }
     empty(&incoming.headers, &incoming.body)?;
     let record = find(&app, &caller, &id)?;
-    if status(&record, clock::now()) == "expired" {
+    if status(&record, caller.now()) == "expired" {
         return Ok(answer::show(&caller, &view(&caller, &record), &answer::etag(record.life.version)));
     }
     let changed = submit(&app, &caller, sent, Command::ExpireSilence { id: record.silence.id }).await?;

@@ -12,7 +12,6 @@ use crate::domain::id::{AccountId, Epoch, MetricName, PartitionId};
 use crate::domain::limits::{USAGE_GROUPS_MAX, USAGE_NAMES_MAX, USAGE_POINTS_MAX, USAGE_ROWS_MAX};
 use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
-use crate::runtime::clock;
 use crate::store::{UsagePart, UsageQuery};
 use axum::Json;
 use axum::extract::State;
@@ -112,7 +111,7 @@ pub(super) async fn query(State(app): State<App>, caller: Caller, incoming: Inco
     let progress = app.node.data.store.progress_all().await.map_err(store_away)?;
     let all = (0..app.node.data.journal.partitions()).map(PartitionId);
     let as_of = all.map(|partition| progress.get(&partition).map_or(Timestamp(0), |p| p.clock)).min();
-    let as_of = as_of.unwrap_or(Timestamp(0));
+    let as_of = caller.in_world(as_of.unwrap_or(Timestamp(0)));
     let totals = run(&app, &asked).await?;
     let grace = app.node.data.control.state().settings().grace;
     let closed = |end: Timestamp| end.plus(grace) <= as_of;
@@ -177,7 +176,7 @@ fn read(app: &App, caller: &Caller, wanted: UsageAsked) -> Result<Asked, Problem
         Some("1d") => Millis::days(1),
         Some(_) => return Err(Problem::invalid("/window", "expected 5m, 15m, 1h or 1d")),
     };
-    let to = instant("/to", wanted.to)?.unwrap_or_else(|| clock::now().plus(Millis(1))).round_up(width);
+    let to = instant("/to", wanted.to)?.unwrap_or_else(|| caller.now().plus(Millis(1))).round_up(width);
     let default_from = Timestamp(to.0.saturating_sub(width.0.saturating_mul(WINDOWS_DEFAULT)));
     let from = instant("/from", wanted.from)?.unwrap_or(default_from).window_start(width);
     if from >= to {

@@ -60,6 +60,10 @@ pub const TICK_EVERY: Millis = Millis::seconds(30);
 pub const TICK_SPACING: Millis = Millis::milliseconds(100);
 /// How often snapshots are taken of partitions that moved.
 pub const SNAPSHOT_EVERY: Millis = Millis::minutes(1);
+/// How long a caller is asked to wait where the disk takes nothing.
+pub const STORAGE_RETRY_SECONDS: u32 = 5;
+/// How far a node may be behind the control log and still say that it can accept.
+pub const CONTROL_LAG_RECORDS_MAX: u64 = 1_000;
 /// How many records of the control log make another snapshot of the control plane worth its while.
 pub const CONTROL_SNAPSHOT_RECORDS: u64 = 1_000;
 /// Snapshots that are kept of a partition, and of the control plane.

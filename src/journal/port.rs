@@ -37,6 +37,12 @@ pub enum AppendError {
         /// What it said.
         detail: String,
     },
+    /// The disk is full, or nothing may be written to it; retryable once it takes something again. Nothing is in.
+    #[error("the journal cannot be written: {detail}")]
+    ReadOnly {
+        /// What the storage said.
+        detail: String,
+    },
     /// One record is larger than any may be.
     #[error("a record of {bytes} bytes, at most {limit} are taken")]
     TooLarge {
@@ -169,6 +175,16 @@ impl Journal {
             Self::Sqlite(journal) => journal.append_blocking(batch),
             #[cfg(feature = "kafka")]
             Self::Kafka(journal) => futures::executor::block_on(journal.append(batch)),
+        }
+    }
+
+    /// Tells whether the storage took what was last appended. Of a shared journal its brokers tell, by answering.
+    pub fn is_writable(&self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Sqlite(journal) => journal.is_writable(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => true,
         }
     }
 

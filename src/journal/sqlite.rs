@@ -10,8 +10,9 @@ use crate::domain::id::{Log, Position, Stamp};
 use crate::domain::limits::{APPEND_QUEUE_MAX, RECORD_BYTES_MAX};
 use crate::domain::time::Timestamp;
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -33,6 +34,8 @@ struct Shared {
     readers: Mutex<Vec<Connection>>,
     tails: Vec<Mutex<Tail>>,
     ends: Vec<watch::Sender<Position>>,
+    /// Whether the last transaction went in.
+    is_writable: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -72,6 +75,7 @@ impl SqliteJournal {
             readers: Mutex::new(Vec::new()),
             tails: heads.iter().map(|_| Mutex::new(Tail::default())).collect(),
             ends: heads.iter().map(|head| watch::channel(head.position).0).collect(),
+            is_writable: AtomicBool::new(true),
         });
         let writer = Writer { connection, heads, newest, clock, shared: Arc::clone(&shared) };
         std::thread::Builder::new()
@@ -126,6 +130,10 @@ impl SqliteJournal {
         known.map_or_else(|| watch::channel(Position::START).1, watch::Sender::subscribe)
     }
 
+    pub(super) fn is_writable(&self) -> bool {
+        self.shared.is_writable.load(Ordering::Relaxed)
+    }
+
     pub(super) fn partitions(&self) -> u32 {
         u32::try_from(self.shared.ends.len().saturating_sub(1)).unwrap_or(u32::MAX)
     }
@@ -171,7 +179,9 @@ impl Writer {
     /// Puts everything that waits into one transaction, then answers everybody.
     fn commit(&mut self, group: Vec<Append>) {
         let recorded_at = (self.clock)().max(self.newest);
-        match self.write(&group, recorded_at) {
+        let wrote = self.write(&group, recorded_at);
+        self.shared.is_writable.store(wrote.is_ok(), Ordering::Relaxed);
+        match wrote {
             Ok((heads, written)) => {
                 self.newest = recorded_at;
                 self.heads = heads;
@@ -198,39 +208,48 @@ impl Writer {
                     drop(answer.send(Ok(stamps)));
                 }
             }
-            Err(detail) => {
+            Err(error) => {
                 for append in group {
-                    drop(append.answer.send(Err(AppendError::Storage { detail: detail.clone() })));
+                    drop(append.answer.send(Err(error.clone())));
                 }
             }
         }
     }
 
-    fn write(&mut self, group: &[Append], recorded_at: Timestamp) -> Result<(Vec<Head>, Vec<Position>), String> {
+    fn write(&mut self, group: &[Append], recorded_at: Timestamp) -> Result<(Vec<Head>, Vec<Position>), AppendError> {
         let mut heads = self.heads.clone();
         let mut written = Vec::new();
-        let said = |error: rusqlite::Error| error.to_string();
-        let transaction = self.connection.transaction().map_err(said)?;
+        let transaction = self.connection.transaction().map_err(refused)?;
         {
             let mut insert = transaction
                 .prepare_cached(
                     "INSERT INTO records (log, position, recorded_at, crc, payload) VALUES (?1, ?2, ?3, ?4, ?5)",
                 )
-                .map_err(said)?;
+                .map_err(refused)?;
             for (log, payload) in group.iter().flat_map(|append| &append.batch) {
                 let at = number(*log);
-                let head = heads.get_mut(at).ok_or_else(|| format!("there is no log {log}"))?;
+                let unknown = || AppendError::Storage { detail: format!("there is no log {log}") };
+                let head = heads.get_mut(at).ok_or_else(unknown)?;
                 let position = head.position.next();
                 let crc = link(head.crc, position, recorded_at, payload);
                 insert
                     .execute(params![at as i64, position.0.cast_signed(), recorded_at.0, crc, payload.as_ref()])
-                    .map_err(said)?;
+                    .map_err(refused)?;
                 *head = Head { position, crc };
                 written.push(position);
             }
         }
-        transaction.commit().map_err(said)?;
+        transaction.commit().map_err(refused)?;
         Ok((heads, written))
+    }
+}
+
+/// What a transaction that did not go in is told as; all of it was rolled back.
+fn refused(error: rusqlite::Error) -> AppendError {
+    let detail = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) => AppendError::ReadOnly { detail },
+        Some(_) | None => AppendError::Storage { detail },
     }
 }
 
@@ -349,4 +368,18 @@ fn previous_link(connection: &Connection, log: Log, at: Position) -> Result<u32,
 
 fn storage(error: rusqlite::Error) -> ReadError {
     ReadError::Storage { detail: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    #[test]
+    fn a_full_or_read_only_disk_is_told_apart() {
+        let told = |code| refused(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        assert!(matches!(told(ffi::SQLITE_FULL), AppendError::ReadOnly { .. }));
+        assert!(matches!(told(ffi::SQLITE_READONLY), AppendError::ReadOnly { .. }));
+        assert!(matches!(told(ffi::SQLITE_BUSY), AppendError::Storage { .. }));
+    }
 }

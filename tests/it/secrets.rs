@@ -18,6 +18,8 @@ impl Drop for Running {
     }
 }
 
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_in_any_log_at_any_level() {
     let folder = tempfile::tempdir().unwrap();
@@ -57,6 +59,12 @@ async fn no_secret_is_in_any_log_at_any_level() {
     drop(running);
     let log = said();
     assert!(log.contains("TRACE") && log.contains("DEBUG"), "the loudest level was not on:\n{log}");
+    let answered =
+        log.lines().filter(|line| line.contains("answered") && line.contains("/v1/alerts")).collect::<Vec<_>>();
+    assert!(
+        answered.iter().any(|line| ["workspace_id=ws_", "key_id=key_", TRACE].iter().all(|part| line.contains(part))),
+        "{answered:?}"
+    );
     let texts = [
         ("the log", log),
         ("an answer", shown),
@@ -95,6 +103,7 @@ async fn run(
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
+        request = request.header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"));
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     };

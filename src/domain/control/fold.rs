@@ -144,6 +144,12 @@ impl Control {
                 let event = source.event(entry.tenant, EventType::IngestBackpressure, self.clock, content);
                 self.outbox.publish(event, Concern::Everybody, stamp, &mut rows);
             }
+            (Command::AdvanceClock { by }, Outcome::Done(_)) => {
+                for due in due::passed_over(&self.registry, entry.tenant, self.ticked, *by) {
+                    let event = source.event(due.tenant, due.kind, due.at, Content::json(&due.data));
+                    self.outbox.publish(event, due.concern, stamp, &mut rows);
+                }
+            }
             (Command::Tick, _) => {
                 for due in due::between(&self.registry, self.ticked, self.clock) {
                     let event = source.event(due.tenant, due.kind, due.at, Content::json(&due.data));
@@ -329,7 +335,7 @@ impl Control {
 
     /// Returns by how much a tenant's clock is ahead: that of live data never is.
     pub fn advance_of(&self, tenant: Tenant) -> Millis {
-        self.sandbox(tenant).map(|sandbox| sandbox.advance).unwrap_or_default()
+        self.registry.advance_of(tenant)
     }
 
     /// Tells whether a tenant has what a command may be about.

@@ -154,6 +154,12 @@ impl Registry {
         }
     }
 
+    /// How far a tenant's clock is ahead of everybody's.
+    pub(super) fn advance_of(&self, tenant: Tenant) -> Millis {
+        let sandbox = self.worlds.get(&tenant).and_then(|world| world.sandbox.as_ref());
+        sandbox.map(|sandbox| sandbox.advance).unwrap_or_default()
+    }
+
     /// The version of what a command is about.
     pub(super) fn version_of(&self, tenant: Tenant, subject: Subject<'_>) -> Option<u64> {
         let life = match subject {

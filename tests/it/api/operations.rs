@@ -74,6 +74,7 @@ fn of_usage() -> Vec<Operation> {
         of(delete.clone(), "/v1/accounts/{account_id}/quotas/{metric}", Scope::WriteAccounts, None),
         of(get.clone(), "/v1/accounts/{account_id}/usage", Scope::ReadUsage, None),
         of(delete.clone(), "/v1/accounts/{account_id}", Scope::WriteAccounts, None),
+        of(get.clone(), "/metrics", Scope::ReadMetrics, None),
         of(get.clone(), "/v1/metrics", Scope::ReadAccounts, None),
         of(put, "/v1/metrics/{metric}", Scope::WriteAccounts, Some(json!({"unit": "calls"}))),
         of(patch.clone(), "/v1/metrics/{metric}", Scope::WriteAccounts, Some(json!({"unit": null}))),

@@ -1,6 +1,7 @@
 //! Every answer without success is a problem, and every answer has the headers that are promised.
 
 use crate::server::{Ask, Server};
+use highwater::domain::control::resource::Scope;
 use reqwest::Method;
 use serde_json::json;
 
@@ -140,6 +141,37 @@ async fn every_answer_has_its_headers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_may_read_the_metrics_need_no_admin_listener() {
+    let server = Server::start().await;
+    let with = async |scope: Scope| {
+        let key = server.key_with(&[scope]).await;
+        server.ask(Method::GET, "/metrics").key(&key).send().await
+    };
+    with(Scope::ReadAlerts).await.problem(403, "insufficient_scope");
+    let told = with(Scope::ReadMetrics).await;
+    let text = told.text();
+    assert_eq!((told.status, told.header("content-type")), (200, "text/plain; version=0.0.4"), "{text}");
+    assert!(text.contains("highwater_log_writable 1") && text.contains("highwater_disk_free_bytes"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_takes_nothing_is_told_until_it_takes_something_again() {
+    let server = Server::start().await;
+    server.count("acme", "calls", 1).await;
+    let other = rusqlite::Connection::open(server.data().join("journal.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let event = json!({"account_id": "acme", "metric": "calls"});
+    server.post("/v1/events", event.clone()).await.problem(503, "overloaded");
+    let ready = server.ask(Method::GET, "/readyz").anonymous().send().await;
+    assert_eq!((ready.status, &ready.json()["status"]), (503, &json!("not_writable")));
+    // Who reads is answered all the same.
+    server.get("/v1/accounts/acme/usage").await.ok(200);
+    other.execute_batch("ROLLBACK").unwrap();
+    server.post("/v1/events", event).await.ok(202);
+    server.ask(Method::GET, "/readyz").anonymous().send().await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operations_surface_needs_no_key() {
     let server = Server::start().await;
     assert_eq!(server.ask(Method::GET, "/healthz").anonymous().send().await.ok(200), json!({"status": "ok"}));
@@ -148,7 +180,8 @@ async fn the_operations_surface_needs_no_key() {
         (&ready["status"], &ready["checks"]["log"], &ready["checks"]["store"]),
         (&json!("ok"), &json!("ok"), &json!("ok"))
     );
-    server.get("/metrics").await.problem(404, "route_not_found");
+    assert!(ready["checks"]["disk_free_bytes"].as_u64() > Some(0), "{ready}");
+    server.ask(Method::GET, "/metrics").anonymous().send().await.problem(401, "authentication_required");
     for fold in ready["checks"]["folds"].as_object().unwrap().values() {
         assert!(fold["head"].as_u64() >= fold["position"].as_u64() && fold["clock"].is_string(), "{fold}");
     }

@@ -220,6 +220,35 @@ async fn an_alert_that_holds_for_an_hour_fires_when_the_clock_is_put_forward() {
     sandbox.server.count("acme", "calls", 1).await;
 }
 
+/// What is asked of the sandbox's time is answered by its own clock, wherever it is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_and_silences_go_by_the_sandboxes_clock() {
+    let sandbox = Sandbox::start().await;
+    let now = highwater::runtime::clock::now();
+    let at = |minutes: i64| now.plus(highwater::domain::time::Millis::minutes(minutes)).to_string();
+    let matchers = json!([{"name": "severity", "value": "info"}]);
+    let silence = json!({"matchers": matchers, "starts_at": at(0), "ends_at": at(60)});
+    let silence = sandbox.post("/v1/silences", silence).await.ok(201);
+    let later =
+        sandbox.post("/v1/silences", json!({"matchers": matchers, "starts_at": at(90), "ends_at": at(600)})).await;
+    let later = format!("/v1/silences/{}", later.ok(201)["id"].as_str().unwrap());
+    let silence = format!("/v1/silences/{}", silence["id"].as_str().unwrap());
+    let status = async |path: &str| sandbox.get(path).await.ok(200)["status"].as_str().unwrap().to_owned();
+    assert_eq!((status(&silence).await, status(&later).await), ("active".to_owned(), "pending".to_owned()));
+    sandbox.advance("2h").await;
+    assert_eq!((status(&silence).await, status(&later).await), ("expired".to_owned(), "active".to_owned()));
+    sandbox
+        .post("/v1/silences", json!({"matchers": matchers, "starts_at": at(0), "ends_at": at(90)}))
+        .await
+        .problem(422, "validation_failed");
+    sandbox.count("acme", "calls", 7).await;
+    let asked = json!({"metrics": ["calls"], "account_ids": ["acme"], "window": "1h"});
+    let told = sandbox.post("/v1/usage/query", asked).await.ok(200);
+    let total: i64 = told["items"].as_array().unwrap().iter().map(|item| item["value"].as_i64().unwrap()).sum();
+    assert_eq!(total, 7, "{told}");
+    assert!(told["as_of"].as_str() > Some(at(100).as_str()), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_operators_own_receivers_are_sent_to() {
     let sandbox = Sandbox::start().await;

@@ -7,10 +7,10 @@ use crate::domain::id::WebhookId;
 use crate::domain::limits::{WEBHOOK_FAILING_MAX, WEBHOOK_SECRETS_MAX};
 use crate::domain::webhook::kind::EventType;
 
-const ONE: WebhookId = WebhookId(1);
+pub(super) const ONE: WebhookId = WebhookId(1);
 const TWO: WebhookId = WebhookId(2);
 
-fn create(id: WebhookId, pattern: &str) -> Command {
+pub(super) fn create(id: WebhookId, pattern: &str) -> Command {
     let draft = WebhookDraft {
         url: "https://example.com/".to_owned(),
         event_types: vec![pattern.to_owned()],

@@ -3,8 +3,9 @@
 use super::*;
 use crate::domain::control::outcome::Change;
 use crate::domain::control::sandbox::{Seed, SeedAccount, SeedUsage, outbox_channel};
-use crate::domain::definition::{Fold, Quota};
-use crate::domain::id::{Epoch, MetricName};
+use crate::domain::control::silences::SilenceDraft;
+use crate::domain::definition::{Fold, MatchOp, Matcher, Quota};
+use crate::domain::id::{Epoch, MetricName, SilenceId};
 use crate::domain::limits::SANDBOX_ADVANCE_MAX;
 use crate::domain::quantity::Quantity;
 use crate::domain::time::Period;
@@ -117,6 +118,39 @@ fn the_clock_goes_forward_within_its_bound() {
     log.apply(reset(2, None));
     assert_eq!(log.control.advance_of(SANDBOX), Millis::ZERO);
     assert!(!advance(&mut log, SANDBOX_ADVANCE_MAX).changes.is_empty());
+    log.check_refold();
+}
+
+/// Whatever ends between two steps of a sandbox's clock, be they ticks or advances, is told once.
+#[test]
+fn what_ends_on_the_sandboxs_clock_is_told_once() {
+    let mut log = opened();
+    log.apply(sandboxed(hooks::create(hooks::ONE, "silence.expired")));
+    let begun = log.now;
+    let matchers = vec![Matcher { name: "severity".to_owned(), value: "info".to_owned(), op: MatchOp::Equal }];
+    for (number, minutes) in [10, 20, 30, 33, 50].into_iter().enumerate() {
+        let (starts_at, ends_at) = (begun, begun.plus(Millis::minutes(minutes)));
+        let draft = SilenceDraft { matchers: matchers.clone(), starts_at, ends_at, comment: None };
+        log.apply(sandboxed(Command::CreateSilence { id: SilenceId(number as u128 + 1), draft }));
+    }
+    let mut step = |minutes: i64, command: Command, told: &[i64]| {
+        log.now = log.now.plus(Millis::minutes(minutes));
+        let at = log.now;
+        let came = log.apply(sandboxed(command.clone())).rows.events;
+        let ends: Vec<i64> = came.iter().map(|event| event.at.since(begun).0 / 60_000).collect();
+        assert_eq!(ends, told, "{command:?} at {at}");
+    };
+    let advance = |minutes: i64| Command::AdvanceClock { by: Millis::minutes(minutes) };
+    step(0, Command::Tick, &[]);
+    step(5, advance(4), &[]);
+    // 7 minutes on everybody's clock, 11 on the sandbox's.
+    step(2, Command::Tick, &[10]);
+    step(0, Command::Tick, &[]);
+    // To minute 34 at once; what lies between the last tick and now is for the next one.
+    step(3, advance(20), &[20, 30]);
+    step(0, Command::Tick, &[33]);
+    step(0, advance(100), &[50]);
+    step(600, Command::Tick, &[]);
     log.check_refold();
 }
 
