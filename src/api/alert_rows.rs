@@ -7,6 +7,7 @@ use super::docs::Problems;
 use super::input::Query;
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
+use super::read_on::{is_present, read_on};
 use super::receipt::store_away;
 use super::usage::number;
 use crate::domain::control::fold::Control;
@@ -164,13 +165,28 @@ pub(super) async fn history(
         offset: paging.offset(),
         limit: paging.size + 1,
     };
-    let rows = app.node.data.store.transitions(asked).await.map_err(store_away)?;
+    let hides = app.node.data.control.state().has_epochs(caller.principal.tenant);
+    let rows = if hides {
+        let next = |last: Option<TransitionRow>, limit| {
+            let behind = last.map(place_of);
+            let query = TransitionQuery { offset: 0, limit, after: behind.or(asked.after.clone()), ..asked.clone() };
+            async { app.node.data.store.transitions(query).await.map_err(store_away) }
+        };
+        let fits = |row: &TransitionRow| is_present(&app.node.data.control.state(), row);
+        read_on((asked.offset, asked.limit), next, fits).await?
+    } else {
+        app.node.data.store.transitions(asked).await.map_err(store_away)?
+    };
     let state = app.node.data.control.state();
     let items = rows.iter().map(|row| transition(&state, row)).collect();
     drop(state);
     Ok(paging.answer(&app, items, |row: &TransitionView| {
         format!("{} {} {} {}", row.at, row.account_id, row.metric.as_deref().unwrap_or("-"), row.sequence)
     }))
+}
+
+fn place_of(row: TransitionRow) -> TransitionPlace {
+    TransitionPlace { at: row.at, account: row.key.account, metric: row.key.metric, sequence: row.sequence }
 }
 
 fn transition_place(parts: &[&str]) -> Option<TransitionPlace> {

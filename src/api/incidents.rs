@@ -8,6 +8,7 @@ use super::incoming::Incoming;
 use super::input::{Nothing, Query, empty};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
+use super::read_on::{is_present, read_on};
 use super::receipt::store_away;
 use super::usage::number;
 use crate::domain::control::command::Command;
@@ -25,9 +26,6 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-
-/// Incidents that one request looks at, where what it asks for is not in the store.
-const LOOKED_AT_MAX: usize = 20_000;
 
 /// An incident.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -154,12 +152,24 @@ pub(super) async fn list(
         offset: paging.offset(),
         limit: paging.size + 1,
     };
+    // Who takes care, and which accounts were deleted, is not in the store.
+    let hides = app.node.data.control.state().has_epochs(caller.principal.tenant);
+    let fits = |entry: &IncidentEntry| {
+        let state = app.node.data.control.state();
+        let acknowledged = state.acknowledgement(asked.tenant, incident::id(&entry.begin)).is_some();
+        is_present(&state, &entry.begin) && asks(status(entry, acknowledged))
+    };
     let rows = if asked.alerts.is_empty() && !caller.principal.projects.is_empty() {
         Vec::new()
-    } else if asks("open") == asks("acknowledged") {
+    } else if !hides && asks("open") == asks("acknowledged") {
         app.node.data.store.incidents(asked).await.map_err(store_away)?
     } else {
-        filtered(&app, asked, |entry, acknowledged| asks(status(entry, acknowledged))).await?
+        let next = |last: Option<IncidentEntry>, limit| {
+            let behind = last.map(|last| (last.begin.at, incident::id(&last.begin)));
+            let query = IncidentQuery { offset: 0, limit, after: behind.or(asked.after), ..asked.clone() };
+            async { app.node.data.store.incidents(query).await.map_err(store_away) }
+        };
+        read_on((asked.offset, asked.limit), next, fits).await?
     };
     let state = app.node.data.control.state();
     let key = |entry: &IncidentEntry| format!("{} {}", entry.begin.at, incident::id(&entry.begin));
@@ -182,46 +192,6 @@ fn place(parts: &[&str]) -> Option<(Timestamp, IncidentId)> {
     Some((Timestamp::parse(at)?, id.parse().ok()?))
 }
 
-/// Reads on until there are as many as are asked for: who takes care of what is not in the store.
-async fn filtered(
-    app: &App,
-    asked: IncidentQuery,
-    fits: impl Fn(&IncidentEntry, bool) -> bool,
-) -> Result<Vec<IncidentEntry>, Problem> {
-    let (mut skip, wanted) = (asked.offset, asked.limit);
-    let mut query = IncidentQuery { offset: 0, limit: wanted.max(500), ..asked };
-    let (mut found, mut looked_at) = (Vec::new(), 0);
-    loop {
-        let rows = app.node.data.store.incidents(query.clone()).await.map_err(store_away)?;
-        let Some(last) = rows.last() else { return Ok(found) };
-        query.after = Some((last.begin.at, incident::id(&last.begin)));
-        let is_last = rows.len() < query.limit;
-        looked_at += rows.len();
-        let state = app.node.data.control.state();
-        for entry in rows {
-            let acknowledged = state.acknowledgement(query.tenant, incident::id(&entry.begin)).is_some();
-            if !fits(&entry, acknowledged) {
-                continue;
-            }
-            if skip > 0 {
-                skip -= 1;
-                continue;
-            }
-            found.push(entry);
-            if found.len() == wanted {
-                return Ok(found);
-            }
-        }
-        if is_last {
-            return Ok(found);
-        }
-        if looked_at >= LOOKED_AT_MAX {
-            let detail = format!("more than {LOOKED_AT_MAX} incidents would be looked at; narrow the time");
-            return Err(Problem::unprocessable("query_too_large", detail).with("limit", LOOKED_AT_MAX));
-        }
-    }
-}
-
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<(IncidentId, IncidentEntry), Problem> {
     let id: IncidentId = id.parse().map_err(|_| Problem::not_found("incident"))?;
     let asked = IncidentQuery {
@@ -241,7 +211,7 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<(IncidentId, Incid
     let found = found.filter(|entry| {
         let state = app.node.data.control.state();
         let alert = state.alert(caller.principal.tenant, entry.begin.key.alert);
-        caller.principal.reaches(alert.and_then(|alert| alert.definition.project))
+        is_present(&state, &entry.begin) && caller.principal.reaches(alert.and_then(|alert| alert.definition.project))
     });
     found.map(|entry| (id, entry)).ok_or_else(|| Problem::not_found("incident"))
 }

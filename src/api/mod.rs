@@ -22,6 +22,7 @@ mod last_use;
 mod linger;
 mod page;
 mod problem;
+mod read_on;
 mod receipt;
 mod router;
 mod running;

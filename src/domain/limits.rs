@@ -62,6 +62,10 @@ pub const TICK_SPACING: Millis = Millis::milliseconds(100);
 pub const SNAPSHOT_EVERY: Millis = Millis::minutes(1);
 /// How long a caller is asked to wait where the disk takes nothing.
 pub const STORAGE_RETRY_SECONDS: u32 = 5;
+/// Rows that are read at once where an answer may not show all of them.
+pub const LOOKED_AT_ONCE: usize = 500;
+/// Rows that are looked at for one page of an answer that may not show all of them.
+pub const LOOKED_AT_MAX: usize = 50_000;
 /// How far a node may be behind the control log and still say that it can accept.
 pub const CONTROL_LAG_RECORDS_MAX: u64 = 1_000;
 /// How many records of the control log make another snapshot of the control plane worth its while.

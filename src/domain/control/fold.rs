@@ -322,6 +322,12 @@ impl Control {
         world.accounts.epochs.get(account).copied().unwrap_or_default().max(reset)
     }
 
+    /// Tells whether anything of a tenant was deleted with its past: an account, or a sandbox's whole world.
+    pub fn has_epochs(&self, tenant: Tenant) -> bool {
+        let sandbox = self.sandbox(tenant).is_some_and(|sandbox| sandbox.epoch > Epoch::default());
+        sandbox || self.world(tenant).is_some_and(|world| !world.accounts.epochs.is_empty())
+    }
+
     /// Returns a workspace's sandbox, where it was opened.
     pub fn sandbox(&self, tenant: Tenant) -> Option<&Sandbox> {
         self.world(tenant)?.sandbox.as_ref()

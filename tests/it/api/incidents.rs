@@ -81,6 +81,42 @@ async fn an_incident_lasts_from_firing_to_resolved() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_became_of_a_deleted_account_is_gone_with_it() {
+    let server = start().await;
+    let near = alert(&server, "near", "used > 50").await;
+    let accounts = ["acme", "mine", "zen"];
+    for account in accounts {
+        server.count(account, "calls", 60).await;
+    }
+    let history = format!("/v1/alerts/{near}/history");
+    let shown = async |path: String| field(server.get(&path).await.ok(200)["items"].as_array().unwrap(), "account_id");
+    assert_eq!(shown(history.clone()).await.len(), 3);
+    let gone = list(&server, "account_id=mine").await[0]["id"].as_str().unwrap().to_owned();
+    server.post("/v1/accounts", json!({"id": "mine"})).await.ok(201);
+    server.delete("/v1/accounts/mine").await.ok(204);
+    server.settle().await;
+    assert_eq!(field(&list(&server, "sort=created_at").await, "account_id"), ["acme", "zen"]);
+    assert_eq!(shown(history.clone()).await, ["zen", "acme"]);
+    server.get(&format!("/v1/incidents/{gone}")).await.problem(404, "resource_not_found");
+    server.post(&format!("/v1/incidents/{gone}/ack"), json!({})).await.problem(404, "resource_not_found");
+    // In pages, by number and by cursor, as if the other had never been.
+    for path in ["/v1/incidents".to_owned(), history] {
+        let first = server.get(&format!("{path}?page_size=1")).await.ok(200);
+        let cursor = first["next_cursor"].as_str().unwrap();
+        let second = server.get(&format!("{path}?cursor={cursor}")).await.ok(200);
+        let by_number = server.get(&format!("{path}?page_size=1&page=2")).await.ok(200);
+        assert_eq!((&second["items"], &second["has_more"]), (&by_number["items"], &json!(false)), "{path}");
+        assert_eq!(
+            (&first["items"][0]["account_id"], &second["items"][0]["account_id"]),
+            (&json!("zen"), &json!("acme"))
+        );
+    }
+    // The account may begin anew.
+    server.count("mine", "calls", 70).await;
+    assert_eq!(list(&server, "account_id=mine").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_takes_care_is_noted_once() {
     let mut server = start().await;
     alert(&server, "near", "used > 50").await;

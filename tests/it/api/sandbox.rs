@@ -155,6 +155,7 @@ async fn a_reset_keeps_keys_and_channels_and_nothing_else() {
     }
     assert_eq!(sandbox.names("/v1/metrics", "metric").await, [""; 0]);
     assert_eq!(sandbox.names("/v1/quarantine", "id").await, [""; 0]);
+    assert!(!sandbox.names("/v1/incidents", "account_id").await.contains(&"acme".to_owned()));
     assert!(sandbox.names("/v1/channels", "id").await.contains(&channel));
     sandbox.outbox("", 1).await;
     sandbox.outbox(&named(&alert), 0).await;
