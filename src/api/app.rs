@@ -3,7 +3,6 @@
 use super::address::client_address;
 use super::front::Front;
 use super::gate::{Gate, SeenRate};
-use super::last_use::LastUses;
 use super::problem::{Advice, Problem};
 use super::second_look::unconfirmed;
 use super::seen::Seen;
@@ -43,8 +42,6 @@ pub(super) struct App {
     pub front: Arc<Front>,
     /// Who may ask how often.
     pub gate: Arc<Gate>,
-    /// When keys were used last, on this node.
-    pub last_uses: Arc<LastUses>,
     /// What signs cursors.
     pub cursor_key: [u8; 32],
     /// How many queries may be worked on at once.
@@ -257,7 +254,7 @@ fn is_unknown(app: &App, token: &str) -> bool {
 
 fn used(app: &App, principal: Result<Principal, AuthError>, from: IpAddr) -> Result<Principal, Problem> {
     let principal = principal.map_err(unauthorized)?;
-    app.last_uses.note(principal.key_id, from, clock::now());
+    app.node.last_uses.note(principal.key_id, from, clock::now());
     Ok(principal)
 }
 

@@ -7,6 +7,7 @@ use super::problem::Problem;
 use super::shown_once::Aside;
 use crate::credential;
 use crate::domain::control::fold::Control;
+use crate::domain::control::last_uses::LastUse;
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{KeyRecord, Scope};
 use crate::domain::id::{KeyId, ProjectId, Tenant};
@@ -103,12 +104,17 @@ pub(super) fn environment(state: &Control, tenant: Tenant, projects: &[ProjectId
 pub(super) fn aside(app: &App, state: &Control, record: &KeyRecord) -> Aside {
     let key = &record.key;
     let tenant = Tenant { workspace: key.workspace, mode: key.mode };
-    Aside { env: environment(state, tenant, &key.projects), ..used(app, key.id) }
+    Aside { env: environment(state, tenant, &key.projects), ..used(app, state, key.id) }
+}
+
+/// The last use of a credential: as this node saw it, or as another one noted since.
+pub(super) fn last_use(app: &App, state: &Control, id: KeyId) -> Option<LastUse> {
+    [app.node.last_uses.of(id), state.last_use(id)].into_iter().flatten().max_by_key(|last| last.at)
 }
 
 /// When a credential was used last.
-pub(super) fn used(app: &App, id: KeyId) -> Aside {
-    let last = app.last_uses.of(id);
+pub(super) fn used(app: &App, state: &Control, id: KeyId) -> Aside {
+    let last = last_use(app, state, id);
     Aside {
         last_used_at: last.map(|last| last.at.to_string()),
         last_used_ip: last.map(|last| last.address.to_string()),

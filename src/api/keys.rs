@@ -8,7 +8,7 @@ use super::docs::Problems;
 use super::grant::{self, ScopeList, Wanted, grant, within, within_projects};
 use super::incoming::Incoming;
 use super::input::{Nothing, Query, defaulted, empty, nullable, present};
-use super::key_view::{KeyView, answered, aside, environment, view};
+use super::key_view::{KeyView, answered, aside, environment, last_use, view};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::shown_once::Aside;
@@ -191,7 +191,8 @@ pub(super) async fn get(
     let (now, state) = (clock::now(), app.node.data.control.state());
     let shown = view(&record, aside(&app, &state, &record), now);
     // How it stands and when it was used change without a version.
-    let told = format!("{} {:?}", record.status(now).name(), app.last_uses.of(record.key.id).map(|last| last.at.0));
+    let told =
+        format!("{} {:?}", record.status(now).name(), last_use(&app, &state, record.key.id).map(|last| last.at.0));
     let etag = format!("\"{}-{:08x}\"", record.life.version, crc32fast::hash(told.as_bytes()));
     Ok(answer::show(&caller, &shown, &etag))
 }

@@ -18,7 +18,6 @@ mod http2;
 mod incoming;
 mod input;
 mod labels;
-mod last_use;
 mod linger;
 mod page;
 mod problem;

@@ -8,7 +8,7 @@ use super::docs::Problems;
 use super::grant::{self, ScopeList, Wanted, grant, within, within_projects};
 use super::incoming::Incoming;
 use super::input::Query;
-use super::key_view::{environment, used};
+use super::key_view::{environment, last_use, used};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::shown_once::Aside;
@@ -120,7 +120,7 @@ fn view(record: &ClientRecord, aside: Aside, now: Timestamp) -> ClientView {
 
 fn aside(app: &App, state: &Control, record: &ClientRecord) -> Aside {
     let client = &record.client;
-    Aside { env: environment(state, client.tenant, &client.projects), ..used(app, record.as_key()) }
+    Aside { env: environment(state, client.tenant, &client.projects), ..used(app, state, record.as_key()) }
 }
 
 /// Lists the OAuth clients of the caller's workspace and mode, newest first.
@@ -222,7 +222,7 @@ pub(super) async fn get(
     let (now, state) = (clock::now(), app.node.data.control.state());
     let shown = view(&record, aside(&app, &state, &record), now);
     // How it stands and when it was used change without a version.
-    let told = format!("{} {:?}", record.is_active(now), app.last_uses.of(record.as_key()).map(|last| last.at.0));
+    let told = format!("{} {:?}", record.is_active(now), last_use(&app, &state, record.as_key()).map(|last| last.at.0));
     let etag = format!("\"{}-{:08x}\"", record.life.version, crc32fast::hash(told.as_bytes()));
     Ok(answer::show(&caller, &shown, &etag))
 }

@@ -110,7 +110,6 @@ impl Listeners {
             followers: Arc::default(),
             gate: Arc::new(gate),
             front: Arc::new(self.front),
-            last_uses: Arc::default(),
             cursor_key,
             queries: Arc::new(tokio::sync::Semaphore::new(crate::domain::limits::USAGE_QUERIES_MAX)),
             query_timeout: self.limits.query,

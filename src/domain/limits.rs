@@ -109,6 +109,8 @@ pub const ROTATION_GRACE: Millis = Millis::days(1);
 pub const ALLOWED_IPS_MAX: usize = 50;
 /// Keys whose last use a node remembers.
 pub const LAST_USES_MAX: usize = 10_000;
+/// How often a node notes in the control log when it saw keys last: a record for all of them.
+pub const LAST_USES_NOTED_EVERY: Millis = Millis::minutes(10);
 /// How fine the last use of a key is told.
 pub const LAST_USE_EVERY: Millis = Millis::minutes(1);
 /// Projects of one tenant.

@@ -1,6 +1,6 @@
 //! The one way in for events, whoever sends them: decide → group by partition → append → acknowledge.
 
-use super::clock;
+use super::clock::{self, Stopwatch};
 use super::control::ControlPlane;
 use super::requests::SYSTEM_WORKSPACE;
 use crate::domain::event::{
@@ -128,7 +128,9 @@ impl Ingest {
     /// Where the journal did not take all of them. Any subset may be in; ids make a retry safe.
     pub async fn append(&self, prepared: Prepared) -> Result<Vec<(Log, Position)>, AppendError> {
         let logs: Vec<Log> = prepared.frames.iter().map(|(log, _)| *log).collect();
+        let stopwatch = Stopwatch::start();
         let stamps = self.journal.append(prepared.frames).await?;
+        crate::telemetry::seconds("highwater_log_append_duration_seconds", vec![], stopwatch.elapsed());
         Ok(newest(logs, stamps))
     }
 

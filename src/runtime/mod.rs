@@ -22,6 +22,7 @@ mod health;
 pub mod herald;
 pub mod hub;
 pub mod lag;
+pub mod last_use;
 pub mod outbox;
 pub mod ownership;
 pub mod partitions;

@@ -7,6 +7,7 @@ use super::dispatcher::{self, Dispatch, Means, Tally};
 use super::hub::Hub;
 use super::ingest::Ingest;
 use super::lag::{self, Answers, IntakeClock};
+use super::last_use::{self, LastUses};
 use super::ownership::Ownership;
 use super::partitions::{self, Partitions};
 use super::pressure::{self, Pressure};
@@ -50,6 +51,8 @@ pub struct Node {
     pub requests: Requests,
     /// Whose events the journal did not take.
     pub pressure: Pressure,
+    /// When keys were used last, as this node saw it.
+    pub last_uses: LastUses,
     ownership: Ownership,
     #[cfg(feature = "kafka")]
     intake: Option<super::intake::Intake>,
@@ -115,8 +118,10 @@ impl Node {
         }
         let ingest = Ingest::new(data.journal.clone(), data.control.clone());
         let (requests, pressure) = (Requests::default(), Pressure::default());
+        let last_uses = LastUses::default();
         if duty == Duty::Serve {
             tasks.push(tokio::spawn(pressure::run(pressure.clone(), data.control.clone(), stop.subscribe())));
+            tasks.push(tokio::spawn(last_use::run(last_uses.clone(), data.control.clone(), stop.subscribe())));
             tasks.push(tokio::spawn(requests::run(requests.clone(), ingest.clone(), stop.subscribe())));
         }
         #[cfg(feature = "kafka")]
@@ -140,6 +145,7 @@ impl Node {
             hub,
             requests,
             pressure,
+            last_uses,
             ownership,
             #[cfg(feature = "kafka")]
             intake,

@@ -1,5 +1,6 @@
 //! One partition's loop: read what is waiting, ask the dedup index, apply, hand the effects on.
 
+use super::clock;
 use super::courier::Post;
 use super::dispatcher::Dispatch;
 use super::hub::Hub;
@@ -16,6 +17,7 @@ use crate::journal::{Journal, ReadError, Record};
 use crate::snapshot::Snapshot;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// A partition's fold with its dedup index: the one step that live, replay and verify share.
@@ -388,6 +390,9 @@ impl Running<'_> {
         (self.wiring.counted)(&effects.counts);
         if announced {
             announce(&self.fold, self.wiring, &effects);
+            if !effects.transitions.is_empty() {
+                tell_delay(records);
+            }
         }
         self.effects.append(effects);
         self.unflushed = true;
@@ -458,6 +463,13 @@ fn announce(fold: &Fold, wiring: &Wiring, effects: &Effects) {
             return;
         }
     }
+}
+
+/// Measures how long the oldest of these records waited until what it decides of alerts was decided.
+fn tell_delay(records: &[Record]) {
+    let Some(first) = records.first() else { return };
+    let waited = u64::try_from(clock::now().since(first.recorded_at).0).unwrap_or(0);
+    crate::telemetry::seconds("highwater_alert_evaluation_delay_seconds", vec![], Duration::from_millis(waited));
 }
 
 /// Tells the courier.

@@ -193,9 +193,11 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         Command::TestWebhook { id } => ("webhook.test", Target::Webhook(*id)),
         Command::Redeliver(redelivery) => ("webhook.redeliver", Target::Webhook(redelivery.webhook)),
         // These are the nodes' own.
-        Command::RecordDelivery(_) | Command::ReportWebhookHealth(_) | Command::ReportPressure(_) | Command::Tick => {
-            return None;
-        }
+        Command::RecordDelivery(_)
+        | Command::ReportWebhookHealth(_)
+        | Command::NoteKeyUses { .. }
+        | Command::ReportPressure(_)
+        | Command::Tick => return None,
         Command::OpenSandbox { .. } | Command::ResetSandbox { midnight: Some(_), .. } => return None,
         Command::ResetSandbox { midnight: None, .. } => ("sandbox.reset", Target::Sandbox(WorkspaceId(0))),
         Command::AdvanceClock { .. } => ("sandbox.advance_clock", Target::Sandbox(WorkspaceId(0))),

@@ -5,6 +5,7 @@ use super::access::{
 };
 pub use super::alert_draft::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
 use super::keeper::Keeper;
+pub use super::last_uses::LastUse;
 pub(super) use super::patch::clearable;
 use super::resource::{ApiKey, ChannelKind, OAuthClient};
 use super::sandbox::Seed;
@@ -296,6 +297,11 @@ pub enum Command {
     RecordDelivery(Posted),
     /// Sums up how an endpoint did at one node.
     ReportWebhookHealth(WebhookReport),
+    /// Notes when a node saw keys and OAuth clients last, these under their names among the keys.
+    NoteKeyUses {
+        /// The last use of each.
+        uses: Vec<(KeyId, LastUse)>,
+    },
     /// Tells that a node refused events.
     ReportPressure(PressureReport),
     /// Notes that time passed.

@@ -66,6 +66,7 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         // A test is told to its endpoint alone; what is about no resource is looked after behind everything else.
         Command::TestWebhook { .. }
         | Command::RecordDelivery(_)
+        | Command::NoteKeyUses { .. }
         | Command::ReportPressure(_)
         | Command::Tick => return None,
         Command::PutQuota { account: crate::domain::id::AccountScope::All, .. }

@@ -7,6 +7,7 @@ use super::events::{pressure_data, telling};
 use super::idempotency::{Ledger, is_kept};
 use super::imports::ImportRecord;
 use super::keeper::Keeper;
+use super::last_uses::LastUse;
 use super::outcome::{Applied, Change, Outcome, Refused};
 use super::registry::{Registry, World};
 use super::resource::{
@@ -276,6 +277,11 @@ impl Control {
     /// Returns a key and what happened to it.
     pub fn key(&self, id: KeyId) -> Option<&KeyRecord> {
         self.registry.keys.get(id)
+    }
+
+    /// When a key or a client was used last, as far as the nodes have noted.
+    pub fn last_use(&self, id: KeyId) -> Option<LastUse> {
+        self.registry.last_uses.of(id)
     }
 
     /// Returns the keys of a workspace, of both modes, in the order of their ids.

@@ -26,6 +26,7 @@ pub mod idempotency;
 pub mod imports;
 pub mod keeper;
 mod keys;
+pub mod last_uses;
 mod metrics;
 mod patch;
 mod projects;

@@ -11,6 +11,7 @@ use super::events::Subject;
 use super::imports::Imports;
 use super::keeper::Keeper;
 use super::keys::Keys;
+use super::last_uses::Uses;
 use super::metrics::Metrics;
 use super::outcome::{Change, Refused, Resource};
 use super::patch::set;
@@ -23,7 +24,7 @@ use super::trials::Trials;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found};
 use super::webhook::Webhooks;
 use crate::domain::definition::Pause;
-use crate::domain::id::{ProjectId, Tenant, WorkspaceId};
+use crate::domain::id::{ClientId, ProjectId, Tenant, WorkspaceId};
 use crate::domain::limits::IDEMPOTENCY_HORIZON;
 use crate::domain::time::Millis;
 use crate::domain::webhook::outbox::Concern;
@@ -75,6 +76,8 @@ pub(super) struct Registry {
     pub(super) keys: Keys,
     #[serde(default)]
     pub(super) clients: Clients,
+    #[serde(default)]
+    pub(super) last_uses: Uses,
     #[serde(with = "pairs")]
     pub(super) worlds: BTreeMap<Tenant, World>,
 }
@@ -147,6 +150,12 @@ impl Registry {
             | Command::OpenSandbox { .. }
             | Command::ResetSandbox { .. }
             | Command::AdvanceClock { .. } => self.apply_in_world(context, command),
+            Command::NoteKeyUses { uses } => {
+                let (keys, clients) = (&self.keys, &self.clients);
+                self.last_uses
+                    .note(uses, |key| keys.get(key).is_some() || clients.records.contains_key(&ClientId(key.0)));
+                Ok(Accepted::done(Resource::None))
+            }
             // What these do is done to the outbox, behind everything else.
             Command::RecordDelivery(_) | Command::ReportPressure(_) | Command::Tick => {
                 Ok(Accepted::done(Resource::None))
@@ -351,6 +360,7 @@ impl World {
             | Command::CreateKey { .. }
             | Command::RevokeKey { .. }
             | Command::RecordDelivery(_)
+            | Command::NoteKeyUses { .. }
             | Command::ReportPressure(_)
             | Command::Tick
             | Command::UpdateWorkspace(_)

@@ -23,7 +23,7 @@ async fn works(server: &Server, key: &str) -> Answer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_is_shown_once() {
-    let server = Server::start().await;
+    let mut server = Server::start().await;
     let made =
         create(&server, json!({"name": "ci", "scope": ["read:usage", "read:alerts"], "expires_in": "90d"})).await;
     let body = made.ok(201);
@@ -51,6 +51,13 @@ async fn a_key_is_shown_once() {
     assert_eq!(who["horizons"]["dedup_horizon"], "49h");
     let used = server.get(&path).await.ok(200);
     assert!(used["last_used_at"].is_string() && used["last_used_ip"] == "127.0.0.1", "{used}");
+    // A node that has never seen the key knows it from the log.
+    server.restart().await;
+    let later = server.get(&path).await.ok(200);
+    assert_eq!(
+        (&later["last_used_at"], &later["last_used_ip"], &later["version"]),
+        (&used["last_used_at"], &used["last_used_ip"], &used["version"])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

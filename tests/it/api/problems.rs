@@ -143,6 +143,7 @@ async fn every_answer_has_its_headers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_that_may_read_the_metrics_need_no_admin_listener() {
     let server = Server::start().await;
+    server.count("acme", "calls", 1).await;
     let with = async |scope: Scope| {
         let key = server.key_with(&[scope]).await;
         server.ask(Method::GET, "/metrics").key(&key).send().await
@@ -151,6 +152,7 @@ async fn keys_that_may_read_the_metrics_need_no_admin_listener() {
     let told = with(Scope::ReadMetrics).await;
     let text = told.text();
     assert_eq!((told.status, told.header("content-type")), (200, "text/plain; version=0.0.4"), "{text}");
+    assert!(text.contains("highwater_log_append_duration_seconds_count"), "{text}");
     assert!(text.contains("highwater_log_writable 1") && text.contains("highwater_disk_free_bytes"), "{text}");
 }
 

@@ -5,6 +5,7 @@ use super::super::access::{
 };
 use super::super::resource::{ClientSecret, Environment, KeyStatus, OAuthClient};
 use super::*;
+use crate::domain::control::last_uses::LastUse;
 use crate::domain::id::{ClientId, ProjectId};
 use crate::domain::limits::{ENDED_KEYS_KEPT, LIVE_PREDECESSORS_MAX, OAUTH_CLIENTS_MAX, REVOKED_TOKENS_MAX};
 
@@ -232,5 +233,24 @@ fn a_workspace_says_how_long_answers_are_kept() {
     log.now = log.now.plus(horizon);
     assert!(log.apply(repeatable("before", "f", create_account("a"))).replayed_from.is_some(), "kept as it was made");
     assert!(log.apply(repeatable("after", "f", create_account("b"))).replayed_from.is_none());
+    log.check_refold();
+}
+
+#[test]
+fn the_last_use_of_a_key_is_the_latest_that_any_node_noted() {
+    let mut log = Log::new();
+    log.done(create_key(1, None));
+    let (seen, from) = (log.now, |last: u8| core::net::IpAddr::from([192, 0, 2, last]));
+    let used = |minutes: i64, last: u8| LastUse { at: seen.plus(Millis::minutes(minutes)), address: from(last) };
+    let mut note = |uses: &[(u128, LastUse)]| {
+        let uses = uses.iter().map(|(key, last)| (KeyId(*key), *last)).collect();
+        let applied = log.submit(Command::NoteKeyUses { uses });
+        assert!(applied.changes.is_empty() && applied.rows.is_empty());
+        (log.control.last_use(KeyId(1)), log.control.last_use(KeyId(2)))
+    };
+    assert_eq!(note(&[(1, used(5, 1)), (2, used(5, 1))]), (Some(used(5, 1)), None), "there is no second key");
+    assert_eq!(note(&[(1, used(4, 2))]).0, Some(used(5, 1)));
+    assert_eq!(note(&[(1, used(6, 2))]).0, Some(used(6, 2)));
+    assert_eq!(log.control.key(KeyId(1)).unwrap().life.version, 1, "a use is no change");
     log.check_refold();
 }

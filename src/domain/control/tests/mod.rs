@@ -189,7 +189,7 @@ fn the_form_of_the_state_is_that_of_its_format() {
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         (CONTROL_FORMAT, digest.as_str()),
-        (1, "860549e5017f4c85467d4b4a22dbf6a832489288f6d6e41dad610d90f81af531"),
+        (2, "7fd25f2e1ad75337e82ecdc34fda712d528784bc16fce741b1a2a63ae408fb61"),
         "{}",
         String::from_utf8_lossy(&bytes)
     );
