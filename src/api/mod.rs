@@ -66,6 +66,7 @@ mod stream_rows;
 mod trials;
 mod usage;
 mod usage_query;
+mod usage_totals;
 mod webhook_actions;
 mod webhook_input;
 mod webhooks;

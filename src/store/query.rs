@@ -51,6 +51,8 @@ pub struct UsageQuery {
     pub tenant: Tenant,
     /// The accounts; all where empty.
     pub accounts: Vec<AccountId>,
+    /// The epoch that it was counted in; any where absent.
+    pub epoch: Option<Epoch>,
     /// The metrics; all where empty.
     pub metrics: Vec<MetricName>,
     /// The first start, inclusive.
@@ -78,6 +80,8 @@ pub struct UsagePart {
     pub aggregate: Aggregate,
     /// How many of them were late.
     pub late_events: u64,
+    /// The last record that changed it.
+    pub revision: Position,
 }
 
 /// Asks for accounts that have events by when they were first seen.

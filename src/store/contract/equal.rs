@@ -117,12 +117,13 @@ impl Answers {
             self.note("metrics", &account, store.metrics_of(tenant, epoch, account.clone()).await.unwrap());
             self.note("account", &account, store.account(tenant, epoch, account.clone()).await.unwrap());
         }
-        for (accounts, metrics, groups) in [
-            (vec![], vec![], false),
-            (vec![account(1), account(2)], vec![metric(0), metric(1)], false),
-            (vec![], vec![], true),
+        for (accounts, epoch, metrics, groups) in [
+            (vec![], None, vec![], false),
+            (vec![account(1), account(2)], None, vec![metric(0), metric(1)], false),
+            (vec![account(1)], Some(Epoch(1)), vec![], false),
+            (vec![], None, vec![], true),
         ] {
-            let query = UsageQuery { tenant, accounts, metrics, from: second, to: Timestamp::MAX, groups };
+            let query = UsageQuery { tenant, accounts, epoch, metrics, from: second, to: Timestamp::MAX, groups };
             let found = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
             let seen = std::sync::Arc::clone(&found);
             let take = move |part| {
