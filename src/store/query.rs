@@ -338,10 +338,10 @@ pub struct OutboxQuery {
     pub epoch: Epoch,
     /// What came of their last attempt: either of these.
     pub outcomes: [String; 2],
-    /// The destination; all where absent.
-    pub channel: Option<ChannelId>,
-    /// The alert; all where absent.
-    pub alert: Option<AlertId>,
+    /// The destinations; all where empty.
+    pub channels: Vec<ChannelId>,
+    /// The alerts; all where empty.
+    pub alerts: Vec<AlertId>,
     /// Only what is of one of these alerts, or goes to one of these channels; all where absent.
     pub among: Option<(Vec<AlertId>, Vec<ChannelId>)>,
     /// The earliest time, inclusive.

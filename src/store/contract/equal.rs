@@ -213,8 +213,8 @@ impl Answers {
             tenant,
             epoch: Epoch(0),
             outcomes,
-            channel: None,
-            alert: None,
+            channels: Vec::new(),
+            alerts: Vec::new(),
             among: None,
             from: None,
             to: None,
@@ -235,8 +235,8 @@ impl Answers {
             OutboxQuery { among: Some((Vec::new(), Vec::new())), ..kept.clone() },
             OutboxQuery { among: Some((alert.into_iter().collect(), Vec::new())), ..kept.clone() },
             OutboxQuery { among: Some((alert.into_iter().collect(), vec![ChannelId(1)])), ..kept.clone() },
-            OutboxQuery { channel: Some(ChannelId(1)), from: at, ..kept.clone() },
-            OutboxQuery { alert, to: at, ..kept.clone() },
+            OutboxQuery { channels: vec![ChannelId(1), ChannelId(2)], from: at, ..kept.clone() },
+            OutboxQuery { alerts: alert.into_iter().collect(), to: at, ..kept.clone() },
             OutboxQuery { epoch: Epoch(1), ..kept },
         ] {
             self.note("outbox", &query, store.outbox(query.clone()).await.unwrap());
