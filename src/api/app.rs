@@ -34,8 +34,8 @@ pub(super) struct App {
     pub node: Arc<Node>,
     /// Whether the node is going down.
     pub draining: Arc<AtomicBool>,
-    /// Requests with an idempotency key that are under way: the record and what was sent.
-    pub under_way: Arc<Mutex<HashMap<String, String>>>,
+    /// Requests with an idempotency key that are under way, by their record.
+    pub under_way: Arc<Mutex<HashMap<String, super::change::Begun>>>,
     /// How many streams each key follows.
     pub followers: super::stream::Followers,
     /// Whom to believe, and what to allow.
