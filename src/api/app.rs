@@ -1,5 +1,6 @@
 //! What handlers work with: the node's handles, and who asks.
 
+use super::accept::acceptable;
 use super::address::client_address;
 use super::front::Front;
 use super::gate::{Gate, SeenRate};
@@ -198,6 +199,7 @@ impl FromRequestParts<App> for Caller {
             seen.get_or_init(|| principal.tenant.mode);
         }
         app.gate.admit(&principal, parts.uri.path(), parts.extensions.get::<SeenRate>())?;
+        acceptable(&parts.headers, parts.uri.path())?;
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
         let if_match = one_header(parts, IF_MATCH)?;
         let if_none_match = one_header(parts, IF_NONE_MATCH)?;

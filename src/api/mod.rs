@@ -33,6 +33,7 @@ mod shown_once;
 mod text;
 mod tls;
 
+mod accept;
 mod accounts;
 mod alert_channels;
 mod alert_input;
