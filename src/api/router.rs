@@ -44,7 +44,7 @@ const DOCS_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src '
 #[derive(OpenApi)]
 #[openapi(
     info(title = "highwater", description = "Exact usage windows, quotas and alerts.", license(name = "Apache-2.0")),
-    components(schemas(ProblemBody))
+    components(schemas(ProblemBody, oauth::OAuthError))
 )]
 struct Document;
 
@@ -349,7 +349,8 @@ mod tests {
             [("/v1/oauth/token", 500, "server_error"), ("/v1/oauth/revoke", 408, "invalid_request")]
         {
             let answer = router.clone().oneshot(get(path)).await.unwrap();
-            assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (status, &"application/json"));
+            assert_eq!(answer.status().as_u16(), status, "{path}");
+            assert_eq!(answer.headers()["content-type"], "application/json", "{path}");
             let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(body["error"], error, "{body}");
