@@ -2,7 +2,7 @@
 
 use crate::server::{Options, Server, eventually};
 use highwater::api::ListenerLimits;
-use highwater::domain::time::{Millis, Timestamp, WINDOW};
+use highwater::domain::time::{Millis, Period, Timestamp, WINDOW};
 use highwater::runtime::clock;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -326,6 +326,36 @@ async fn nothing_and_unknown_are_not_the_same() {
     server.get(&format!("/v1/accounts/quiet/usage?metric=m&{year}")).await.problem(422, "query_too_large");
     let far = "from=0001-01-01T00:00:00Z&to=9999-12-31T23:59:59Z&window=1d";
     server.get(&format!("/v1/accounts/quiet/usage?{far}")).await.problem(422, "query_too_large");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_level_counts_over_its_own_period() {
+    let server = Server::start().await;
+    let periods = ["hour", "day", "week", "month"];
+    for period in periods {
+        let quota = json!({"limit": 100, "period": period});
+        server.put(&format!("/v1/accounts/acme/quotas/{period}"), quota).await.ok(201);
+    }
+    let now = clock::now();
+    let times = [Millis::ZERO, Millis::hours(1), Millis::hours(24), Millis::hours(47)].map(|back| now.minus(back));
+    let events: Vec<_> = periods.iter().flat_map(|metric| times.map(|at| (*metric, "1", at))).collect();
+    let receipt = send(&server, &events).await;
+    let usage = server.get(&format!("/v1/accounts/acme/usage?after={receipt}")).await.ok(200);
+    let levels = usage["quotas"].as_array().unwrap();
+    assert_eq!(levels.len(), 4);
+    let as_of = Timestamp::parse(usage["as_of"].as_str().unwrap()).unwrap();
+    for level in levels {
+        let period = [Period::Hour, Period::Day, Period::Week, Period::Month]
+            .into_iter()
+            .find(|period| level["period"] == period.name())
+            .unwrap();
+        let (start, end) = period.bounds(as_of);
+        let used = times.iter().filter(|at| (start..end).contains(*at)).count();
+        assert_eq!((&level["metric"], &level["used"]), (&json!(period.name()), &json!(used)), "{usage}");
+        assert_eq!(level["resets_at"], end.to_string());
+    }
+    let one = server.get("/v1/accounts/acme/usage?metric=day").await.ok(200);
+    assert_eq!(one["quotas"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
