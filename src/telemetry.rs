@@ -52,7 +52,7 @@ const COUNTERS: [(&str, &str, &[&str]); 11] = [
     ("highwater_alert_late_uncorrected_total", "", &[]),
     ("highwater_rate_limited_total", "policy", &["default", "sandbox", "ingest", "auth-failures"]),
     ("highwater_requests_uncounted_total", "", &[]),
-    ("highwater_idempotency_total", "outcome", &["replayed"]),
+    ("highwater_idempotency_total", "outcome", &["new", "replayed", "reused", "in_progress"]),
     (
         "highwater_auth_failures_total",
         "reason",

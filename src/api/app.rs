@@ -1,5 +1,6 @@
 //! What handlers work with: the node's handles, and who asks.
 
+use super::accept::acceptable;
 use super::address::client_address;
 use super::front::Front;
 use super::gate::{Gate, SeenRate};
@@ -34,8 +35,8 @@ pub(super) struct App {
     pub node: Arc<Node>,
     /// Whether the node is going down.
     pub draining: Arc<AtomicBool>,
-    /// Requests with an idempotency key that are under way: the record and what was sent.
-    pub under_way: Arc<Mutex<HashMap<String, String>>>,
+    /// Requests with an idempotency key that are under way, by their record.
+    pub under_way: Arc<Mutex<HashMap<String, super::change::Begun>>>,
     /// How many streams each key follows.
     pub followers: super::stream::Followers,
     /// Whom to believe, and what to allow.
@@ -46,6 +47,8 @@ pub(super) struct App {
     pub cursor_key: [u8; 32],
     /// How many queries may be worked on at once.
     pub queries: Arc<tokio::sync::Semaphore>,
+    /// How many questions about one account's totals may be worked on at once.
+    pub reads: Arc<tokio::sync::Semaphore>,
     /// How long a query may take.
     pub query_timeout: std::time::Duration,
 }
@@ -185,6 +188,7 @@ impl FromRequestParts<App> for Caller {
             seen.note(principal.tenant, principal.key_id);
         }
         app.gate.admit(&principal, parts.uri.path(), parts.extensions.get::<SeenRate>())?;
+        acceptable(&parts.headers, parts.uri.path())?;
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
         let if_match = one_header(parts, IF_MATCH)?;
         let if_none_match = one_header(parts, IF_NONE_MATCH)?;

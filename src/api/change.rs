@@ -72,11 +72,17 @@ pub(super) fn repeated(app: &App, caller: &Caller, sent: Sent<'_>) -> Result<Opt
     let Some(record) = idempotency(app, caller, sent)? else { return Ok(None) };
     let original = app.node.data.control.state().original(&record, clock::now()).cloned();
     let Some(original) = original else { return Ok(None) };
-    crate::telemetry::counter("highwater_idempotency_total", &[("outcome", "replayed")], 1);
     if original.fingerprint != record.fingerprint {
+        counted("reused");
         return Err(refused(Refused::IdempotencyKeyReused { original_request_id: original.request_id }));
     }
+    counted("replayed");
     outcome(original.outcome, Some(original.beside)).map(Some)
+}
+
+/// Counts what came of a request with an idempotency key.
+fn counted(outcome: &'static str) {
+    crate::telemetry::counter("highwater_idempotency_total", &[("outcome", outcome)], 1);
 }
 
 /// Submits a command once per idempotency key, and waits for its outcome even where the caller goes away.
@@ -101,7 +107,7 @@ async fn submitted(app: &App, caller: &Caller, sent: Sent<'_>, command: Command)
     let Some(record) = asking.idempotency.clone() else {
         return run(app.clone(), asking, command).await;
     };
-    let guard = UnderWay::begin(app, &record)?;
+    let guard = UnderWay::begin(app, &record, &caller.request_id)?;
     // The commit and its record finish also where the caller hangs up, so that their retry finds the outcome.
     let task = tokio::spawn({
         let app = app.clone();
@@ -111,7 +117,7 @@ async fn submitted(app: &App, caller: &Caller, sent: Sent<'_>, command: Command)
             answer
         }
     });
-    task.await.unwrap_or_else(|error| Err(Problem::internal(&error)))
+    task.await.unwrap_or_else(|error| Err(Problem::undecided(&error)))
 }
 
 async fn run(app: App, asking: crate::runtime::control::Asking, command: Command) -> Result<Changed, Problem> {
@@ -123,6 +129,13 @@ async fn run(app: App, asking: crate::runtime::control::Asking, command: Command
                 let original = record.as_ref().and_then(|record| state.original(record, clock::now()));
                 original.and_then(|original| original.beside.clone())
             });
+            if record.is_some() {
+                counted(match (&applied.outcome, &replayed) {
+                    (Outcome::Refused(Refused::IdempotencyKeyReused { .. }), _) => "reused",
+                    (_, Some(_)) => "replayed",
+                    (_, None) => "new",
+                });
+            }
             if !applied.changes.is_empty() {
                 spread(&app, stamp.position).await;
             }
@@ -138,7 +151,7 @@ async fn run(app: App, asking: crate::runtime::control::Asking, command: Command
                 "the journal did not take the change; try again with the same Idempotency-Key",
             ))
         }
-        Err(error @ (SubmitError::Fold(_) | SubmitError::Forgotten(_))) => Err(Problem::internal(&error)),
+        Err(error @ (SubmitError::Fold(_) | SubmitError::Forgotten(_))) => Err(Problem::undecided(&error)),
     }
 }
 
@@ -191,10 +204,9 @@ fn refused(why: Refused) -> Problem {
         Refused::AlreadyInitialised | Refused::InvalidState { .. } => {
             Problem::new(StatusCode::CONFLICT, "invalid_state", detail)
         }
-        Refused::TooOften { again_at, at, .. } => {
+        Refused::TooOften { again_at, at, limit, .. } => {
             let wait = u32::try_from(again_at.since(at).0.max(0) / 1_000 + 1).unwrap_or(u32::MAX);
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
-            Problem { retry_after: Some(wait), ..problem }.with("retry_after", wait)
+            Problem::too_often("rate_limited", "tests", detail, wait).with("limit", limit)
         }
     }
 }
@@ -294,6 +306,13 @@ fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The request that an idempotency key is under way for.
+#[derive(Clone, Debug)]
+pub(super) struct Begun {
+    fingerprint: String,
+    request_id: String,
+}
+
 /// Marks an idempotency key as under way, until it is dropped.
 struct UnderWay {
     app: App,
@@ -301,19 +320,22 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn begin(app: &App, idempotency: &Idempotency) -> Result<Self, Problem> {
+    fn begin(app: &App, idempotency: &Idempotency, request_id: &str) -> Result<Self, Problem> {
         let mut under_way = app.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         match under_way.get(&idempotency.record) {
-            Some(fingerprint) if *fingerprint != idempotency.fingerprint => {
-                Err(refused(Refused::IdempotencyKeyReused { original_request_id: "under way".to_owned() }))
+            Some(first) if first.fingerprint != idempotency.fingerprint => {
+                counted("reused");
+                Err(refused(Refused::IdempotencyKeyReused { original_request_id: first.request_id.clone() }))
             }
             Some(_) => {
+                counted("in_progress");
                 let detail = "a request with this Idempotency-Key is under way";
                 let problem = Problem::new(StatusCode::CONFLICT, "idempotency_in_progress", detail);
                 Err(Problem { retry_after: Some(1), ..problem }.with("retry_after", 1))
             }
             None => {
-                under_way.insert(idempotency.record.clone(), idempotency.fingerprint.clone());
+                let first = Begun { fingerprint: idempotency.fingerprint.clone(), request_id: request_id.to_owned() };
+                under_way.insert(idempotency.record.clone(), first);
                 Ok(Self { app: app.clone(), record: idempotency.record.clone() })
             }
         }

@@ -25,6 +25,9 @@ pub(super) enum Problems {
     /// The path does not have this method.
     #[response(status = 405, content_type = "application/problem+json")]
     MethodNotAllowed(ProblemBody),
+    /// The client takes none of what is answered.
+    #[response(status = 406, content_type = "application/problem+json")]
+    NotAcceptable(ProblemBody),
     /// The request did not arrive in time.
     #[response(status = 408, content_type = "application/problem+json")]
     RequestTimeout(ProblemBody),

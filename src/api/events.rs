@@ -5,10 +5,12 @@ use super::change::{idempotency_key, spread};
 use super::docs::Problems;
 use super::event_schema::{CloudEvent, EventBatch, NativeEvent};
 use super::input::{Query, essence, unsupported, within};
-use super::problem::Problem;
+use super::problem::{Fault, Problem};
 use super::receipt::Receipt;
 use crate::domain::control::resource::Scope;
-use crate::domain::event::{BodyError, ContentKind, Item, Refusal, parse_binary_cloudevent, parse_events};
+use crate::domain::event::{
+    BodyError, ContentKind, Item, Refusal, RefusalCode, id_of, parse_binary_cloudevent, parse_events,
+};
 use crate::domain::id::Position;
 use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
 use crate::journal::AppendError;
@@ -19,6 +21,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -43,7 +46,7 @@ pub(super) struct IngestAnswer {
 pub(super) struct IngestResult {
     /// Its place in the request, from 0; for NDJSON its line.
     index: usize,
-    /// Its id, given or made.
+    /// Its id, given or made; of a refused event the given one, where it can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     /// `accepted` or `rejected`.
@@ -80,10 +83,13 @@ pub(super) async fn send(
     body: Bytes,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteEvents)?;
-    if headers.contains_key("ce-specversion") {
+    let declared = essence(&headers);
+    // The content type says that an event is structured; all else with such headers is the data of a binary one.
+    let is_structured = declared.as_deref().is_some_and(|kind| kind.starts_with("application/cloudevents"));
+    if !is_structured && headers.keys().any(|name| name.as_str().starts_with("ce-")) {
         return binary(&app, &caller, query.as_deref(), (&headers, &body)).await;
     }
-    let kind = match essence(&headers).as_deref() {
+    let kind = match declared.as_deref() {
         None | Some("application/json") => ContentKind::Native,
         Some("application/cloudevents+json") => ContentKind::CloudEvent,
         Some("application/cloudevents-batch+json") => ContentKind::CloudEventBatch,
@@ -132,7 +138,26 @@ async fn take(
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "batch_too_large", error.to_string()).with("limit", limit)
         }
     })?;
-    ingest(app, caller, query, headers, items).await
+    if kind == ContentKind::CloudEvent {
+        sound(&items)?;
+    }
+    ingest(app, caller, (query, headers), items, None).await
+}
+
+/// Makes sure that a lone CloudEvent is one.
+///
+/// # Errors
+/// 400 where it breaks its specification: there is no event then that could be refused.
+fn sound(items: &[Item<'_>]) -> Result<(), Problem> {
+    let [Item { event: Err(refusal), .. }] = items else { return Ok(()) };
+    if refusal.code != RefusalCode::InvalidCloudevent {
+        return Ok(());
+    }
+    crate::telemetry::counter("highwater_events_ingested_total", &[("result", "rejected")], 1);
+    let (code, detail) = (refusal.code.text(), refusal.detail.clone());
+    let pointer = refusal.pointer.clone().unwrap_or_default();
+    let fault = Fault { pointer, code: code.to_owned(), detail: detail.clone(), ..Fault::default() };
+    Err(Problem { errors: vec![fault], ..Problem::bad_request(code, detail) })
 }
 
 async fn binary(
@@ -146,16 +171,19 @@ async fn binary(
         .iter()
         .filter_map(|(name, value)| Some((name.as_str().strip_prefix("ce-")?.to_owned(), value.as_bytes().to_vec())))
         .collect();
-    let event = parse_binary_cloudevent(&attributes, body);
-    ingest(app, caller, query, headers, vec![Item { index: 0, bytes: body, event }]).await
+    let items = vec![Item { index: 0, bytes: body, event: parse_binary_cloudevent(&attributes, body) }];
+    sound(&items)?;
+    let id = attributes.iter().find(|(name, _)| name == "id").map(|(_, id)| percent_decode(id).decode_utf8_lossy());
+    ingest(app, caller, (query, headers), items, id.as_deref()).await
 }
 
+/// `beside` is the id of a lone event that does not stand in its bytes.
 async fn ingest(
     app: &App,
     caller: &Caller,
-    query: Option<&str>,
-    headers: &HeaderMap,
+    (query, headers): (Option<&str>, &HeaderMap),
     items: Vec<Item<'_>>,
+    beside: Option<&str>,
 ) -> Result<Response, Problem> {
     let query = Query::read(query, &["verbose"])?;
     let verbose = query.read_as("verbose", "true or false", |text| text.parse().ok())?.unwrap_or(false);
@@ -170,10 +198,11 @@ async fn ingest(
         if verbose {
             batch = batch.keeping_ids();
         }
-        for item in items {
-            let taken = item.event.and_then(|event| batch.push(item.index, item.bytes, &event));
+        for Item { index, bytes, event } in items {
+            let taken = event.and_then(|event| batch.push(index, bytes, &event));
             if let Err(refusal) = taken {
-                results.push(rejected(item.index, refusal));
+                let id = beside.map(str::to_owned).or_else(|| id_of(bytes));
+                results.push(rejected(index, id, refusal));
             }
         }
         batch.finish()
@@ -216,10 +245,10 @@ pub(super) async fn behind_reset(app: &App, caller: &Caller) {
     }
 }
 
-fn rejected(index: usize, refusal: Refusal) -> IngestResult {
+fn rejected(index: usize, id: Option<String>, refusal: Refusal) -> IngestResult {
     IngestResult {
         index,
-        id: None,
+        id,
         status: "rejected",
         code: Some(refusal.code.text()),
         detail: Some(refusal.detail),
@@ -239,8 +268,8 @@ pub(super) fn not_taken(app: &App, caller: &Caller, error: AppendError) -> Probl
 pub(super) fn not_appended(error: AppendError) -> Problem {
     tracing::warn!(error = %error, "events could not be appended");
     match error {
-        AppendError::TooLarge { .. } => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", error.to_string())
+        AppendError::TooLarge { limit, .. } => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", error.to_string()).with("limit", limit)
         }
         AppendError::ReadOnly { .. } => Problem::read_only(),
         AppendError::Overloaded { .. } | AppendError::Storage { .. } | AppendError::Closed => Problem::unavailable(

@@ -272,10 +272,7 @@ fn too_many(code: &'static str, policy: &'static str, spent: String, wait: Durat
     crate::telemetry::counter("highwater_rate_limited_total", &[("policy", policy)], 1);
     let seconds = seconds(wait);
     let detail = format!("{spent}; try again in {seconds} s");
-    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
-    Problem { retry_after: Some(seconds), ..problem }
-        .with("retry_after", seconds)
-        .with("violated-policies", vec![policy])
+    Problem::too_often(code, policy, detail, seconds)
 }
 
 /// Whole seconds that are never too few.

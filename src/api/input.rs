@@ -170,7 +170,9 @@ impl Query {
     pub(super) fn read(raw: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
         let mut query = Self::default();
         for (name, value) in form_urlencoded::parse(raw.unwrap_or("").as_bytes()) {
-            if !known.contains(&name.as_ref()) {
+            let is_known = known.contains(&name.as_ref())
+                || member(&name).is_some_and(|(object, _)| known.contains(&format!("{object}[]").as_str()));
+            if !is_known {
                 let detail = format!("unknown parameter {name}; known are {}", known.join(", "));
                 return Err(Problem::bad_request("unknown_parameter", detail).with("param", name.into_owned()));
             }
@@ -182,6 +184,15 @@ impl Query {
     /// All values of a name.
     pub(super) fn all(&self, name: &str) -> &[String] {
         self.values.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The members of an object that is written `name[member]=value`, each with all of its values.
+    pub(super) fn members(&self, name: &str) -> BTreeMap<String, Vec<String>> {
+        let of = |(full, values): (&String, &Vec<String>)| {
+            let (object, member) = member(full)?;
+            (object == name).then(|| (member.to_owned(), values.clone()))
+        };
+        self.values.iter().filter_map(of).collect()
     }
 
     /// The value of a name that may stand once.
@@ -273,6 +284,11 @@ impl Query {
         let text = text.finish();
         if text.is_empty() { text } else { text + "&" }
     }
+}
+
+/// Takes `object[member]` apart.
+fn member(name: &str) -> Option<(&str, &str)> {
+    name.strip_suffix(']')?.split_once('[')
 }
 
 /// 400 for one parameter.

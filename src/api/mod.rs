@@ -34,6 +34,7 @@ mod shown_once;
 mod text;
 mod tls;
 
+mod accept;
 mod accounts;
 mod alert_channels;
 mod alert_input;
@@ -67,6 +68,7 @@ mod stream_rows;
 mod trials;
 mod usage;
 mod usage_query;
+mod usage_totals;
 mod webhook_actions;
 mod webhook_input;
 mod webhooks;

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// A form for a token.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -71,6 +71,39 @@ pub(super) struct RevocationForm {
 pub(super) struct OAuthError {
     error: &'static str,
     error_description: String,
+}
+
+/// What a form may be answered where it does not succeed.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its derived description is used")]
+pub(super) enum Failures {
+    /// The form cannot be read, or asks for what there is not.
+    #[response(status = 400)]
+    BadRequest(OAuthError),
+    /// The client is not known, or its secret is wrong.
+    #[response(status = 401)]
+    Unauthorized(OAuthError),
+    /// The path does not have this method.
+    #[response(status = 405)]
+    MethodNotAllowed(OAuthError),
+    /// The request did not arrive in time.
+    #[response(status = 408)]
+    RequestTimeout(OAuthError),
+    /// The body is too large.
+    #[response(status = 413)]
+    PayloadTooLarge(OAuthError),
+    /// The body's encoding is not read.
+    #[response(status = 415)]
+    UnsupportedMediaType(OAuthError),
+    /// Asked too often; `Retry-After` says when to try again.
+    #[response(status = 429)]
+    TooManyRequests(OAuthError),
+    /// Something failed on our side.
+    #[response(status = 500)]
+    Internal(OAuthError),
+    /// Try again soon.
+    #[response(status = 503)]
+    Unavailable(OAuthError),
 }
 
 /// What this server supports (RFC 8414).
@@ -145,9 +178,8 @@ impl IntoResponse for Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "try again in a second".to_owned())
             }
         };
-        let mut response = (status, Json(OAuthError { error, error_description })).into_response();
+        let mut response = written(status, error, error_description);
         let headers = response.headers_mut();
-        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"highwater\""));
         }
@@ -158,12 +190,34 @@ impl IntoResponse for Refusal {
     }
 }
 
+fn written(status: StatusCode, error: &'static str, error_description: String) -> Response {
+    ([(PRAGMA, "no-cache")], (status, Json(OAuthError { error, error_description }))).into_response()
+}
+
+/// Whether whatever goes wrong on a path is told in the form of OAuth.
+pub(super) fn has_form(path: &str) -> bool {
+    matches!(path, "/v1/oauth/token" | "/v1/oauth/revoke")
+}
+
+/// Tells in the form of OAuth what went wrong before a form was read, or on our side.
+pub(super) fn failed(problem: &Problem) -> Response {
+    let error = match problem.status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "temporarily_unavailable",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request",
+    };
+    let mut response = written(problem.status, error, problem.detail.clone());
+    if let Some(seconds) = problem.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
 /// Issues an access token to an OAuth client (RFC 6749, section 4.4).
 #[utoipa::path(
     post, path = "/v1/oauth/token", tag = "oauth",
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, body = TokenView), (status = 400, body = OAuthError), (status = 401, body = OAuthError),
-              (status = 429, body = OAuthError), (status = 503, body = OAuthError)),
+    responses((status = 200, body = TokenView), Failures),
     security(("client" = []))
 )]
 pub(super) async fn token(State(app): State<App>, sender: Sender, incoming: Incoming) -> Response {
@@ -218,8 +272,7 @@ async fn issue(app: &App, sender: &Sender, incoming: &Incoming) -> Result<TokenV
 #[utoipa::path(
     post, path = "/v1/oauth/revoke", tag = "oauth",
     request_body(content = RevocationForm, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, description = "The token does not work"), (status = 400, body = OAuthError),
-              (status = 401, body = OAuthError), (status = 429, body = OAuthError), (status = 503, body = OAuthError)),
+    responses((status = 200, description = "The token does not work"), Failures),
     security(("client" = []))
 )]
 pub(super) async fn revoke(State(app): State<App>, sender: Sender, incoming: Incoming) -> Response {

@@ -49,8 +49,8 @@ pub(super) struct OutboxView {
 /// does not allow-list.
 #[utoipa::path(
     get, path = "/v1/sandbox/outbox", tag = "sandbox",
-    params(("channel_type" = Option<String>, Query), ("channel_id" = Option<String>, Query),
-           ("alert_id" = Option<String>, Query),
+    params(("channel_type" = Option<Vec<String>>, Query), ("channel_id" = Option<Vec<String>>, Query),
+           ("alert_id" = Option<Vec<String>>, Query),
            ("from" = Option<String>, Query, description = "Inclusive"), ("to" = Option<String>, Query, description = "Exclusive"),
            ("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
            CreatedParameters),
@@ -68,16 +68,19 @@ pub(super) async fn list(
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let created = Created::read(&query)?;
     let (from, to) = created.span(&query)?;
-    let kind =
-        query.read_as("channel_type", "slack or webhook", |text| KINDS.into_iter().find(|kind| kind.name() == text))?;
+    let kinds = query
+        .read_all("channel_type", "slack or webhook", |text| KINDS.into_iter().find(|kind| kind.name() == text))?;
+    let is_wanted = |kind: &ChannelKind| kinds.is_empty() || kinds.contains(kind);
+    let first = KINDS.into_iter().find(is_wanted).unwrap_or(ChannelKind::Slack);
+    let outcomes = KINDS.map(|kind| kept_as(if is_wanted(&kind) { kind } else { first }).to_owned());
     let tenant = caller.principal.tenant;
     let epoch = app.node.data.control.state().sandbox(tenant).map(|sandbox| sandbox.epoch);
     let asked = OutboxQuery {
         tenant,
         epoch: epoch.unwrap_or_default(),
-        outcomes: kind.map_or(KINDS, |kind| [kind; 2]).map(|kind| kept_as(kind).to_owned()),
-        channel: query.read_as("channel_id", "a chn_ id", |text| text.parse::<ChannelId>().ok())?,
-        alert: query.read_as("alert_id", "an alr_ id", |text| text.parse::<AlertId>().ok())?,
+        outcomes,
+        channels: query.read_all("channel_id", "a chn_ id", |text| text.parse::<ChannelId>().ok())?,
+        alerts: query.read_all("alert_id", "an alr_ id", |text| text.parse::<AlertId>().ok())?,
         among: reached(&app, &caller),
         from,
         to,

@@ -167,8 +167,12 @@ impl Paging {
         if self.page > 1 && self.after.is_none() {
             links.push(format!("<{path}page={}&page_size={size}>; rel=\"prev\"", self.page - 1));
         }
+        // Past what pages reach, only the cursor goes on.
+        let is_far = self.page.saturating_add(1).saturating_mul(size) > PAGE_REACH_MAX;
         match next_cursor {
-            Some(cursor) if self.after.is_some() => links.push(format!("<{path}cursor={cursor}>; rel=\"next\"")),
+            Some(cursor) if self.after.is_some() || is_far => {
+                links.push(format!("<{path}cursor={cursor}>; rel=\"next\""))
+            }
             _ if has_more => links.push(format!("<{path}page={}&page_size={size}>; rel=\"next\"", self.page + 1)),
             _ => {}
         }
@@ -204,4 +208,23 @@ impl Paging {
 fn invalid_cursor() -> Problem {
     let detail = "the cursor is not one of this list with these filters; begin anew without it";
     Problem::bad_request("invalid_cursor", detail).with("param", "cursor")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_next_past_the_reach_of_pages_is_told_by_its_cursor() {
+        let next = |page: usize, size: usize| {
+            let path = "/v1/accounts?".to_owned();
+            let paging = Paging { page, size, after: None, filters: String::new(), path };
+            let links = paging.links(true, Some("abc"));
+            links.split(", ").find(|link| link.ends_with("rel=\"next\"")).unwrap().to_owned()
+        };
+        assert_eq!(next(99, 100), "</v1/accounts?page=100&page_size=100>; rel=\"next\"");
+        assert_eq!(next(100, 100), "</v1/accounts?cursor=abc>; rel=\"next\"");
+        assert_eq!(next(142, 70), "</v1/accounts?cursor=abc>; rel=\"next\"");
+        assert_eq!(next(usize::MAX, 1), "</v1/accounts?cursor=abc>; rel=\"next\"");
+    }
 }

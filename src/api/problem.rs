@@ -136,14 +136,29 @@ impl Problem {
         Self { retry_after: Some(STORAGE_RETRY_SECONDS), ..Self::unavailable("storage_read_only", detail) }
     }
 
+    /// 429: asked more often than a policy allows.
+    pub(super) fn too_often(code: &'static str, policy: &'static str, detail: String, seconds: u32) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
+        Self { retry_after: Some(seconds), ..problem }
+            .with("retry_after", seconds)
+            .with("violated-policies", vec![policy])
+    }
+
     /// 500; the cause goes to the log, not to the caller.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
+        Self::failed(error, "something failed on our side; nothing was changed")
+    }
+
+    /// 500 behind an append: the change may be made, and whoever asks again under its key learns what came of it.
+    pub(super) fn undecided(error: &dyn std::error::Error) -> Self {
+        let detail = "something failed on our side, and the change may have been made; \
+                      ask again with the same Idempotency-Key, or look before you ask without one";
+        Self::failed(error, detail)
+    }
+
+    fn failed(error: &dyn std::error::Error, detail: &str) -> Self {
         tracing::error!(error = %crate::telemetry::chain(error), "a request failed on our side");
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal_error",
-            "something failed on our side; nothing was changed",
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", detail)
     }
 
     /// Adds a member.

@@ -9,7 +9,7 @@ use super::input::{Query, parameter};
 use super::problem::Problem;
 use super::receipt::store_away;
 use super::usage::number;
-use super::usage_query::too_slow;
+use super::usage_totals::bounded;
 use super::{accounts, alerts, text};
 use crate::domain::control::command::AlertWarning;
 use crate::domain::control::resource::Scope;
@@ -202,11 +202,8 @@ fn bare(account: AccountId, metric: Option<MetricName>, rule: &str) -> AlertDefi
 
 /// Works on a thread of its own, a few at a time, for as long as a query may take.
 async fn work<T: Send + 'static>(app: &App, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    let working = async {
-        let _permit = app.queries.acquire().await.map_err(|error| Problem::internal(&error))?;
-        tokio::task::spawn_blocking(work).await.map_err(|error| Problem::internal(&error))
-    };
-    tokio::time::timeout(app.query_timeout, working).await.unwrap_or_else(|_| Err(too_slow(app.query_timeout)))
+    let working = async { tokio::task::spawn_blocking(work).await.map_err(|error| Problem::internal(&error)) };
+    bounded(&app.queries, app.query_timeout, working).await
 }
 
 /// What the engine is fed with.

@@ -13,7 +13,7 @@ use super::{
     trials, usage, usage_query, whoami, workspace,
 };
 use super::{deliveries, event_types, stream, webhook_actions, webhooks};
-use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
+use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
 use crate::runtime::clock::{self, Stopwatch};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
@@ -45,7 +45,7 @@ const DOCS_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src '
 #[derive(OpenApi)]
 #[openapi(
     info(title = "highwater", description = "Exact usage windows, quotas and alerts.", license(name = "Apache-2.0")),
-    components(schemas(ProblemBody))
+    components(schemas(ProblemBody, oauth::OAuthError))
 )]
 struct Document;
 
@@ -192,7 +192,9 @@ async fn no_method(State(app): State<App>, request: Request) -> Problem {
 
 async fn unknown(app: &App, request: Request, status: StatusCode) -> Problem {
     let (mut parts, _) = request.into_parts();
-    if parts.uri.path().starts_with("/v1/")
+    let path = parts.uri.path();
+    if path.starts_with("/v1/")
+        && !oauth::has_form(path)
         && let Err(problem) = Caller::from_request_parts(&mut parts, app).await
     {
         return problem;
@@ -224,7 +226,8 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     };
     if let Some(problem) = problem_of(&mut response) {
         let allow = response.headers().get("allow").cloned();
-        response = problem.render(&id, path);
+        response =
+            if oauth::has_form(path) { oauth::failed(&problem) } else { limited(problem, path).render(&id, path) };
         if let Some(allow) = allow {
             response.headers_mut().insert("allow", allow);
         }
@@ -262,6 +265,14 @@ fn named(method: &Method) -> &'static str {
     let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
     let names = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     known.iter().position(|one| one == method).and_then(|place| names.get(place)).copied().unwrap_or("_OTHER")
+}
+
+/// Says how large a body may be where one was refused before its handler saw it.
+fn limited(problem: Problem, path: &str) -> Problem {
+    if problem.status != StatusCode::PAYLOAD_TOO_LARGE || problem.members.contains_key("limit") {
+        return problem;
+    }
+    problem.with("limit", if path == "/v1/events" { NDJSON_BODY_BYTES_MAX } else { JSON_BODY_BYTES_MAX })
 }
 
 /// The problem that an answer without success stands for.
@@ -328,6 +339,29 @@ mod tests {
         let (status, body) = ask(router, get("/v1/x")).await;
         assert_eq!((status.as_u16(), &body["code"], &body["retryable"]), (500, &"internal_error".into(), &true.into()));
         assert!(!body.to_string().contains("secret"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn on_the_paths_of_oauth_a_panic_and_a_late_request_have_its_form() {
+        async fn panics() {
+            panic!("secret of the inside");
+        }
+        let limits = ListenerLimits { request: Duration::from_millis(10), ..ListenerLimits::default() };
+        let router = Router::new()
+            .route("/v1/oauth/token", axum::routing::get(panics))
+            .route("/v1/oauth/revoke", axum::routing::get(std::future::pending::<()>));
+        let router = dressed(router, limits);
+        for (path, status, error) in
+            [("/v1/oauth/token", 500, "server_error"), ("/v1/oauth/revoke", 408, "invalid_request")]
+        {
+            let answer = router.clone().oneshot(get(path)).await.unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{path}");
+            assert_eq!(answer.headers()["content-type"], "application/json", "{path}");
+            let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["error"], error, "{body}");
+            assert!(body["error_description"].is_string() && !body.to_string().contains("secret"), "{body}");
+        }
     }
 
     #[tokio::test]

@@ -6,12 +6,13 @@ use super::gate::Gate;
 use super::router::{admin_router, public_router};
 use super::server::{ListenerLimits, ServeError, Server, bind};
 use super::tls::Tls;
+use crate::domain::limits::{USAGE_QUERIES_MAX, USAGE_READS_MAX};
 use crate::runtime::node::Node;
 use axum::Router;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 /// Listeners that are open, before anything is served: a taken port is known before the data is opened.
@@ -111,7 +112,8 @@ impl Listeners {
             gate: Arc::new(gate),
             front: Arc::new(self.front),
             cursor_key,
-            queries: Arc::new(tokio::sync::Semaphore::new(crate::domain::limits::USAGE_QUERIES_MAX)),
+            queries: Arc::new(Semaphore::new(USAGE_QUERIES_MAX)),
+            reads: Arc::new(Semaphore::new(USAGE_READS_MAX)),
             query_timeout: self.limits.query,
         };
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);

@@ -102,7 +102,7 @@ fn status(record: &SilenceRecord, now: Timestamp) -> &'static str {
     }
 }
 
-fn view(caller: &Caller, record: &SilenceRecord) -> SilenceView {
+fn view(caller: &Caller, record: &SilenceRecord, at: Timestamp) -> SilenceView {
     let silence = &record.silence;
     let shown =
         |matcher: &Matcher| MatcherBody { name: matcher.name.clone(), value: matcher.value.clone(), op: matcher.op };
@@ -111,7 +111,7 @@ fn view(caller: &Caller, record: &SilenceRecord) -> SilenceView {
         object: "silence",
         mode: caller.principal.tenant.mode.name(),
         version: record.life.version,
-        status: status(record, caller.now()),
+        status: status(record, at),
         matchers: silence.matchers.iter().map(shown).collect(),
         starts_at: silence.starts_at.to_string(),
         ends_at: silence.ends_at.to_string(),
@@ -179,7 +179,13 @@ fn find(app: &App, caller: &Caller, id: &str) -> Result<SilenceRecord, Problem> 
 fn answered(caller: &Caller, changed: &Changed) -> Response {
     let Resource::Silence(record) = &changed.resource else { return answer::gone() };
     let location = format!("/v1/silences/{}", record.silence.id);
-    answer::changed(changed, &view(caller, record), record.life.version, &location)
+    // As of the change, so that a repetition shows it again.
+    answer::changed(
+        changed,
+        &view(caller, record, caller.in_world(record.life.updated_at)),
+        record.life.version,
+        &location,
+    )
 }
 
 /// Lists silences, newest first.
@@ -211,7 +217,7 @@ pub(super) async fn list(
         });
         paging.cut(created.order(), created.ordered(all).into_iter().cloned(), key)
     };
-    Ok(paging.answer_as(&app, items, key, |record| view(&caller, record)))
+    Ok(paging.answer_as(&app, items, key, |record| view(&caller, record, now)))
 }
 
 /// Creates a silence. What it holds is sent once when it ends, as far as it still fires.
@@ -249,7 +255,7 @@ pub(super) async fn get(
     caller.require(Scope::ReadSilences)?;
     Query::read(query.as_deref(), &[])?;
     let record = find(&app, &caller, &id)?;
-    let view = view(&caller, &record);
+    let view = view(&caller, &record, caller.now());
     // The status changes without a version.
     let etag = format!("\"{}-{}\"", record.life.version, view.status);
     Ok(answer::show(&caller, &view, &etag))
@@ -309,8 +315,9 @@ pub(super) async fn expire(
     }
     empty(&incoming.headers, &incoming.body)?;
     let record = find(&app, &caller, &id)?;
-    if status(&record, caller.now()) == "expired" {
-        return Ok(answer::show(&caller, &view(&caller, &record), &answer::etag(record.life.version)));
+    let now = caller.now();
+    if status(&record, now) == "expired" {
+        return Ok(answer::show(&caller, &view(&caller, &record, now), &answer::etag(record.life.version)));
     }
     let changed = submit(&app, &caller, sent, Command::ExpireSilence { id: record.silence.id }).await?;
     Ok(answered(&caller, &changed))

@@ -15,8 +15,8 @@ use crate::runtime::hub::Folded;
 use crate::store::ChangeQuery;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, RawQuery, State};
+use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -55,8 +55,8 @@ impl Place {
         let count = all.entry(key).or_default();
         if *count >= STREAMS_PER_KEY_MAX {
             let detail = format!("this key follows {STREAMS_PER_KEY_MAX} streams already; close one");
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
-            return Err(Problem { retry_after: Some(1), ..problem }.with("limit", STREAMS_PER_KEY_MAX));
+            let problem = Problem::too_often("rate_limited", "streams", detail, 1);
+            return Err(problem.with("limit", STREAMS_PER_KEY_MAX));
         }
         *count += 1;
         Ok(Self { followers: Arc::clone(followers), key })

@@ -6,14 +6,15 @@ use super::docs::Problems;
 use super::input::{Query, parameter};
 use super::problem::Problem;
 use super::receipt::{Receipt, store_away};
+use super::usage_totals::{self as totals, Group, Points, Span, Terms, WIDTHS, too_many};
 use crate::domain::control::resource::Scope;
-use crate::domain::definition::Fold;
+use crate::domain::definition::{Fold, Quota};
 use crate::domain::id::{AccountId, Epoch, MetricName};
-use crate::domain::limits::USAGE_POINTS_MAX;
+use crate::domain::limits::{USAGE_GROUPS_MAX, USAGE_POINTS_MAX};
 use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::quantity::Quantity;
-use crate::domain::time::{Millis, Timestamp, WINDOW};
-use crate::store::{WindowPoint, WindowQuery};
+use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
+use crate::store::UsageQuery;
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
@@ -23,8 +24,7 @@ use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
-const PARAMETERS: [&str; 8] = ["window", "from", "to", "metric", "group_by", "agg", "format", "after"];
-const WINDOWS_DEFAULT: i64 = 12;
+const PARAMETERS: [&str; 9] = ["window", "from", "to", "metric", "group_by", "dim[]", "agg", "format", "after"];
 
 /// Usage of an account.
 #[derive(Debug, Serialize, ToSchema)]
@@ -127,26 +127,50 @@ impl Measure {
 struct Asked {
     account: AccountId,
     epoch: Epoch,
-    width: Millis,
-    from: Timestamp,
-    to: Timestamp,
+    span: Span,
     metric: Option<MetricName>,
     measure: Option<Measure>,
-    groups: bool,
+    /// What is told apart.
+    dimensions: Vec<String>,
+    /// What alone is counted: for each of these dimensions one of the values.
+    only: BTreeMap<String, Vec<String>>,
     csv: bool,
+}
+
+impl Asked {
+    fn reads_groups(&self) -> bool {
+        !self.dimensions.is_empty() || !self.only.is_empty()
+    }
+
+    /// The account's parts of some metrics, or of all where there is none.
+    fn query(&self, caller: &Caller, metrics: Vec<MetricName>) -> UsageQuery {
+        UsageQuery {
+            tenant: caller.principal.tenant,
+            accounts: vec![self.account.clone()],
+            epoch: Some(self.epoch),
+            metrics,
+            from: self.span.from,
+            to: self.span.to,
+            groups: false,
+        }
+    }
 }
 
 /// Tells an account's usage in windows; without `from` and `to` the last 12, the running one included.
 #[utoipa::path(
     get, path = "/v1/accounts/{account_id}/usage", tag = "usage",
-    params(("account_id" = String, Path), ("window" = Option<String>, Query, description = "5m (default), 15m, 1h or 1d"),
+    params(("account_id" = String, Path), ("window" = Option<String>, Query, description = "The width of the windows: a multiple of 5m (default) that divides a day"),
            ("from" = Option<String>, Query, description = "Inclusive; moved back to a window's start"),
            ("to" = Option<String>, Query, description = "Exclusive; moved on to a window's end"),
-           ("metric" = Option<String>, Query), ("group_by" = Option<String>, Query, description = "The metric's group_by, separated by commas"),
+           ("metric" = Option<String>, Query), ("group_by" = Option<String>, Query, description = "What is told apart: any of the metric's group_by, separated by commas"),
+           ("dim" = Option<HashMap<String, String>>, Query, style = DeepObject, explode,
+            description = "Counts only what has these values (`dim[region]=eu`), of dimensions in the metric's group_by; a repetition means any of them"),
            ("agg" = Option<String>, Query, description = "sum, count, min, max, avg, last or rate (per second)"),
            ("format" = Option<String>, Query, description = "json (default) or csv"),
            ("after" = Option<String>, Query, description = "A receipt: waits until its events are counted")),
-    responses((status = 200, content((UsageView = "application/json"), (String = "text/csv"))), Problems),
+    responses((status = 200, content((UsageView = "application/json"), (String = "text/csv"))),
+              (status = 504, body = super::problem::ProblemBody, content_type = "application/problem+json",
+               description = "It took too long; narrow the range."), Problems),
     security(("key" = ["read:usage"]))
 )]
 pub(super) async fn get(
@@ -164,20 +188,26 @@ pub(super) async fn get(
     let partition = app.partition(&caller, &asked.account);
     let as_of = caller.in_world(app.node.progress(partition).await.map_err(store_away)?.clock);
     let grace = app.node.data.control.state().settings().grace;
-    let points = points(&app, &caller, &asked).await?;
+    let work = async {
+        let points = points(&app, &caller, &asked).await?;
+        let quotas = if asked.csv { Vec::new() } else { quotas(&app, &caller, &asked, as_of).await? };
+        Ok((points, quotas))
+    };
+    // What reads no groups is short, and waits for no question across accounts.
+    let turns = if asked.reads_groups() { &app.queries } else { &app.reads };
+    let (points, quotas) = totals::bounded(turns, app.query_timeout, work).await?;
     let closed = |end: Timestamp| end.plus(grace) <= as_of;
-    let items = shown(&app, &caller, &asked, points, closed)?;
+    let items = shown(&app, &caller, &asked, points, closed);
     if asked.csv {
         return Ok(csv(&items));
     }
-    let quotas = quotas(&app, &caller, &asked, as_of).await?;
     Ok(Json(UsageView {
         account_id: asked.account.to_string(),
-        window: asked.width.to_string(),
-        from: asked.from.to_string(),
-        to: asked.to.to_string(),
+        window: asked.span.width.to_string(),
+        from: asked.span.from.to_string(),
+        to: asked.span.to.to_string(),
         as_of: as_of.to_string(),
-        complete: closed(asked.to),
+        complete: closed(asked.span.to),
         items,
         quotas,
         page: 1,
@@ -187,20 +217,9 @@ pub(super) async fn get(
 }
 
 async fn read(app: &App, caller: &Caller, query: &Query, account: &str) -> Result<Asked, Problem> {
-    let widths = [("5m", 5), ("15m", 15), ("1h", 60), ("1d", 1_440)];
-    let named =
-        |text: &str| widths.iter().find(|(name, _)| *name == text).map(|(_, minutes)| Millis::minutes(*minutes));
-    let width = query.read_as("window", "5m, 15m, 1h or 1d", named)?.unwrap_or(WINDOW);
-    let to = query.instant("to")?.unwrap_or_else(|| caller.now().plus(Millis(1))).round_up(width);
-    let default_from = Timestamp(to.0.saturating_sub(width.0.saturating_mul(WINDOWS_DEFAULT)));
-    let from = query.instant("from")?.unwrap_or(default_from).window_start(width);
-    if from >= to {
-        return Err(parameter("from", "it must be before to"));
-    }
-    let windows = to.since(from).0 / width.0;
-    if windows > USAGE_POINTS_MAX as i64 {
-        return Err(too_many(windows));
-    }
+    let width = query.read_as("window", WIDTHS, totals::width)?.unwrap_or(WINDOW);
+    let ends = (query.instant("from")?, query.instant("to")?);
+    let span = Span::read(width, ends, caller.now(), || parameter("from", "it must be before to"))?;
     let metric = query.metric("metric")?;
     let measure = query.read_as("agg", "sum, count, min, max, avg, last or rate", Measure::parse)?;
     let csv = query.read_as("format", "json or csv", |text| match text {
@@ -208,91 +227,88 @@ async fn read(app: &App, caller: &Caller, query: &Query, account: &str) -> Resul
         "csv" => Some(true),
         _ => None,
     })?;
-    let groups = match query.one("group_by")? {
-        None => false,
-        Some(named) => {
-            let state = app.node.data.control.state();
-            let defined = metric.as_ref().and_then(|metric| state.metric(caller.principal.tenant, metric));
-            let kept = defined.map(|record| record.definition.group_by.join(",")).unwrap_or_default();
-            if kept.is_empty() || kept != named {
-                let detail = match &metric {
-                    None => "name the metric too".to_owned(),
-                    Some(metric) if kept.is_empty() => {
-                        format!("{metric} keeps no groups; define it with group_by first")
-                    }
-                    Some(metric) => format!("{metric} keeps the groups {kept}"),
-                };
-                return Err(parameter("group_by", detail));
-            }
-            true
-        }
-    };
+    let dimensions: Vec<String> =
+        query.one("group_by")?.map(|names| names.split(',').map(str::to_owned).collect()).unwrap_or_default();
+    kept(app, caller, metric.as_ref(), ("group_by", dimensions.iter()))?;
+    let only = query.members("dim");
+    kept(app, caller, metric.as_ref(), ("dim", only.keys()))?;
     let (account, _) = find(app, caller, account).await?;
     let epoch = app.node.data.control.state().epoch_of(caller.principal.tenant, &account);
-    Ok(Asked { account, epoch, width, from, to, metric, measure, groups, csv: csv.unwrap_or(false) })
+    Ok(Asked { account, epoch, span, metric, measure, dimensions, only, csv: csv.unwrap_or(false) })
 }
 
-pub(super) fn too_many(points: i64) -> Problem {
-    let detail =
-        format!("{points} points, at most {USAGE_POINTS_MAX} are answered; take wider windows or a shorter time");
-    Problem::unprocessable("query_too_large", detail).with("limit", USAGE_POINTS_MAX)
-}
-
-async fn points(app: &App, caller: &Caller, asked: &Asked) -> Result<Vec<WindowPoint>, Problem> {
-    let query = WindowQuery {
-        tenant: caller.principal.tenant,
-        epoch: asked.epoch,
-        account: asked.account.clone(),
-        metric: asked.metric.clone(),
-        from: asked.from,
-        to: asked.to,
-        width: asked.width,
-        groups: asked.groups,
-    };
-    let mut points = app.node.data.store.windows(query).await.map_err(store_away)?;
-    if !asked.groups {
-        let known = match &asked.metric {
-            Some(metric) => vec![metric.clone()],
-            None => {
-                let store = &app.node.data.store;
-                let tenant = caller.principal.tenant;
-                let counted = store.metrics_of(tenant, asked.epoch, asked.account.clone()).await;
-                let limited = app.node.data.control.state().effective_quotas(tenant, &asked.account);
-                // A metric with a quota is known without events, too: its windows are zero.
-                let limited = limited.into_iter().map(|(metric, _)| metric);
-                let all: BTreeSet<MetricName> = counted.map_err(store_away)?.into_iter().chain(limited).collect();
-                all.into_iter().collect()
-            }
-        };
-        let count = asked.to.since(asked.from).0 / asked.width.0 * known.len() as i64;
-        if count > USAGE_POINTS_MAX as i64 {
-            return Err(too_many(count));
+/// Makes sure that a metric keeps the dimensions that a parameter names.
+fn kept<'a>(
+    app: &App,
+    caller: &Caller,
+    metric: Option<&MetricName>,
+    (parameter_name, named): (&str, impl Iterator<Item = &'a String>),
+) -> Result<(), Problem> {
+    let state = app.node.data.control.state();
+    let defined = metric.and_then(|metric| state.metric(caller.principal.tenant, metric));
+    let kept = defined.map_or(&[][..], |record| &record.definition.group_by);
+    for name in named {
+        if kept.contains(name) {
+            continue;
         }
-        points = filled(points, &known, asked);
+        let detail = match metric {
+            None => "name the metric too".to_owned(),
+            Some(metric) if kept.is_empty() => format!("{metric} keeps no groups; define it with group_by first"),
+            Some(metric) => format!("{metric} keeps the groups {}", kept.join(",")),
+        };
+        return Err(parameter(parameter_name, detail));
     }
-    if points.len() > USAGE_POINTS_MAX {
-        return Err(too_many(points.len() as i64));
+    Ok(())
+}
+
+async fn points(app: &App, caller: &Caller, asked: &Asked) -> Result<Points, Problem> {
+    let is_grouped = !asked.dimensions.is_empty();
+    let terms = Terms {
+        query: UsageQuery {
+            groups: asked.reads_groups(),
+            ..asked.query(caller, asked.metric.iter().cloned().collect())
+        },
+        width: Some(asked.span.width),
+        by_account: false,
+        dimensions: asked.dimensions.clone(),
+        only: asked.only.clone(),
+        groups_max: if is_grouped { USAGE_GROUPS_MAX } else { usize::MAX },
+        windows_each: if is_grouped { 1 } else { asked.span.windows() },
+    };
+    let points = totals::add_up(app, &terms).await?;
+    if is_grouped {
+        return Ok(points);
     }
-    Ok(points)
+    let known = match &asked.metric {
+        Some(metric) => vec![metric.clone()],
+        None => {
+            let store = &app.node.data.store;
+            let tenant = caller.principal.tenant;
+            let counted = store.metrics_of(tenant, asked.epoch, asked.account.clone()).await;
+            let limited = app.node.data.control.state().effective_quotas(tenant, &asked.account);
+            // A metric with a quota is known without events, too: its windows are zero.
+            let limited = limited.into_iter().map(|(metric, _)| metric);
+            let all: BTreeSet<MetricName> = counted.map_err(store_away)?.into_iter().chain(limited).collect();
+            all.into_iter().collect()
+        }
+    };
+    let count = asked.span.windows() * known.len() as i64;
+    if count > USAGE_POINTS_MAX as i64 {
+        return Err(too_many(count));
+    }
+    Ok(filled(points, known, asked.span))
 }
 
 /// Adds the windows without events, so that nothing and no answer never look alike.
-fn filled(points: Vec<WindowPoint>, metrics: &[MetricName], asked: &Asked) -> Vec<WindowPoint> {
-    let mut found: BTreeMap<(MetricName, Timestamp), WindowPoint> =
-        points.into_iter().map(|point| ((point.metric.clone(), point.start), point)).collect();
-    let mut all = Vec::new();
+fn filled(mut found: Points, metrics: Vec<MetricName>, span: Span) -> Points {
+    let mut all = Points::new();
     for metric in metrics {
-        let mut start = asked.from;
-        while start < asked.to {
-            all.push(found.remove(&(metric.clone(), start)).unwrap_or_else(|| WindowPoint {
-                metric: metric.clone(),
-                group: String::new(),
-                start,
-                aggregate: Aggregate::default(),
-                late_events: 0,
-                revision: Default::default(),
-            }));
-            start = start.plus(asked.width);
+        let mut start = span.from;
+        while start < span.to {
+            let key = (Group { account: None, metric: metric.clone(), dimensions: None }, start);
+            let sum = found.remove(&key).unwrap_or_default();
+            all.insert(key, sum);
+            start = start.plus(span.width);
         }
     }
     all
@@ -302,64 +318,70 @@ fn shown(
     app: &App,
     caller: &Caller,
     asked: &Asked,
-    points: Vec<WindowPoint>,
+    points: Points,
     closed: impl Fn(Timestamp) -> bool,
-) -> Result<Vec<UsagePoint>, Problem> {
+) -> Vec<UsagePoint> {
     let state = app.node.data.control.state();
     let mut items = Vec::with_capacity(points.len());
-    for point in points {
-        let definition = state.metric(caller.principal.tenant, &point.metric).map(|record| &record.definition);
+    for ((group, start), sum) in points {
+        let definition = state.metric(caller.principal.tenant, &group.metric).map(|record| &record.definition);
         let measure = asked.measure.unwrap_or(Measure::Of(definition.map(|d| d.aggregate).unwrap_or_default()));
-        let end = point.start.plus(asked.width);
+        let end = start.plus(asked.span.width);
         items.push(UsagePoint {
-            metric: point.metric.to_string(),
+            metric: group.metric.to_string(),
             unit: definition.and_then(|definition| definition.unit.clone()),
-            start: point.start.to_string(),
+            start: start.to_string(),
             end: end.to_string(),
-            value: measure.of(&point.aggregate, asked.width).map(number),
-            count: point.aggregate.count,
+            value: measure.of(&sum.aggregate, asked.span.width).map(number),
+            count: sum.aggregate.count,
             complete: closed(end),
-            late_events: point.late_events,
-            revision: point.revision.0,
-            group: RawValue::from_string(point.group).ok(),
+            late_events: sum.late_events,
+            revision: sum.revision.0,
+            group: group.dimensions.and_then(|text| RawValue::from_string(text).ok()),
         });
     }
-    Ok(items)
+    items
 }
 
+/// Reads what is used of every quota, at once for all that count over the same period.
 async fn quotas(app: &App, caller: &Caller, asked: &Asked, as_of: Timestamp) -> Result<Vec<QuotaLevel>, Problem> {
     let tenant = caller.principal.tenant;
-    let effective = app.node.data.control.state().effective_quotas(tenant, &asked.account);
-    let mut levels = Vec::new();
+    let mut effective = app.node.data.control.state().effective_quotas(tenant, &asked.account);
+    effective.retain(|(metric, _)| asked.metric.as_ref().is_none_or(|wanted| wanted == metric));
     // Before the first record there is no fold's clock; the period is then that of now.
     let at = if as_of.0 == 0 { caller.now() } else { as_of };
-    for (metric, quota) in effective {
-        if asked.metric.as_ref().is_some_and(|wanted| *wanted != metric) {
-            continue;
-        }
-        let (start, end) = quota.period.bounds(at);
-        let query = WindowQuery {
-            tenant,
-            epoch: asked.epoch,
-            account: asked.account.clone(),
-            metric: Some(metric.clone()),
-            from: start,
-            to: end,
-            width: WINDOW,
-            groups: false,
+    let mut of_period: BTreeMap<Period, Vec<MetricName>> = BTreeMap::new();
+    for (metric, quota) in &effective {
+        of_period.entry(quota.period).or_default().push(metric.clone());
+    }
+    let mut used: BTreeMap<MetricName, Aggregate> = BTreeMap::new();
+    for (period, metrics) in of_period {
+        let (from, to) = period.bounds(at);
+        let terms = Terms {
+            query: UsageQuery { from, to, ..asked.query(caller, metrics) },
+            width: None,
+            by_account: false,
+            dimensions: Vec::new(),
+            only: BTreeMap::new(),
+            groups_max: usize::MAX,
+            windows_each: 1,
         };
-        let used = app.node.data.store.total(query).await.map_err(store_away)?.value(quota.aggregate);
-        levels.push(QuotaLevel {
+        let points = totals::add_up(app, &terms).await?;
+        used.extend(points.into_iter().map(|((group, _), sum)| (group.metric, sum.aggregate)));
+    }
+    let level = |(metric, quota): (MetricName, Quota)| {
+        let used = used.get(&metric).copied().unwrap_or_default().value(quota.aggregate);
+        QuotaLevel {
             metric: metric.to_string(),
             limit: number(quota.limit),
             used: number(used),
             remaining: number(quota.limit.minus(used)),
             percent: used.percent_of(quota.limit).map(number),
             period: quota.period.name(),
-            resets_at: end.to_string(),
-        });
-    }
-    Ok(levels)
+            resets_at: quota.period.bounds(at).1.to_string(),
+        }
+    };
+    Ok(effective.into_iter().map(level).collect())
 }
 
 /// An exact JSON number.

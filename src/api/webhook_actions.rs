@@ -14,7 +14,7 @@ use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{Scope, Webhook};
 use crate::domain::id::WebhookId;
 use crate::domain::limits::{SECRET_GRACE_DEFAULT, SECRET_GRACE_MAX};
-use crate::domain::time::Millis;
+use crate::domain::time::{Millis, Timestamp};
 use crate::notifier::new_secret;
 use crate::runtime::clock;
 use crate::runtime::courier::Sealed;
@@ -51,9 +51,8 @@ pub(super) struct DeliveryAsked {
     delivery_id: String,
 }
 
-fn secret_view(app: &App, webhook: &Webhook) -> Result<SecretView, Problem> {
-    let now = clock::now();
-    let previous = webhook.secrets.iter().skip(1).filter(|secret| secret.signs_at(now));
+fn secret_view(app: &App, webhook: &Webhook, at: Timestamp) -> Result<SecretView, Problem> {
+    let previous = webhook.secrets.iter().skip(1).filter(|secret| secret.signs_at(at));
     Ok(SecretView {
         object: "webhook_secret",
         webhook_id: webhook.id.to_string(),
@@ -76,7 +75,7 @@ pub(super) async fn secret(
     caller.require(Scope::ManageWebhookSecrets)?;
     Query::read(query.as_deref(), &[])?;
     let webhook = find(&app, &caller, &id)?;
-    Ok(Json(secret_view(&app, &webhook)?).into_response())
+    Ok(Json(secret_view(&app, &webhook, clock::now())?).into_response())
 }
 
 /// Gives an endpoint another secret. Both sign until the grace is over.
@@ -112,7 +111,9 @@ pub(super) async fn rotate_secret(
 fn rotated(app: &App, changed: &Changed) -> Result<Response, Problem> {
     let Resource::Webhook(webhook) = &changed.resource else { return Ok(answer::gone()) };
     let location = format!("/v1/webhooks/{}/secret", webhook.id);
-    Ok(answer::changed(changed, &secret_view(app, webhook)?, webhook.life.version, &location))
+    // As of the rotation, so that a repetition shows it again.
+    let view = secret_view(app, webhook, webhook.life.updated_at)?;
+    Ok(answer::changed(changed, &view, webhook.life.version, &location))
 }
 
 /// Sends an endpoint the event `webhook.test`, whatever it subscribes to.

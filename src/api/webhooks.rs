@@ -134,7 +134,7 @@ pub(super) fn view(caller: &Caller, webhook: &Webhook, secret: Option<String>) -
 #[utoipa::path(
     get, path = "/v1/webhooks", tag = "webhooks",
     params(("page" = Option<usize>, Query), ("page_size" = Option<usize>, Query), ("cursor" = Option<String>, Query),
-           ("status" = Option<String>, Query), ("project_id" = Option<Vec<String>>, Query), CreatedParameters),
+           ("status" = Option<Vec<String>>, Query), ("project_id" = Option<Vec<String>>, Query), CreatedParameters),
     responses((status = 200, body = Page<WebhookView>), Problems), security(("key" = ["read:webhooks"]))
 )]
 pub(super) async fn list(
@@ -148,14 +148,14 @@ pub(super) async fn list(
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
     let created = Created::read(&query)?;
     let all = [WebhookStatus::Enabled, WebhookStatus::Paused, WebhookStatus::Disabled];
-    let status = query.read_as("status", "enabled, paused or disabled", |text| {
+    let statuses = query.read_all("status", "enabled, paused or disabled", |text| {
         all.into_iter().find(|status| status.name() == text)
     })?;
     let projects = query.projects("project_id")?;
     let state = app.node.data.control.state();
     let found = state.webhooks(caller.principal.tenant).filter(|webhook| {
         is_listed(&caller, webhook.project, &projects)
-            && status.is_none_or(|status| status == webhook.status)
+            && (statuses.is_empty() || statuses.contains(&webhook.status))
             && created.holds(webhook.life.created_at)
     });
     let found = created.ordered(found).into_iter().map(|webhook| view(&caller, webhook, None));

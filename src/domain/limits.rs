@@ -172,6 +172,8 @@ pub const USAGE_NAMES_MAX: usize = 1_000;
 pub const USAGE_ROWS_MAX: usize = 2_000_000;
 /// Usage queries, previews and explanations that a node works on at once.
 pub const USAGE_QUERIES_MAX: usize = 4;
+/// Questions about one account's totals that a node works on at once.
+pub const USAGE_READS_MAX: usize = 64;
 /// How long a usage query may take.
 pub const USAGE_QUERY_TIMEOUT: Millis = Millis::seconds(10);
 /// How much time a preview may cover.

@@ -51,6 +51,8 @@ pub struct UsageQuery {
     pub tenant: Tenant,
     /// The accounts; all where empty.
     pub accounts: Vec<AccountId>,
+    /// The epoch that it was counted in; any where absent.
+    pub epoch: Option<Epoch>,
     /// The metrics; all where empty.
     pub metrics: Vec<MetricName>,
     /// The first start, inclusive.
@@ -78,6 +80,8 @@ pub struct UsagePart {
     pub aggregate: Aggregate,
     /// How many of them were late.
     pub late_events: u64,
+    /// The last record that changed it.
+    pub revision: Position,
 }
 
 /// Asks for accounts that have events by when they were first seen.
@@ -334,10 +338,10 @@ pub struct OutboxQuery {
     pub epoch: Epoch,
     /// What came of their last attempt: either of these.
     pub outcomes: [String; 2],
-    /// The destination; all where absent.
-    pub channel: Option<ChannelId>,
-    /// The alert; all where absent.
-    pub alert: Option<AlertId>,
+    /// The destinations; all where empty.
+    pub channels: Vec<ChannelId>,
+    /// The alerts; all where empty.
+    pub alerts: Vec<AlertId>,
     /// Only what is of one of these alerts, or goes to one of these channels; all where absent.
     pub among: Option<(Vec<AlertId>, Vec<ChannelId>)>,
     /// The earliest time, inclusive.

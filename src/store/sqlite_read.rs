@@ -295,19 +295,19 @@ pub(super) fn outbox(connection: &Connection, query: &OutboxQuery) -> Answer<Vec
            ON n.workspace = d.workspace AND n.mode = d.mode AND n.id = d.notification
          WHERE d.workspace = ?1 AND d.mode = ?2 AND d.outcome IN (?3, ?14)
            AND json_extract(n.body, '$.epoch') >= ?4
-           AND (?5 IS NULL OR d.channel = ?5) AND (?6 IS NULL OR n.alert = ?6)
+           AND (?5 = '[]' OR hex(d.channel) IN (SELECT value FROM json_each(?5)))
+           AND (?6 = '[]' OR hex(n.alert) IN (SELECT value FROM json_each(?6)))
            AND (?7 IS NULL OR d.at >= ?7) AND (?8 IS NULL OR d.at < ?8)
            AND (?15 IS NULL OR hex(n.alert) IN (SELECT value FROM json_each(?15))
              OR hex(d.channel) IN (SELECT value FROM json_each(?16)))
            AND (?9 IS NULL OR (d.at, d.notification, d.channel) {behind} (?9, ?10, ?11))
          ORDER BY d.at {order}, d.notification {order}, d.channel {order} LIMIT ?12 OFFSET ?13"
     ))?;
-    let listed = |ids: Vec<u128>| json(&ids.iter().map(|id| format!("{id:032X}")).collect::<Vec<_>>());
+    let listed = |ids: &mut dyn Iterator<Item = u128>| json(&ids.map(|id| format!("{id:032X}")).collect::<Vec<_>>());
+    let of_alerts = |alerts: &[AlertId]| listed(&mut alerts.iter().map(|id| id.0));
+    let of_channels = |channels: &[ChannelId]| listed(&mut channels.iter().map(|id| id.0));
     let (alerts, channels) = match &query.among {
-        Some((alerts, channels)) => (
-            Some(listed(alerts.iter().map(|id| id.0).collect())?),
-            Some(listed(channels.iter().map(|id| id.0).collect())?),
-        ),
+        Some((alerts, channels)) => (Some(of_alerts(alerts)?), Some(of_channels(channels)?)),
         None => (None, None),
     };
     let values = params![
@@ -315,8 +315,8 @@ pub(super) fn outbox(connection: &Connection, query: &OutboxQuery) -> Answer<Vec
         mode(query.tenant),
         query.outcomes[0],
         query.epoch.0.cast_signed(),
-        query.channel.map(|id| Id(id.0)),
-        query.alert.map(|id| Id(id.0)),
+        of_channels(&query.channels)?,
+        of_alerts(&query.alerts)?,
         query.from.map(|at| at.0),
         query.to.map(|at| at.0),
         query.after.map(|(at, _, _)| at.0),

@@ -3,7 +3,7 @@
 use super::query::{AccountQuery, UsagePart, UsageQuery};
 use super::sqlite_read::{account_id, account_row, metric_name};
 use super::value::{Amount, json, mode, workspace};
-use crate::domain::id::Epoch;
+use crate::domain::id::{Epoch, Position};
 use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::partition::effect::AccountRow;
 use crate::domain::time::Timestamp;
@@ -15,14 +15,18 @@ pub(super) fn usage(
     query: &UsageQuery,
     take: &mut dyn FnMut(UsagePart) -> ControlFlow<()>,
 ) -> rusqlite::Result<()> {
-    let mut select = connection.prepare_cached(
+    // Written out, so that the index of the series leads to the accounts of an epoch.
+    let epoch = if query.epoch.is_some() { "s.epoch = ?8" } else { "?8 IS NULL" };
+    let accounts =
+        if query.accounts.is_empty() { "?3 = '[]'" } else { "s.account IN (SELECT value FROM json_each(?3))" };
+    let mut select = connection.prepare_cached(&format!(
         "SELECT s.account, s.epoch, s.metric, s.grp, w.start, w.count, w.sum, w.min, w.max, w.last, w.last_at,
-           w.late_events
+           w.late_events, w.revision
          FROM series s JOIN usage_windows w ON w.series = s.id
-         WHERE s.workspace = ?1 AND s.mode = ?2 AND (?3 = '[]' OR s.account IN (SELECT value FROM json_each(?3)))
+         WHERE s.workspace = ?1 AND s.mode = ?2 AND {epoch} AND {accounts}
            AND (?4 = '[]' OR s.metric IN (SELECT value FROM json_each(?4))) AND (s.grp <> '') = ?5
-           AND w.start >= ?6 AND w.start < ?7",
-    )?;
+           AND w.start >= ?6 AND w.start < ?7"
+    ))?;
     let mut rows = select.query(params![
         workspace(query.tenant),
         mode(query.tenant),
@@ -30,7 +34,8 @@ pub(super) fn usage(
         json(&query.metrics)?,
         query.groups,
         query.from.0,
-        query.to.0
+        query.to.0,
+        query.epoch.map(|epoch| epoch.0.cast_signed())
     ])?;
     while let Some(row) = rows.next()? {
         let part = UsagePart {
@@ -48,6 +53,7 @@ pub(super) fn usage(
                 last_at: Timestamp(row.get(10)?),
             },
             late_events: row.get::<_, i64>(11)?.cast_unsigned(),
+            revision: Position(row.get::<_, i64>(12)?.cast_unsigned()),
         };
         if take(part).is_break() {
             break;

@@ -85,6 +85,16 @@ pub fn parse_line(line: &[u8]) -> Result<UsageEvent<'_>, Refusal> {
     }
 }
 
+/// Reads the id of an event that is refused for something else; none where there is no valid one.
+pub fn id_of(bytes: &[u8]) -> Option<String> {
+    if bytes.len() > EVENT_BYTES_MAX {
+        return None;
+    }
+    let Fields(fields) = fields::object(bytes).ok()?;
+    let (_, raw) = fields.into_iter().find(|(name, _)| name == "id")?;
+    fields::identifier(raw, "/id").ok().flatten().map(std::borrow::Cow::into_owned)
+}
+
 type Read = for<'a> fn(&'a [u8]) -> Result<UsageEvent<'a>, Refusal>;
 
 /// Makes sure that a body is one JSON value, so that a body that is not JSON is no refused event.

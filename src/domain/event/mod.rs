@@ -17,7 +17,7 @@ mod quick;
 mod refusal;
 mod scan;
 
-pub use body::{BodyError, ContentKind, Item, parse_events, parse_line};
+pub use body::{BodyError, ContentKind, Item, id_of, parse_events, parse_line};
 pub use cloudevent::parse_binary_cloudevent;
 pub use decide::{Acceptance, decide, derived_id};
 pub use fingerprint::{Fingerprint, fingerprints};

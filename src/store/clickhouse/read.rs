@@ -262,9 +262,7 @@ pub(in crate::store) async fn deliveries(client: &Client, query: &DeliveryQuery)
 pub(in crate::store) async fn outbox(client: &Client, query: &OutboxQuery) -> Answer<Vec<(DeliveryRow, Notification)>> {
     let (order, behind) = query.age.sql();
     let mut filter = Filter::of(query.tenant);
-    if let Some(id) = query.channel {
-        filter.and("channel = ?", Value::Text(id.to_string()));
-    }
+    filter.any_of("channel", query.channels.iter().map(ToString::to_string));
     let newest = std::mem::take(&mut filter.sql);
     filter.and("outcome IN ?", Value::Texts(query.outcomes.to_vec()));
     filter.between("at", query.from, query.to);
@@ -287,9 +285,7 @@ pub(in crate::store) async fn outbox(client: &Client, query: &OutboxQuery) -> An
     let chosen = std::mem::take(&mut filter.sql);
     filter.tenant(query.tenant);
     filter.and("JSONExtractUInt(body, 'epoch') >= ?", Value::Number(query.epoch.0));
-    if let Some(alert) = query.alert {
-        filter.and("alert = ?", Value::Text(alert.to_string()));
-    }
+    filter.any_of("alert", query.alerts.iter().map(ToString::to_string));
     let sql = format!(
         "SELECT ?fields FROM (
            SELECT * FROM deliveries WHERE {newest}

@@ -13,6 +13,9 @@ pub(in crate::store) async fn usage(
     take: &mut (dyn FnMut(UsagePart) -> ControlFlow<()> + Send),
 ) -> Result<(), StoreError> {
     let mut filter = Filter::of(query.tenant);
+    if let Some(epoch) = query.epoch {
+        filter.and("epoch = ?", Value::Number(epoch.0));
+    }
     filter.any_of("account", query.accounts.iter().map(|account| account.as_str().to_owned()));
     filter.any_of("metric", query.metrics.iter().map(|metric| metric.as_str().to_owned()));
     filter.and(if query.groups { "grp != ?" } else { "grp = ?" }, Value::Text(String::new()));
@@ -28,8 +31,8 @@ pub(in crate::store) async fn usage(
             continue;
         }
         let aggregate = row.aggregate();
-        let WindowRecord { account, epoch, metric, grp, start, late_events, .. } = row;
-        let part = UsagePart { account, epoch, metric, group: grp, start, aggregate, late_events };
+        let WindowRecord { account, epoch, metric, grp, start, late_events, revision, .. } = row;
+        let part = UsagePart { account, epoch, metric, group: grp, start, aggregate, late_events, revision };
         if take(part).is_break() {
             break;
         }

@@ -117,12 +117,13 @@ impl Answers {
             self.note("metrics", &account, store.metrics_of(tenant, epoch, account.clone()).await.unwrap());
             self.note("account", &account, store.account(tenant, epoch, account.clone()).await.unwrap());
         }
-        for (accounts, metrics, groups) in [
-            (vec![], vec![], false),
-            (vec![account(1), account(2)], vec![metric(0), metric(1)], false),
-            (vec![], vec![], true),
+        for (accounts, epoch, metrics, groups) in [
+            (vec![], None, vec![], false),
+            (vec![account(1), account(2)], None, vec![metric(0), metric(1)], false),
+            (vec![account(1)], Some(Epoch(1)), vec![], false),
+            (vec![], None, vec![], true),
         ] {
-            let query = UsageQuery { tenant, accounts, metrics, from: second, to: Timestamp::MAX, groups };
+            let query = UsageQuery { tenant, accounts, epoch, metrics, from: second, to: Timestamp::MAX, groups };
             let found = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
             let seen = std::sync::Arc::clone(&found);
             let take = move |part| {
@@ -212,8 +213,8 @@ impl Answers {
             tenant,
             epoch: Epoch(0),
             outcomes,
-            channel: None,
-            alert: None,
+            channels: Vec::new(),
+            alerts: Vec::new(),
             among: None,
             from: None,
             to: None,
@@ -234,8 +235,8 @@ impl Answers {
             OutboxQuery { among: Some((Vec::new(), Vec::new())), ..kept.clone() },
             OutboxQuery { among: Some((alert.into_iter().collect(), Vec::new())), ..kept.clone() },
             OutboxQuery { among: Some((alert.into_iter().collect(), vec![ChannelId(1)])), ..kept.clone() },
-            OutboxQuery { channel: Some(ChannelId(1)), from: at, ..kept.clone() },
-            OutboxQuery { alert, to: at, ..kept.clone() },
+            OutboxQuery { channels: vec![ChannelId(1), ChannelId(2)], from: at, ..kept.clone() },
+            OutboxQuery { alerts: alert.into_iter().collect(), to: at, ..kept.clone() },
             OutboxQuery { epoch: Epoch(1), ..kept },
         ] {
             self.note("outbox", &query, store.outbox(query.clone()).await.unwrap());

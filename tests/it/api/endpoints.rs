@@ -292,3 +292,21 @@ async fn the_use_of_quotas_is_told() {
     as_the_catalogue_says(&server, &[reached, exceeded, again, past]).await;
     assert!(receiver.rest().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_are_listed_by_any_of_their_states() {
+    let server = Server::start().await;
+    let mut ids = Vec::new();
+    for name in ["a", "b"] {
+        let hook = json!({"url": format!("https://example.com/{name}"), "event_types": ["alert.*"]});
+        ids.push(server.post("/v1/webhooks", hook).await.ok(201)["id"].as_str().unwrap().to_owned());
+    }
+    server.post(&format!("/v1/webhooks/{}/pause", ids[1]), json!({})).await.ok(200);
+    for (query, count) in
+        [("", 2), ("?status=enabled", 1), ("?status=enabled&status=paused", 2), ("?status=disabled", 0)]
+    {
+        let listed = server.get(&format!("/v1/webhooks{query}")).await.ok(200);
+        assert_eq!(listed["items"].as_array().unwrap().len(), count, "{query}");
+    }
+    server.get("/v1/webhooks?status=enabled&status=gone").await.problem(400, "invalid_parameter");
+}

@@ -73,17 +73,45 @@ async fn binary_cloudevents_are_percent_decoded_once() {
     assert_eq!(answer["results"], json!([{"index": 0, "id": "a b", "status": "accepted"}]));
     assert_eq!(used(&server, "binary").await, ("3".to_owned(), 1));
     assert_eq!(ask("%2541", "binary").send().await.ok(202)["results"][0]["id"], "%41", "one round only");
-    let bad = ask("%ff", "binary").send().await.problem(422, "batch_rejected");
+    let bad = ask("%ff", "binary").send().await.problem(400, "invalid_cloudevent");
+    assert_eq!((&bad["errors"][0]["pointer"], &bad["results"]), (&json!("/id"), &Value::Null));
+    ask("x", "binary").header("ce-id", "y").send().await.problem(400, "invalid_cloudevent");
+    ask("z", "binary").header("ce-specversion", "0.3").send().await.problem(400, "invalid_cloudevent");
+    // What is a CloudEvent and no event of ours is refused as an event, by its id.
+    let refused = ask("a%20c", "with%20space").send().await.problem(422, "batch_rejected");
     assert_eq!(
-        (&bad["results"][0]["code"], &bad["results"][0]["pointer"]),
-        (&json!("invalid_cloudevent"), &json!("/id"))
+        (&refused["results"][0]["code"], &refused["results"][0]["id"]),
+        (&json!("invalid_event"), &json!("a c"))
     );
-    let twice = ask("x", "binary").header("ce-id", "y").send().await.problem(422, "batch_rejected");
-    assert_eq!(twice["results"][0]["code"], "invalid_cloudevent");
-    let missing = server.ask(Method::POST, "/v1/events").header("ce-specversion", "1.0").header("ce-type", "m");
-    assert_eq!(missing.send().await.problem(422, "batch_rejected")["results"][0]["code"], "invalid_cloudevent");
-    let version = ask("z", "binary").header("ce-specversion", "0.3").send().await.problem(422, "batch_rejected");
-    assert_eq!(version["results"][0]["code"], "invalid_cloudevent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_of_a_cloudevent_makes_a_request_a_binary_one() {
+    let server = Server::start().await;
+    let native = r#"{"account_id":"binary","metric":"m"}"#;
+    for name in ["ce-id", "ce-type", "ce-source", "ce-anything"] {
+        let ask = server.ask(Method::POST, "/v1/events").kind("application/json").header(name, "x").body(native);
+        let problem = ask.send().await.problem(400, "invalid_cloudevent");
+        assert!(problem["detail"].as_str().unwrap().contains("specversion is required"), "{name}: {problem}");
+        assert_eq!(problem["errors"][0]["pointer"], "/specversion");
+    }
+    // A structured event says that it is one by its content type.
+    let structured = json!({"specversion": "1.0", "id": "1", "source": "/s", "type": "m", "subject": "structured"});
+    let ask = |body: &Value| {
+        server.ask(Method::POST, "/v1/events").kind("application/cloudevents+json").body(body.to_string())
+    };
+    ask(&structured).header("ce-id", "x").send().await.ok(202);
+    assert_eq!(used(&server, "structured").await, ("1".to_owned(), 1));
+    // One that is broken alone is a broken request; among others it is a refused event.
+    let broken = json!({"specversion": "1.0", "id": "2", "type": "m", "subject": "structured"});
+    assert_eq!(ask(&broken).send().await.problem(400, "invalid_cloudevent")["errors"][0]["pointer"], "/source");
+    let batch = json!([broken]).to_string();
+    let ask = server.ask(Method::POST, "/v1/events").kind("application/cloudevents-batch+json").body(batch);
+    let refused = ask.send().await.problem(422, "batch_rejected");
+    assert_eq!(
+        (&refused["results"][0]["code"], &refused["results"][0]["id"]),
+        (&json!("invalid_cloudevent"), &json!("2"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,6 +158,8 @@ async fn each_event_is_answered_for_itself() {
         assert_eq!((&result["index"], &result["status"]), (&json!(index), &json!("rejected")), "{extra}");
         assert_eq!(result["code"], *code, "{extra}: {result}");
         assert_eq!(result["pointer"].as_str().unwrap_or(""), *pointer, "{extra}: {result}");
+        let is_readable = *pointer != "/id" && *code != "event_too_large";
+        assert_eq!(result["id"], if is_readable { json!("ok") } else { Value::Null }, "{extra}: {result}");
         assert!(result["detail"].as_str().is_some_and(|detail| detail.len() > 5), "{result}");
     }
     assert_eq!(used(&server, "each").await, ("1000".to_owned(), 1));

@@ -88,9 +88,8 @@ async fn a_content_type_that_is_no_text() {
     let event = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "calls", "subject": "acme",
         "datacontenttype": 7});
     let ask = server.ask(Method::POST, "/v1/events").kind("application/cloudevents+json").body(event.to_string());
-    let problem = ask.send().await.problem(422, "batch_rejected");
-    assert_eq!(problem["results"][0]["code"], "invalid_cloudevent");
-    assert_eq!(problem["results"][0]["pointer"], "/datacontenttype");
+    let problem = ask.send().await.problem(400, "invalid_cloudevent");
+    assert_eq!(problem["errors"][0]["pointer"], "/datacontenttype");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

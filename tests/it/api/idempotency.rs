@@ -1,7 +1,9 @@
 //! Requests that are sent again: answered as the first time, or refused, and never done twice.
 
-use crate::server::{Answer, Ask, Server};
+use crate::server::{Answer, Ask, Server, eventually};
 use highwater::domain::id::Mode;
+use highwater::domain::time::Millis;
+use highwater::runtime::clock;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -188,4 +190,72 @@ async fn what_a_key_looks_like() {
     get.send().await.ok(200);
     let delete = server.ask(Method::DELETE, "/v1/accounts/acme").header("idempotency-key", "k");
     delete.send().await.ok(204);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_under_way_names_the_request_that_it_is_of() {
+    let server = Server::start().await;
+    let asks = (0..30).map(|n| account(&server, "same", &json!({"id": format!("a{n}")})).send());
+    let tasks: Vec<_> = asks.map(tokio::spawn).collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await.unwrap());
+    }
+    let (made, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 201);
+    assert_eq!((made.len(), refused.len()), (1, 29));
+    for answer in refused {
+        let problem = answer.problem(422, "idempotency_key_reused");
+        assert_eq!(problem["original_request_id"], made[0].header("x-request-id"), "{problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_shown_of_the_time_is_shown_again() {
+    let server = Server::start().await;
+    let soon = clock::now().plus(Millis::seconds(1));
+    let silence = json!({"matchers": [{"name": "account_id", "value": "acme"}],
+        "starts_at": soon.to_string(), "ends_at": soon.plus(Millis::hours(1)).to_string()});
+    let create = || with(server.ask(Method::POST, "/v1/silences"), "silence", &silence).send();
+    let made = create().await;
+    let silence = made.ok(201);
+    assert_eq!(silence["status"], "pending");
+    let hook = json!({"url": "https://example.com/hook", "event_types": ["alert.*"]});
+    let id = server.post("/v1/webhooks", hook).await.ok(201)["id"].as_str().unwrap().to_owned();
+    let rotate = || {
+        let ask = server.ask(Method::POST, &format!("/v1/webhooks/{id}/rotate-secret"));
+        with(ask, "secret", &json!({"grace_seconds": 1})).send()
+    };
+    let rotated = rotate().await;
+    assert!(rotated.ok(201)["previous_until"].is_string());
+    let path = format!("/v1/silences/{}", silence["id"].as_str().unwrap());
+    eventually("the silence and the end of the grace", async || {
+        let secret = server.get(&format!("/v1/webhooks/{id}/secret")).await.ok(200);
+        let is_active = server.get(&path).await.ok(200)["status"] == "active";
+        (is_active && secret["previous_until"].is_null()).then_some(())
+    })
+    .await;
+    is_replay_of(&create().await, &made);
+    is_replay_of(&rotate().await, &rotated);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_of_a_key_is_counted() {
+    let server = Server::start().await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let count = async |outcome: &str| {
+        let metrics =
+            http.get(format!("http://{}/metrics", server.admin())).send().await.unwrap().text().await.unwrap();
+        let name = format!("highwater_idempotency_total{{outcome=\"{outcome}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    // Other tests count, too: it is at least so many more.
+    let before = (count("new").await, count("replayed").await, count("reused").await);
+    account(&server, "k", &json!({"id": "acme"})).send().await.ok(201);
+    account(&server, "k", &json!({"id": "acme"})).send().await.ok(201);
+    for id in ["b", "c"] {
+        account(&server, "k", &json!({"id": id})).send().await.problem(422, "idempotency_key_reused");
+    }
+    assert!(count("new").await > before.0);
+    assert!(count("replayed").await > before.1);
+    assert!(count("reused").await > before.2 + 1);
 }

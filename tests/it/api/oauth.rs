@@ -122,7 +122,7 @@ async fn errors_have_the_form_of_oauth() {
     );
     let elsewhere = basic(server.ask(Method::GET, "/v1/whoami").anonymous(), own).send().await;
     elsewhere.problem(401, "invalid_api_key");
-    server.get("/v1/oauth/token").await.problem(405, "method_not_allowed");
+    refused(&server.get("/v1/oauth/token").await, 405, "invalid_request");
 }
 
 /// Row 6 of the security checklist, as far as tokens go.
@@ -254,4 +254,24 @@ async fn guesses_and_requests_for_tokens_are_limited() {
     let spent = token(&server, (&id, &secret), "").await;
     assert_eq!((spent.status, spent.json()["error"].as_str()), (429, Some("temporarily_unavailable")));
     whoami(&server, &access).await.problem(429, "rate_limited");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_wrong_before_a_form_is_read_is_told_in_its_form_too() {
+    let server = Server::start().await;
+    for path in ["/v1/oauth/token", "/v1/oauth/revoke"] {
+        let wrong = server.ask(Method::GET, path).anonymous().send().await;
+        refused(&wrong, 405, "invalid_request");
+        assert_eq!(wrong.header("allow"), "POST");
+        refused(&server.ask(Method::DELETE, path).send().await, 405, "invalid_request");
+        let post = |encoding: &str, body: &str| {
+            let ask = form(server.ask(Method::POST, path), &[]).header("content-encoding", encoding);
+            ask.body(body.to_owned()).send()
+        };
+        refused(&post("br", "x").await, 415, "invalid_request");
+        refused(&post("gzip", "this is no gzip").await, 400, "invalid_request");
+        refused(&post("identity", &"x".repeat(11 << 20)).await, 413, "invalid_request");
+    }
+    // Other paths of OAuth are the API's own.
+    server.ask(Method::PUT, "/v1/oauth/clients").send().await.problem(405, "method_not_allowed");
 }

@@ -73,6 +73,44 @@ async fn bodies_that_are_none() {
     alert("{}").header("content-encoding", "br").send().await.problem(415, "unsupported_encoding");
     let long = format!("{{\"rule\":\"{}\"}}", "x".repeat(1_100_000));
     assert_eq!(alert(&long).send().await.problem(413, "payload_too_large")["limit"], 1 << 20);
+    // Also where it is so large that nobody looks at it.
+    let longer = "x".repeat(11 << 20);
+    assert_eq!(alert(&longer).send().await.problem(413, "payload_too_large")["limit"], 1 << 20);
+    let lines = server.ask(Method::POST, "/v1/events").kind("application/x-ndjson").body(longer);
+    assert_eq!(lines.send().await.problem(413, "payload_too_large")["limit"], 10 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_nothing_that_is_answered_is_told_so() {
+    let server = Server::start().await;
+    server.post("/v1/accounts", json!({"id": "acme"})).await.ok(201);
+    let get = |path: &str, accept: &str| server.ask(Method::GET, path).header("accept", accept);
+    let usage = "/v1/accounts/acme/usage";
+    for (path, accept) in [
+        ("/v1/alerts", "text/html"),
+        ("/v1/alerts", "text/csv"),
+        ("/v1/alerts", "text/*, application/xml;q=0.9"),
+        ("/v1/alerts", "application/json;q=0"),
+        (usage, "text/event-stream"),
+    ] {
+        let problem = get(path, accept).send().await.problem(406, "not_acceptable");
+        assert_eq!(problem["retryable"], false, "{accept}");
+    }
+    for (path, accept) in [
+        ("/v1/alerts", "*/*"),
+        ("/v1/alerts", "application/*"),
+        ("/v1/alerts", "Application/JSON; charset=utf-8"),
+        ("/v1/alerts", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+        ("/v1/alerts", "text/html, application/problem+json"),
+        ("/v1/alerts", ""),
+        (usage, "text/csv"),
+        (usage, "text/*"),
+    ] {
+        get(path, accept).send().await.ok(200);
+    }
+    // Who is nobody learns nothing of it, and pages are for browsers.
+    get("/v1/alerts", "text/html").anonymous().send().await.problem(401, "authentication_required");
+    assert_eq!(get("/docs/guide", "text/html").anonymous().send().await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -273,6 +273,13 @@ async fn only_the_operators_own_receivers_are_sent_to() {
     assert_eq!(kept, expected);
     sandbox.outbox(&format!("&alert_id={id}&channel_type=slack"), 1).await;
     sandbox.outbox(&format!("&channel_id={public}"), 1).await;
+    // A repetition means any of them.
+    sandbox.outbox(&format!("&alert_id={id}&channel_type=slack&channel_type=webhook"), 2).await;
+    sandbox.outbox(&format!("&alert_id={id}&channel_type=slack&channel_type=slack"), 1).await;
+    let other = "chn_01J9Z0000000000000000000AA";
+    sandbox.outbox(&format!("&channel_id={other}"), 0).await;
+    sandbox.outbox(&format!("&channel_id={other}&channel_id={public}"), 1).await;
+    sandbox.outbox(&format!("&alert_id=alr_01J9Z0000000000000000000AA&alert_id={id}"), 2).await;
     sandbox.outbox("&to=2020-01-01T00:00:00Z", 0).await;
     sandbox.get("/v1/sandbox/outbox?channel_type=fax").await.problem(400, "invalid_parameter");
     // In pages, by number and by cursor.

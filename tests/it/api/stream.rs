@@ -149,7 +149,9 @@ async fn scopes_choose_and_streams_are_counted() {
         all.push(Client::follow(&server, &usage, "/v1/stream", "").await);
     }
     let refused = ask(&usage).send().await;
-    assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
+    assert_eq!(refused.header("retry-after"), "1");
+    let problem = refused.problem(429, "rate_limited");
+    assert_eq!((&problem["retry_after"], &problem["violated-policies"]), (&json!(1), &json!(["streams"])));
     drop(all);
     crate::server::eventually("a free place", async || {
         let mut stream = server.connect().await;

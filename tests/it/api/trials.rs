@@ -72,7 +72,7 @@ async fn a_thousand_tests_send_no_thousand_messages() {
         let problem = answer.problem(429, "rate_limited");
         let wait: u32 = answer.header("retry-after").parse().unwrap();
         assert!((3_500..=3_601).contains(&wait), "{wait}");
-        assert_eq!(problem["retry_after"], wait);
+        assert_eq!((&problem["retry_after"], &problem["violated-policies"]), (&json!(wait), &json!(["tests"])));
     }
     assert_eq!(sent, 100);
     server.post(&format!("/v1/channels/{}/test", channels[0]), json!({})).await.problem(429, "rate_limited");

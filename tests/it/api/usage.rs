@@ -1,9 +1,11 @@
 //! Usage: windows, measures, groups, levels of quotas, and what each answer says of its finality.
 
-use crate::server::Server;
-use highwater::domain::time::{Millis, Timestamp};
+use crate::server::{Options, Server, eventually};
+use highwater::api::ListenerLimits;
+use highwater::domain::time::{Millis, Period, Timestamp, WINDOW};
 use highwater::runtime::clock;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// A whole day in the past that is not too old for events: its last 20 hours at least.
 fn yesterday() -> Timestamp {
@@ -87,6 +89,28 @@ async fn windows_of_every_width_hold_their_start_and_not_their_end() {
     assert_eq!(values(&ask(&format!("window=15m&from={noon}&to={}", at(75))).await), ["7", "8", "0", "0", "16"]);
     assert_eq!(values(&ask(&format!("window=1h&from={}&to={}", at(-60), at(120))).await), ["32", "15", "16"]);
     assert_eq!(values(&ask(&format!("window=1d&from={noon}&to={}", at(1))).await), ["63"]);
+    // Any multiple of five minutes that divides a day, told in its shortest form.
+    for (window, canonical, expected) in [
+        ("10m", "10m", vec!["7", "8"]),
+        ("30m", "30m", vec!["15"]),
+        ("45m", "45m", vec!["15"]),
+        ("3600s", "1h", vec!["15"]),
+        ("720m", "12h", vec!["31"]),
+        ("24h", "1d", vec!["63"]),
+    ] {
+        let usage = ask(&format!("window={window}&from={noon}&to={}", at(16))).await;
+        assert_eq!(
+            (values(&usage), &usage["window"]),
+            (expected.iter().map(|v| v.to_string()).collect(), &json!(canonical))
+        );
+        let question =
+            json!({"account_ids": ["acme"], "window": window, "from": noon.to_string(), "to": at(16).to_string()});
+        let asked = server.post("/v1/usage/query", question).await.ok(200);
+        assert_eq!(
+            (values(&asked), &asked["window"]),
+            (expected.iter().map(|v| v.to_string()).collect(), &json!(canonical))
+        );
+    }
     // The ends are moved out to whole windows, and told.
     let moved = ask(&format!("window=5m&from={}&to={}", at(1), at(6))).await;
     assert_eq!((values(&moved), &moved["to"]), (vec!["3".to_owned(), "4".to_owned()], &json!(at(10).to_string())));
@@ -100,6 +124,9 @@ async fn windows_of_every_width_hold_their_start_and_not_their_end() {
     assert_eq!(to.since(from), Millis::hours(1));
     for query in [
         "window=7m",
+        "window=25m",
+        "window=2d",
+        "window=0s",
         "window=",
         "from=yesterday",
         "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z",
@@ -149,9 +176,19 @@ async fn groups_and_spreadsheets() {
     assert_eq!(values(&usage), ["5", "2"]);
     assert_eq!(usage["items"][0]["group"], json!({"region": "eu", "tier": "=1+1,\"x\""}));
     assert_eq!(values(&server.get(&format!("/v1/accounts/acme/usage?metric=m&{span}")).await.ok(200)), ["7"]);
-    for query in ["group_by=region", "metric=m&group_by=region", "metric=other&group_by=region,tier"] {
+    for (query, wrong) in [
+        ("group_by=region", "group_by"),
+        ("metric=m&group_by=region,colour", "group_by"),
+        ("metric=m&group_by=", "group_by"),
+        ("metric=other&group_by=region,tier", "group_by"),
+        ("dim[region]=eu", "dim"),
+        ("metric=m&dim[colour]=red", "dim"),
+    ] {
         let problem = server.get(&format!("/v1/accounts/acme/usage?{query}")).await.problem(400, "invalid_parameter");
-        assert_eq!(problem["param"], "group_by");
+        assert_eq!(problem["param"], wrong, "{query}");
+    }
+    for query in ["dim=eu", "dim[region=eu", "sum[region]=eu"] {
+        server.get(&format!("/v1/accounts/acme/usage?metric=m&{query}")).await.problem(400, "unknown_parameter");
     }
     let csv = server.get(&format!("/v1/accounts/acme/usage?metric=m&format=csv&group_by=region,tier&{span}")).await;
     assert_eq!((csv.status, csv.header("content-type")), (200, "text/csv; charset=utf-8"));
@@ -163,6 +200,84 @@ async fn groups_and_spreadsheets() {
     for cell in text.split([',', '\n']) {
         assert!(!cell.trim_start_matches('"').starts_with(['=', '@', '+']), "{cell} in {text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_are_told_apart_and_chosen_by_any_of_their_dimensions() {
+    let server = Server::start().await;
+    server.put("/v1/metrics/m", json!({"group_by": ["tier", "region", "size"]})).await.ok(201);
+    let noon = yesterday().plus(Millis::hours(12));
+    let event = |value: i64, dimensions: Value| json!({"account_id": "acme", "metric": "m", "value": value, "timestamp": noon.to_string(), "dimensions": dimensions});
+    let events = json!([
+        event(1, json!({"region": "eu", "tier": "free", "size": 5})),
+        event(2, json!({"region": "eu", "tier": "paid", "size": 5})),
+        event(4, json!({"region": "us", "tier": "free", "size": 7})),
+        event(8, json!({"tier": "free"}))
+    ]);
+    let receipt = server.post("/v1/events/batch", events).await.ok(202)["receipt"].as_str().unwrap().to_owned();
+    let span = format!("from={noon}&to={}&after={receipt}", noon.plus(Millis::minutes(5)));
+    let ask = async |query: &str| server.get(&format!("/v1/accounts/acme/usage?metric=m&{span}&{query}")).await.ok(200);
+    let groups =
+        |usage: &Value| usage["items"].as_array().unwrap().iter().map(|i| i["group"].clone()).collect::<Vec<_>>();
+    let by_region = ask("group_by=region").await;
+    let expected = [json!({"region": "eu"}), json!({"region": "us"}), json!({"region": null})];
+    assert_eq!(
+        (values(&by_region), groups(&by_region)),
+        (["3", "4", "8"].map(str::to_owned).to_vec(), expected.to_vec())
+    );
+    // The order of the names does not matter, and all of them are the whole list.
+    let swapped = ask("group_by=region,tier").await;
+    assert_eq!(swapped["items"], ask("group_by=tier,region").await["items"]);
+    assert_eq!(values(&swapped), ["1", "2", "4", "8"]);
+    assert_eq!(values(&ask("group_by=size,region,tier").await).len(), 4);
+    // A choice without groups is one total, which is zero where nothing is chosen.
+    for (query, expected) in [
+        ("dim[region]=eu", "3"),
+        ("dim%5Bregion%5D=eu&dim[region]=us", "7"),
+        ("dim[region]=eu&dim[tier]=paid", "2"),
+        ("dim[size]=5", "3"),
+        ("dim[region]=none", "0"),
+        ("dim[region]=eu&agg=count", "2"),
+    ] {
+        let usage = ask(query).await;
+        assert_eq!((values(&usage), groups(&usage)), (vec![expected.to_owned()], vec![Value::Null]), "{query}");
+    }
+    assert_eq!(groups(&ask("dim[region]=eu&group_by=tier").await), [json!({"tier": "free"}), json!({"tier": "paid"})]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_about_one_account_is_bounded_as_one_about_all() {
+    let server = Server::start().await;
+    server.put("/v1/metrics/m", json!({"group_by": ["n"]})).await.ok(201);
+    let start = clock::now().window_start(WINDOW);
+    for window in 0..12 {
+        let at = start.minus(Millis(WINDOW.0 * window)).to_string();
+        let event = |n: i64| json!({"account_id": "acme", "metric": "m", "timestamp": at, "dimensions": {"n": n}});
+        let events: Vec<Value> = (0..1_000).map(event).collect();
+        server.post("/v1/events/batch", json!({"events": events})).await.ok(202);
+    }
+    server.settle().await;
+    let span = |windows: i64| {
+        format!("metric=m&from={}&to={}", start.minus(Millis(WINDOW.0 * (windows - 1))), start.plus(WINDOW))
+    };
+    let usage = server.get(&format!("/v1/accounts/acme/usage?group_by=n&{}", span(11))).await.ok(200);
+    assert_eq!(usage["items"].as_array().unwrap().len(), 11_000);
+    let refused = server.get(&format!("/v1/accounts/acme/usage?group_by=n&{}", span(12))).await;
+    assert_eq!(refused.problem(422, "query_too_large")["limit"], 11_000);
+    // The total of as many groups is one point a window.
+    assert_eq!(values(&server.get(&format!("/v1/accounts/acme/usage?{}", span(12))).await.ok(200)), vec!["1000"; 12]);
+    let limits = ListenerLimits { query: Duration::from_millis(1), ..ListenerLimits::default() };
+    let hurried = Server::start_with(Options { limits, ..Options::default() }).await;
+    hurried.put("/v1/metrics/m", json!({"group_by": ["n"]})).await.ok(201);
+    let event = |n: i64| json!({"account_id": "acme", "metric": "m", "dimensions": {"n": n}});
+    let events: Vec<Value> = (0..1_000).map(event).collect();
+    hurried.post("/v1/events/batch", json!({"events": events})).await.ok(202);
+    hurried.settle().await;
+    let refused = eventually("a question that takes too long", async || {
+        let answer = hurried.get("/v1/accounts/acme/usage?metric=m&group_by=n").await;
+        (answer.status != 200).then_some(answer)
+    });
+    refused.await.problem(504, "query_timeout");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -211,6 +326,36 @@ async fn nothing_and_unknown_are_not_the_same() {
     server.get(&format!("/v1/accounts/quiet/usage?metric=m&{year}")).await.problem(422, "query_too_large");
     let far = "from=0001-01-01T00:00:00Z&to=9999-12-31T23:59:59Z&window=1d";
     server.get(&format!("/v1/accounts/quiet/usage?{far}")).await.problem(422, "query_too_large");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_level_counts_over_its_own_period() {
+    let server = Server::start().await;
+    let periods = ["hour", "day", "week", "month"];
+    for period in periods {
+        let quota = json!({"limit": 100, "period": period});
+        server.put(&format!("/v1/accounts/acme/quotas/{period}"), quota).await.ok(201);
+    }
+    let now = clock::now();
+    let times = [Millis::ZERO, Millis::hours(1), Millis::hours(24), Millis::hours(47)].map(|back| now.minus(back));
+    let events: Vec<_> = periods.iter().flat_map(|metric| times.map(|at| (*metric, "1", at))).collect();
+    let receipt = send(&server, &events).await;
+    let usage = server.get(&format!("/v1/accounts/acme/usage?after={receipt}")).await.ok(200);
+    let levels = usage["quotas"].as_array().unwrap();
+    assert_eq!(levels.len(), 4);
+    let as_of = Timestamp::parse(usage["as_of"].as_str().unwrap()).unwrap();
+    for level in levels {
+        let period = [Period::Hour, Period::Day, Period::Week, Period::Month]
+            .into_iter()
+            .find(|period| level["period"] == period.name())
+            .unwrap();
+        let (start, end) = period.bounds(as_of);
+        let used = times.iter().filter(|at| (start..end).contains(*at)).count();
+        assert_eq!((&level["metric"], &level["used"]), (&json!(period.name()), &json!(used)), "{usage}");
+        assert_eq!(level["resets_at"], end.to_string());
+    }
+    let one = server.get("/v1/accounts/acme/usage?metric=day").await.ok(200);
+    assert_eq!(one["quotas"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
