@@ -1,15 +1,15 @@
 //! What a receiver answered: as much of it as is kept, and nothing of somebody's own network.
 
+use super::backoff;
 use super::guard::Guard;
 use crate::domain::limits::{RESPONSE_BYTES_KEPT, SLACK_WORD_BYTES_MAX};
-use crate::domain::time::Millis;
+use crate::domain::time::{Millis, Timestamp};
 use reqwest::Response;
 use reqwest::header::RETRY_AFTER;
 
-/// Returns how long the receiver asks us to wait.
-pub(super) fn retry_after(answer: &Response) -> Option<Millis> {
-    let seconds: i64 = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Millis::seconds(seconds.clamp(0, 86_400)))
+/// Returns how long the receiver asks us to wait, from `now` on.
+pub(super) fn retry_after(answer: &Response, now: Timestamp) -> Option<Millis> {
+    backoff::asked(answer.headers().get(RETRY_AFTER)?.to_str().ok()?, now)
 }
 
 /// Reads what of an answer is kept and shown to people; nothing where it comes from inside of a network.

@@ -262,9 +262,9 @@ impl Notifier {
     pub async fn send(&self, destination: &Destination, message: Outgoing<'_>, now: Timestamp) -> Attempt {
         let result = match destination {
             Destination::Webhook { url, secrets } => self.webhook(url, secrets, message, now).await,
-            Destination::SlackWebhook { url } => self.slack_webhook(url, message).await,
+            Destination::SlackWebhook { url } => self.slack_webhook(url, message, now).await,
             Destination::SlackBot { token, channel, api } => {
-                self.slack_bot(token, channel, api.as_ref(), message).await
+                self.slack_bot((token, channel, api.as_ref()), message, now).await
             }
         };
         Attempt { result }
@@ -318,12 +318,12 @@ impl Notifier {
         if answer.status().is_success() {
             return Ok(Sent { status, thread: None });
         }
-        let retry_after = answer::retry_after(&answer);
+        let retry_after = answer::retry_after(&answer, now);
         let body = answer::shown(answer, &self.guard).await;
         Err(Failure::Status { code: status, retry_after, body, slack: false })
     }
 
-    async fn slack_webhook(&self, url: &SecretString, message: Outgoing<'_>) -> Result<Sent, Failure> {
+    async fn slack_webhook(&self, url: &SecretString, message: Outgoing<'_>, now: Timestamp) -> Result<Sent, Failure> {
         let url = self.vetted(url.expose_secret())?;
         let body = self.slack_message(message).to_string();
         let answer = self.perform(self.client.post(url).body(body)).await?;
@@ -331,17 +331,16 @@ impl Notifier {
         if answer.status().is_success() {
             return Ok(Sent { status, thread: None });
         }
-        let retry_after = answer::retry_after(&answer);
+        let retry_after = answer::retry_after(&answer, now);
         let body = answer::shown(answer, &self.guard).await;
         Err(Failure::Status { code: status, retry_after, body, slack: true })
     }
 
     async fn slack_bot(
         &self,
-        token: &SecretString,
-        channel: &str,
-        api: Option<&Url>,
+        (token, channel, api): (&SecretString, &str, Option<&Url>),
         message: Outgoing<'_>,
+        now: Timestamp,
     ) -> Result<Sent, Failure> {
         let base = api.map_or("https://slack.com/api/", Url::as_str);
         let url = self.vetted(&format!("{}/chat.postMessage", base.trim_end_matches('/')))?;
@@ -352,7 +351,7 @@ impl Notifier {
         }
         let request = self.client.post(url).bearer_auth(token.expose_secret()).body(body.to_string());
         let answer = self.perform(request).await?;
-        let (status, retry_after) = (answer.status(), answer::retry_after(&answer));
+        let (status, retry_after) = (answer.status(), answer::retry_after(&answer, now));
         if !status.is_success() {
             let body = answer::shown(answer, &self.guard).await;
             return Err(Failure::Status { code: status.as_u16(), retry_after, body, slack: true });
