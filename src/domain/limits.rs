@@ -253,6 +253,8 @@ pub const CONNECT_TIMEOUT: Millis = Millis::seconds(5);
 pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that are kept of a receiver's answer.
 pub const RESPONSE_BYTES_KEPT: usize = 1_024;
+/// Bytes of Slack's word for a fault.
+pub const SLACK_WORD_BYTES_MAX: usize = 64;
 /// Notifications that one digest names.
 pub const DIGEST_ITEMS_MAX: usize = 20;
 

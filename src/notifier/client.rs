@@ -2,12 +2,12 @@
 
 use super::guard::{Guard, TargetError};
 use super::resolver::VettingResolver;
-use super::{payload, signature, slack};
+use super::{answer, payload, signature, slack};
 use crate::domain::control::resource::ChannelKind;
-use crate::domain::limits::{CONNECT_TIMEOUT, DELIVERY_TIMEOUT, RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX};
+use crate::domain::limits::{CONNECT_TIMEOUT, DELIVERY_TIMEOUT, RESPONSE_BYTES_MAX};
 use crate::domain::partition::notification::Notification;
 use crate::domain::time::{Millis, Timestamp};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
@@ -262,9 +262,9 @@ impl Notifier {
     pub async fn send(&self, destination: &Destination, message: Outgoing<'_>, now: Timestamp) -> Attempt {
         let result = match destination {
             Destination::Webhook { url, secrets } => self.webhook(url, secrets, message, now).await,
-            Destination::SlackWebhook { url } => self.slack_webhook(url, message).await,
+            Destination::SlackWebhook { url } => self.slack_webhook(url, message, now).await,
             Destination::SlackBot { token, channel, api } => {
-                self.slack_bot(token, channel, api.as_ref(), message).await
+                self.slack_bot((token, channel, api.as_ref()), message, now).await
             }
         };
         Attempt { result }
@@ -307,7 +307,7 @@ impl Notifier {
         let signed = signature::sign(&secrets, id, timestamp, &body);
         let request = self
             .client
-            .post(url.clone())
+            .post(url)
             .headers(headers)
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp.to_string())
@@ -318,14 +318,12 @@ impl Notifier {
         if answer.status().is_success() {
             return Ok(Sent { status, thread: None });
         }
-        let retry_after = retry_after(&answer);
-        let told = read_some(answer, RESPONSE_BYTES_KEPT).await;
-        // What a private network answers is not handed on.
-        let body = if self.is_listed(&url) { String::new() } else { told };
+        let retry_after = answer::retry_after(&answer, now);
+        let body = answer::shown(answer, &self.guard).await;
         Err(Failure::Status { code: status, retry_after, body, slack: false })
     }
 
-    async fn slack_webhook(&self, url: &SecretString, message: Outgoing<'_>) -> Result<Sent, Failure> {
+    async fn slack_webhook(&self, url: &SecretString, message: Outgoing<'_>, now: Timestamp) -> Result<Sent, Failure> {
         let url = self.vetted(url.expose_secret())?;
         let body = self.slack_message(message).to_string();
         let answer = self.perform(self.client.post(url).body(body)).await?;
@@ -333,21 +331,16 @@ impl Notifier {
         if answer.status().is_success() {
             return Ok(Sent { status, thread: None });
         }
-        let retry_after = retry_after(&answer);
-        Err(Failure::Status {
-            code: status,
-            retry_after,
-            body: read_some(answer, RESPONSE_BYTES_KEPT).await,
-            slack: true,
-        })
+        let retry_after = answer::retry_after(&answer, now);
+        let body = answer::shown(answer, &self.guard).await;
+        Err(Failure::Status { code: status, retry_after, body, slack: true })
     }
 
     async fn slack_bot(
         &self,
-        token: &SecretString,
-        channel: &str,
-        api: Option<&Url>,
+        (token, channel, api): (&SecretString, &str, Option<&Url>),
         message: Outgoing<'_>,
+        now: Timestamp,
     ) -> Result<Sent, Failure> {
         let base = api.map_or("https://slack.com/api/", Url::as_str);
         let url = self.vetted(&format!("{}/chat.postMessage", base.trim_end_matches('/')))?;
@@ -358,12 +351,12 @@ impl Notifier {
         }
         let request = self.client.post(url).bearer_auth(token.expose_secret()).body(body.to_string());
         let answer = self.perform(request).await?;
-        let (status, retry_after) = (answer.status(), retry_after(&answer));
-        let text = read_some(answer, RESPONSE_BYTES_MAX).await;
+        let (status, retry_after) = (answer.status(), answer::retry_after(&answer, now));
         if !status.is_success() {
-            let body = text.chars().take(RESPONSE_BYTES_KEPT).collect();
+            let body = answer::shown(answer, &self.guard).await;
             return Err(Failure::Status { code: status.as_u16(), retry_after, body, slack: true });
         }
+        let text = answer::beginning(answer, RESPONSE_BYTES_MAX).await;
         #[derive(serde::Deserialize)]
         struct Answer {
             ok: bool,
@@ -373,6 +366,7 @@ impl Notifier {
         match serde_json::from_str(&text) {
             Ok(Answer { ok: true, ts, .. }) => Ok(Sent { status: status.as_u16(), thread: ts }),
             Ok(Answer { error, .. }) => {
+                let error = error.filter(|word| answer::is_word(word));
                 Err(Failure::Slack { error: error.unwrap_or_else(|| "no reason".to_owned()), retry_after })
             }
             Err(_) => Err(Failure::Slack { error: "internal_error".to_owned(), retry_after }),
@@ -390,11 +384,6 @@ impl Notifier {
         let url = Url::parse(url).map_err(|error| Failure::Unusable(error.to_string()))?;
         self.guard.check_literal(&url).map_err(|error| Failure::Blocked(error.to_string()))?;
         Ok(url)
-    }
-
-    fn is_listed(&self, url: &Url) -> bool {
-        let public = Guard::default();
-        public.check_url(url.as_str(), super::TargetKind::Webhook).is_err()
     }
 
     async fn perform(&self, request: RequestBuilder) -> Result<Response, Failure> {
@@ -434,24 +423,6 @@ fn failure(error: &reqwest::Error) -> Failure {
         cause = inner;
     }
     Failure::Connect(cause.to_string())
-}
-
-fn retry_after(answer: &Response) -> Option<Millis> {
-    let seconds: i64 = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Millis::seconds(seconds.clamp(0, 86_400)))
-}
-
-/// Reads the beginning of an answer; what is behind it is never read.
-async fn read_some(mut answer: Response, bytes_max: usize) -> String {
-    let mut kept = Vec::new();
-    while let Ok(Some(chunk)) = answer.chunk().await {
-        let room = bytes_max.saturating_sub(kept.len());
-        kept.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-        if kept.len() >= bytes_max {
-            break;
-        }
-    }
-    String::from_utf8_lossy(&kept).into_owned()
 }
 
 fn duration(span: Millis) -> Duration {

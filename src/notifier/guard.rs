@@ -105,6 +105,15 @@ impl Guard {
         url.host().is_some_and(|host| self.allows_host(&host))
     }
 
+    /// Tells whether what was connected to belongs to somebody's network, so that what it says is handed to nobody: an
+    /// address that is not public, one that the operator lists, or a host that they list by name.
+    ///
+    /// A connection whose address is not known counts as one.
+    pub fn is_inside(&self, url: &Url, peer: Option<IpAddr>) -> bool {
+        let Some(peer) = peer else { return true };
+        self.lists(url) || blocked(peer) || self.allow_cidrs.iter().any(|net| net.contains(&peer.to_canonical()))
+    }
+
     fn allows_host(&self, host: &Host<&str>) -> bool {
         let address = match host {
             // The one name whose address is known without asking (RFC 6761 §6.3).
@@ -256,5 +265,20 @@ mod tests {
         assert!(guard.check_url("http://10.0.0.1/hook", TargetKind::Webhook).is_err());
         assert!(guard.allows_address("chat.corp.example", "10.0.0.1".parse().unwrap()));
         assert!(!guard.allows_address("evil.example", "10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_listed_or_leads_inside_is_inside_whatever_its_name_says() {
+        let guard =
+            Guard { allow_cidrs: vec!["9.9.9.0/24".parse().unwrap()], allow_hosts: vec!["chat.corp.example".into()] };
+        let inside = |url: &str, peer: Option<&str>| {
+            guard.is_inside(&Url::parse(url).unwrap(), peer.map(|address| address.parse().unwrap()))
+        };
+        assert!(inside("https://chat.corp.example/", Some("10.0.0.1")), "a listed name of a private address");
+        assert!(inside("https://CHAT.corp.example/", Some("93.184.216.34")), "a listed name of a public one");
+        assert!(inside("https://other.example/", Some("::ffff:10.0.0.1")), "a name that leads inside");
+        assert!(inside("https://other.example/", Some("9.9.9.9")), "a name that leads into a listed net");
+        assert!(inside("https://other.example/", None), "nobody knows where");
+        assert!(!inside("https://other.example/", Some("93.184.216.34")));
     }
 }

@@ -4,6 +4,7 @@
 //! [`payload`], [`slack`], [`signature`], [`backoff`] and [`queue`] are pure; [`client`] sends. Nothing here retries or
 //! remembers: the dispatcher decides when, the journal remembers what came of it.
 
+mod answer;
 pub mod backoff;
 mod client;
 mod guard;
