@@ -7,6 +7,7 @@ use crate::domain::control::resource::{Channel, ChannelKind};
 use crate::domain::control::sandbox::kept_as;
 use crate::domain::id::{ChannelId, Log, Mode, NotificationId, PartitionId, Tenant};
 use crate::domain::partition::Owed;
+use crate::domain::partition::effect::DeliveryStatus;
 use crate::domain::partition::fact::Note;
 use crate::domain::partition::notification::{Attempted, Notification};
 use crate::domain::time::{Millis, Timestamp};
@@ -358,10 +359,21 @@ async fn thread_of(
         return None;
     }
     let first = notification.follows?;
-    let rows = means.store.deliveries_of(notification.key.tenant, first).await.ok()?;
-    let outcome = rows.into_iter().find(|row| row.channel == channel)?.outcome?;
-    Some(outcome.split_once(THREAD_MARK)?.1.to_owned())
+    // The fold knows already that the first one was settled; its row may be a moment late.
+    for _ in 0..THREAD_LOOKS {
+        let rows = means.store.deliveries_of(notification.key.tenant, first).await.ok()?;
+        let row = rows.into_iter().find(|row| row.channel == channel);
+        if let Some(row) = row.filter(|row| row.status != DeliveryStatus::Pending) {
+            return Some(row.outcome?.split_once(THREAD_MARK)?.1.to_owned());
+        }
+        tokio::time::sleep(THREAD_LOOK_SPACING).await;
+    }
+    None
 }
+
+/// How often, and how far apart, the thread of an earlier message is looked for before one is sent outside of it.
+const THREAD_LOOKS: usize = 20;
+const THREAD_LOOK_SPACING: Duration = Duration::from_millis(100);
 
 /// Stands between an outcome and the thread that the message opened.
 const THREAD_MARK: &str = "; thread ";

@@ -220,9 +220,10 @@ async fn dashboards_and_alerts_read_what_is_exported() {
     exported.insert("up".to_owned());
     let intake = ["head_offset", "committed_offset", "lag_messages", "through_seconds"];
     exported.extend(intake.map(|name| format!("highwater_intake_{name}")));
-    // And what only a node has that has sent something to an endpoint.
-    let attempts = ["bucket", "count", "sum"];
-    exported.extend(attempts.map(|name| format!("highwater_webhook_delivery_duration_seconds_{name}")));
+    // And what only a node has that has sent something to an endpoint, or has decided something.
+    for name in ["highwater_webhook_delivery_duration_seconds", "highwater_alert_evaluation_delay_seconds"] {
+        exported.extend(["bucket", "count", "sum"].map(|part| format!("{name}_{part}")));
+    }
     let (expressions, recorded) = expressions();
     exported.extend(recorded);
     let mut read = BTreeSet::new();
