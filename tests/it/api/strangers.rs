@@ -88,12 +88,31 @@ async fn what_a_body_a_cursor_or_a_key_names_does_not_cross() {
     let ask = |method: Method, path: &str, body: Value| server.ask(method, path).key(&live).json(&body).send();
     let alert = json!({"account_id": "acme", "rule": "used > 5", "channel": owned.channel});
     ask(Method::POST, "/v1/alerts", alert).await.problem(422, "channel_not_configured");
-    let alert = json!({"account_id": "acme", "rule": "used > 5", "project_id": owned.project});
-    let refused = ask(Method::POST, "/v1/alerts", alert).await;
-    assert!(matches!(refused.status, 404 | 422), "{}", refused.text());
-    let key = json!({"name": "k", "role": "viewer", "projects": [owned.project]});
-    let refused = ask(Method::POST, "/v1/api-keys", key).await;
-    assert!(matches!(refused.status, 404 | 422), "{}", refused.text());
+    // A project of another is refused in the words for one that nobody has.
+    let key = |project: &str| json!({"name": "k", "role": "viewer", "project_ids": [project]});
+    let alert =
+        |project: &str| json!({"account_id": "acme", "rule": "used > 5", "channel": "slack", "project_id": project});
+    let bodies: [(&str, &str, &dyn Fn(&str) -> Value); 3] = [
+        ("/v1/api-keys", "/project_ids/0", &key),
+        ("/v1/oauth/clients", "/project_ids/0", &key),
+        ("/v1/alerts", "/project_id", &alert),
+    ];
+    for (path, pointer, body) in bodies {
+        for project in [&owned.project, &owned.made_up(&owned.project)] {
+            let refused = ask(Method::POST, path, body(project)).await.problem(422, "validation_failed");
+            let error = &refused["errors"][0];
+            assert_eq!((&error["pointer"], &error["detail"]), (&json!(pointer), &json!("there is no such project")));
+        }
+    }
+    // A silence may name any text, and holds in its own workspace alone.
+    let silence = json!({"matchers": [{"name": "alert_id", "value": owned.alert}], "starts_at": "2026-01-01T00:00:00Z",
+                         "ends_at": "2126-01-01T00:00:00Z"});
+    let made = ask(Method::POST, "/v1/silences", silence.clone()).await.ok(201);
+    assert_eq!(made["status"], "active");
+    let alert = format!("/v1/alerts/{}", owned.alert);
+    assert_eq!(server.get(&alert).await.ok(200)["silenced"], false);
+    server.post("/v1/silences", silence).await.ok(201);
+    assert_eq!(server.get(&alert).await.ok(200)["silenced"], true, "its owner's holds");
     let usage = ask(Method::POST, "/v1/usage/query", json!({"account_ids": [owned.account]})).await;
     assert!(usage.status != 200 || usage.json()["items"] == json!([]), "{}", usage.text());
     for n in 0..3 {
