@@ -92,14 +92,13 @@ async fn what_a_body_a_cursor_or_a_key_names_does_not_cross() {
     let key = |project: &str| json!({"name": "k", "role": "viewer", "project_ids": [project]});
     let alert =
         |project: &str| json!({"account_id": "acme", "rule": "used > 5", "channel": "slack", "project_id": project});
-    let bodies: [(_, _, fn(&str) -> Value); 3] = [
-        ("/v1/api-keys", "/project_ids/0", key),
-        ("/v1/oauth/clients", "/project_ids/0", key),
-        ("/v1/alerts", "/project_id", alert),
-    ];
-    for (path, pointer, body) in bodies {
-        for project in [&owned.project, &owned.made_up(&owned.project)] {
-            let refused = ask(Method::POST, path, body(project)).await.problem(422, "validation_failed");
+    for project in [&owned.project, &owned.made_up(&owned.project)] {
+        for (path, pointer, body) in [
+            ("/v1/api-keys", "/project_ids/0", key(project)),
+            ("/v1/oauth/clients", "/project_ids/0", key(project)),
+            ("/v1/alerts", "/project_id", alert(project)),
+        ] {
+            let refused = ask(Method::POST, path, body).await.problem(422, "validation_failed");
             let error = &refused["errors"][0];
             assert_eq!((&error["pointer"], &error["detail"]), (&json!(pointer), &json!("there is no such project")));
         }
