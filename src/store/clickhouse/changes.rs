@@ -13,15 +13,10 @@ pub(in crate::store) async fn changed(client: &Client, span: &Span) -> Answer<(V
     Ok((transitions(client, span).await?, windows(client, span).await?))
 }
 
-fn between(span: &Span, column: &str) -> Filter {
-    let mut filter = Filter::of(span.tenant);
-    filter.and(&format!("{column} > ?"), Value::Number(span.behind.0));
-    filter.and(&format!("{column} <= ?"), Value::Number(span.through.0));
-    filter
-}
-
 async fn transitions(client: &Client, span: &Span) -> Answer<Vec<TransitionRow>> {
-    let filter = between(span, "position");
+    let mut filter = Filter::of(span.tenant);
+    filter.and("position > ?", Value::Number(span.behind.0));
+    filter.and("position <= ?", Value::Number(span.through.0));
     let sql = format!(
         "SELECT body FROM alert_transitions WHERE {} ORDER BY position, alert, account, metric, sequence
          LIMIT 1 BY alert, account, metric, sequence LIMIT {}",
@@ -32,14 +27,18 @@ async fn transitions(client: &Client, span: &Span) -> Answer<Vec<TransitionRow>>
     bodies.iter().map(|body| json(body)).collect()
 }
 
-/// Of the rows of a key that were written behind the position the newest one counts: the newest of all is among them.
+/// Of the rows of a key that were written behind the position the newest one counts: the newest of all is among them. One
+/// that is behind the last position hides the older ones before it, as where they are replaced at once.
 async fn windows(client: &Client, span: &Span) -> Answer<Vec<WindowRow>> {
-    let filter = between(span, "revision");
+    let mut filter = Filter::of(span.tenant);
+    filter.and("revision > ?", Value::Number(span.behind.0));
+    let written = std::mem::take(&mut filter.sql);
+    filter.and("revision <= ?", Value::Number(span.through.0));
     let sql = format!(
         "SELECT ?fields FROM (
-           SELECT * FROM usage_windows WHERE {} ORDER BY epoch, account, metric, grp, start, part, revision DESC
+           SELECT * FROM usage_windows WHERE {written} ORDER BY epoch, account, metric, grp, start, part, revision DESC
            LIMIT 1 BY epoch, account, metric, grp, start, part
-         ) ORDER BY revision, epoch, account, metric, grp, start, part LIMIT {}",
+         ) WHERE {} ORDER BY revision, epoch, account, metric, grp, start, part LIMIT {}",
         filter.sql,
         bounded(span.limit)
     );

@@ -6,7 +6,10 @@ use crate::domain::id::{
     AlertId, ChannelId, Epoch, IncidentId, NotificationId, Position, QuarantineId, Tenant, WebhookId,
 };
 use crate::domain::incident;
-use crate::domain::partition::effect::{DeliveryStatus, Effects, InstanceKey, InstanceRow, QuarantineStatus, State};
+use crate::domain::partition::aggregate::Aggregate;
+use crate::domain::partition::effect::{
+    DeliveryStatus, Effects, InstanceKey, InstanceRow, QuarantineStatus, SeriesKey, State, WindowRow,
+};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::domain::webhook::kind::EventType;
@@ -386,5 +389,34 @@ async fn a_summary_tells_of_the_instance_that_was_evaluated_last_even_without_a_
             last_evaluated_at: Some(Timestamp(EPOCH + 1)),
         };
         assert_eq!(summaries, [(ALERTS[0], wanted)].into());
+    }
+}
+
+/// A window that has changed again since is told where it stands now, and not where it once stood.
+#[tokio::test]
+async fn changes_up_to_a_position_tell_no_window_that_a_later_one_replaced() {
+    let window = |n: usize, revision: u64| WindowRow {
+        series: SeriesKey {
+            tenant: tenant(1, false),
+            epoch: Epoch(0),
+            account: account(n),
+            metric: metric(0),
+            group: String::new(),
+        },
+        start: Timestamp(EPOCH).window_start(WINDOW),
+        part: Position(1),
+        aggregate: Aggregate::default(),
+        late_events: 0,
+        revision: Position(revision),
+    };
+    for place in Place::all() {
+        for windows in [vec![window(0, 5), window(1, 5)], vec![window(0, 7)]] {
+            place.write(&Effects { windows, ..Effects::default() }, 1);
+        }
+        let query = ChangeQuery { tenant: tenant(1, false), behind: Position(4), limit: 1 };
+        let first = place.store.changes(query).await.unwrap();
+        assert_eq!((first.windows, first.reach), (vec![window(1, 5)], Some(Position(5))), "{:?}", place.store);
+        let next = place.store.changes(ChangeQuery { behind: Position(5), limit: 10, ..query }).await.unwrap();
+        assert_eq!(next.windows, [window(0, 7)], "{:?}", place.store);
     }
 }
