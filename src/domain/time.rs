@@ -97,6 +97,8 @@ impl Timestamp {
     pub const MIN: Self = Self(i64::MIN);
     /// The latest instant; as a deadline it means "never".
     pub const MAX: Self = Self(i64::MAX);
+    /// The earliest instant that RFC 3339 can write, 0000-01-01T00:00:00Z.
+    pub const FIRST_WRITABLE: Self = Self(-62_167_219_200_000);
     /// The latest instant that RFC 3339 can write, 9999-12-31T23:59:59.999Z.
     pub const LAST_WRITABLE: Self = Self(253_402_300_799_999);
 
@@ -133,7 +135,7 @@ impl Timestamp {
     pub fn parse(text: &str) -> Option<Self> {
         parse_fixed(text.as_bytes())
             .or_else(|| Some(Self(text.parse::<jiff::Timestamp>().ok()?.as_millisecond())))
-            .filter(|t| (Self(-62_135_596_800_000)..=Self::LAST_WRITABLE).contains(t))
+            .filter(|t| (Self::FIRST_WRITABLE..=Self::LAST_WRITABLE).contains(t))
     }
 }
 
@@ -317,6 +319,10 @@ mod tests {
     #[test]
     fn odd_timestamps_are_read_or_refused() {
         assert_eq!(Timestamp::parse("2026-11-24T09:00:00+01:00"), Timestamp::parse("2026-11-24T08:00:00Z"));
+        // The offset leads into the year 0, which RFC 3339 has.
+        assert_eq!(Timestamp::parse("0001-01-01T00:14:00+22:20"), Timestamp::parse("0000-12-31T01:54:00Z"));
+        assert!(Timestamp::parse("0000-12-31T01:54:00Z").is_some());
+        assert_eq!(Timestamp::parse("0000-01-01T00:00:00+00:01"), None);
         assert_eq!(Timestamp::parse("2024-02-29T00:00:00Z").map(|t| t.0), Some(1_709_164_800_000));
         for bad in
             ["2023-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-11-24", "yesterday", "", "2026-11-24T25:00:00Z"]
@@ -337,7 +343,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_round_trips_and_agrees_with_the_library(ms in -62_135_596_800_000_i64..253_402_300_799_999) {
+        fn text_round_trips_and_agrees_with_the_library(ms in Timestamp::FIRST_WRITABLE.0..253_402_300_799_999) {
             let text = Timestamp(ms).to_string();
             prop_assert_eq!(Timestamp::parse(&text), Some(Timestamp(ms)));
             prop_assert_eq!(text.parse::<jiff::Timestamp>().unwrap().as_millisecond(), ms);
