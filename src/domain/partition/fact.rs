@@ -18,10 +18,15 @@ pub const FACT_VERSION: u32 = 1;
 /// The engine version from which on `quota.*` events are told.
 pub const QUOTAS_TOLD: u32 = 2;
 
+/// The engine version whose semantics follow from faults that users reported.
+///
+/// What it changes:
+pub const V3: u32 = 3;
+
 /// The engine version that this release folds at most, and asks for in the logs of partitions that it owns.
 ///
 /// A log begins at version 1. A refold behaves up to the record that raises it as the fold did that wrote what follows.
-pub const ENGINE_VERSION: u32 = QUOTAS_TOLD;
+pub const ENGINE_VERSION: u32 = V3;
 
 /// One record of a partition's log.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 //! wherever they were restarted.
 
 use super::debts::Debts;
-use super::fact::QUOTAS_TOLD;
+use super::fact::{QUOTAS_TOLD, V3};
 use super::reach::Told;
 use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Partition, TenantState};
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
@@ -18,11 +18,15 @@ use std::sync::Arc;
 
 /// The format that this release writes.
 ///
-/// 2 has the outbox at its end; 3 has a tail behind that, where there is something to keep in it.
-pub const SNAPSHOT_FORMAT: u32 = 3;
+/// 2 has the outbox at its end; 3 has a tail behind that, where there is something to keep in it; 4 has [`Extras`] behind
+/// the tail, where the log asks for engine version 3.
+pub const SNAPSHOT_FORMAT: u32 = 4;
 
 /// The first format with a tail.
 const FORMAT_WITH_TAIL: u32 = 3;
+
+/// The first format with [`Extras`].
+const FORMAT_WITH_EXTRAS: u32 = 4;
 
 /// Why bytes are not a state.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +94,10 @@ struct Tail {
     told: Vec<SavedTold>,
 }
 
+/// What format 4 has behind the tail: the state that engine version 3 added. No earlier layout changes for it.
+#[derive(Default, Serialize, Deserialize)]
+struct Extras {}
+
 /// What was told of one series.
 #[derive(Serialize, Deserialize)]
 struct SavedTold {
@@ -134,7 +142,19 @@ impl Partition {
             let told = if tells_quotas { self.saved_told() } else { Vec::new() };
             bytes = postcard::to_extend(&Tail { labels: self.outbox.labels().clone(), told }, bytes)?;
         }
+        if self.engine_version >= V3 {
+            bytes = postcard::to_extend(&self.extras(), bytes)?;
+        }
         Ok(bytes)
+    }
+
+    fn extras(&self) -> Extras {
+        Extras {}
+    }
+
+    /// Puts back what [`Self::extras`] took.
+    fn restore_extras(&mut self, extras: Extras) {
+        let Extras {} = extras;
     }
 
     fn saved_told(&self) -> Vec<SavedTold> {
@@ -166,6 +186,9 @@ impl Partition {
         if format < FORMAT_WITH_TAIL && saved.engine_version >= QUOTAS_TOLD {
             return Err(RestoreError::TooOld { found: format, version: saved.engine_version });
         }
+        if format < FORMAT_WITH_EXTRAS && saved.engine_version >= V3 {
+            return Err(RestoreError::TooOld { found: format, version: saved.engine_version });
+        }
         let mut accounts: Vec<Account> = Vec::new();
         let mut tenants = BTreeMap::new();
         for saved_tenant in saved.tenants {
@@ -184,7 +207,10 @@ impl Partition {
         }
         let (mut outbox, rest): (Outbox, &[u8]) =
             if rest.is_empty() { (Outbox::default(), rest) } else { postcard::take_from_bytes(rest)? };
-        let tail: Tail = if rest.is_empty() { Tail::default() } else { postcard::from_bytes(rest)? };
+        let (tail, rest): (Tail, &[u8]) =
+            if rest.is_empty() { (Tail::default(), rest) } else { postcard::take_from_bytes(rest)? };
+        let extras: Extras =
+            if saved.engine_version >= V3 { postcard::from_bytes(rest)? } else { Extras::default() };
         outbox.set_labels(tail.labels);
         for SavedTold { account, metric, told } in tail.told {
             let account = usize::try_from(account).ok().and_then(|slot| accounts.get_mut(slot));
@@ -207,6 +233,7 @@ impl Partition {
             outbox,
             dirty: Dirty::default(),
         };
+        partition.restore_extras(extras);
         partition.rebuild_timers();
         Ok(partition)
     }
