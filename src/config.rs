@@ -13,12 +13,15 @@ use crate::notifier::Guard;
 use crate::runtime::data::Places;
 #[cfg(feature = "clickhouse")]
 use crate::runtime::data::StorePlace;
+use crate::telemetry::LogFormat;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+/// What is logged where nobody says.
+pub const LOG_DEFAULT: &str = "info";
 /// Where data is kept where nobody says.
 pub const DATA_DEFAULT: &str = "./highwater-data";
 const ENV_PREFIX: &str = "HIGHWATER_";
@@ -29,6 +32,12 @@ const TEST_PREFIX: &str = "HIGHWATER_TEST_";
 #[derive(Clone, Debug, Default, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields, default)]
 pub struct Given {
+    /// What is logged, as the file says it; the flag `--log` is one of every command.
+    #[arg(skip)]
+    pub log: Option<String>,
+    /// How lines of the log look, as the file says it.
+    #[arg(skip)]
+    pub log_format: Option<LogFormat>,
     /// The data folder; made where there is none
     #[arg(long, env = "HIGHWATER_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,

@@ -6,10 +6,14 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::{OnceLock, PoisonError, RwLock};
-use tracing_subscriber::EnvFilter;
+
+mod log_filter;
+
+pub use log_filter::LogFilterError;
 
 /// How lines of the log look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     #[default]
@@ -21,10 +25,12 @@ pub enum LogFormat {
 /// Sends the log to standard error; `filter` is a level, or directives such as `info,highwater::api=debug`.
 ///
 /// # Errors
-/// Where the filter cannot be read, with what is wrong.
-pub fn init_log(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+/// Where a word of the filter is neither a level nor a directive with one.
+pub fn init_log(filter: &str, format: LogFormat) -> Result<(), LogFilterError> {
+    let filter = log_filter::parse(filter)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, as where the terminal is gone, is no reason to end: the layer would panic over it.
+    let log = log.log_internal_errors(false);
     // Colours are for people: a file and a collector would keep their escapes.
     let log = log.with_ansi(std::io::stderr().is_terminal());
     let set = match format {
@@ -40,9 +46,21 @@ pub fn init_log(filter: &str, format: LogFormat) -> Result<(), String> {
 const BUCKETS: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
+/// The classes of an answer's status. One counter for each, since those of a route begin with their first answer: a rate over
+/// them misses that one, and a ratio is nothing before it.
+const ANSWER_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+/// The histograms without labels, which are told from the start as well.
+const HISTOGRAMS: [&str; 3] = [
+    "highwater_log_append_duration_seconds",
+    "highwater_webhook_delivery_duration_seconds",
+    "highwater_alert_evaluation_delay_seconds",
+];
+
 /// Every counter with each value of its label. All of them are told from the start: what was never counted is zero, and
 /// no alert waits for a first time.
-const COUNTERS: [(&str, &str, &[&str]); 11] = [
+const COUNTERS: [(&str, &str, &[&str]); 12] = [
+    ("highwater_http_answers_total", "class", &ANSWER_CLASSES),
     ("highwater_events_ingested_total", "result", &["accepted", "rejected"]),
     ("highwater_intake_messages_total", "result", &["accepted", "rejected"]),
     ("highwater_events_folded_total", "result", &["counted", "duplicate", "conflict"]),
@@ -84,6 +102,7 @@ pub fn recorder() -> PrometheusHandle {
                 tracing::debug!("another recorder gathers the metrics of this process");
             }
             COUNTERS.iter().for_each(announce);
+            HISTOGRAMS.iter().for_each(announce_histogram);
             handle
         })
         .clone()
@@ -96,6 +115,24 @@ fn announce((name, label, values): &(&'static str, &'static str, &'static [&'sta
     }
     for value in *values {
         metrics::counter!(*name, &vec![(*label, *value)]).absolute(0);
+    }
+}
+
+#[expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
+fn announce_histogram(name: &&'static str) {
+    drop(metrics::histogram!(*name));
+}
+
+/// Counts an answer by the class of its status.
+#[expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
+fn count_answer(status: u16) {
+    static BY_CLASS: OnceLock<[metrics::Counter; ANSWER_CLASSES.len()]> = OnceLock::new();
+    let by_class = BY_CLASS.get_or_init(|| {
+        recorder();
+        ANSWER_CLASSES.map(|class| metrics::counter!("highwater_http_answers_total", "class" => class))
+    });
+    if let Some(counter) = usize::from(status / 100).checked_sub(2).and_then(|class| by_class.get(class)) {
+        counter.increment(1);
     }
 }
 
@@ -133,6 +170,7 @@ type Histograms = HashMap<Answered<Box<str>>, metrics::Histogram>;
 #[expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
 pub fn answered(method: &'static str, route: &str, status: u16, elapsed: std::time::Duration) {
     static KNOWN: OnceLock<RwLock<Histograms>> = OnceLock::new();
+    count_answer(status);
     let known = KNOWN.get_or_init(RwLock::default);
     let asked = Answered { method, route, status };
     if let Some(histogram) = known.read().unwrap_or_else(PoisonError::into_inner).get(&asked) {

@@ -4,16 +4,25 @@ use super::app::App;
 use super::front::Front;
 use super::gate::Gate;
 use super::router::{admin_router, public_router};
-use super::server::{ListenerLimits, ServeError, Server, bind};
+use super::server::{ListenerLimits, ServeError, Server, bind, duration};
 use super::tls::Tls;
-use crate::domain::limits::{USAGE_QUERIES_MAX, USAGE_READS_MAX};
+use crate::domain::limits::{STOP_TIMEOUT, USAGE_QUERIES_MAX, USAGE_READS_MAX};
+use crate::runtime::clock::Deadline;
 use crate::runtime::node::Node;
 use axum::Router;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+
+/// How long a scrape that is under way may take when the server stops.
+const ADMIN_DRAIN: Duration = Duration::from_millis(250);
+/// How much of the time to stop is kept for the node itself, whoever holds it.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether the node is free.
+const HELD_PAUSE: Duration = Duration::from_millis(20);
 
 /// Listeners that are open, before anything is served: a taken port is known before the data is opened.
 #[derive(Debug)]
@@ -34,6 +43,7 @@ pub struct Running {
     app: App,
     public: Serving,
     metrics: Serving,
+    drain: Duration,
 }
 
 /// A listener that serves, and what stops it.
@@ -118,8 +128,10 @@ impl Listeners {
         };
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);
         let public = Serving::start(self.public, public_router(app.clone(), limits), limits);
-        let metrics = Serving::start(self.admin, admin_router(app.clone(), limits), limits);
-        Running { address, admin, app, public, metrics }
+        // Nothing that is asked of it takes long, and it ends behind the other one.
+        let brief = ListenerLimits { drain: limits.drain.min(ADMIN_DRAIN), ..limits };
+        let metrics = Serving::start(self.admin, admin_router(app.clone(), limits), brief);
+        Running { address, admin, app, public, metrics, drain: limits.drain }
     }
 }
 
@@ -131,15 +143,26 @@ impl Running {
 
     /// Stops in order: `/readyz` says so, nothing new is accepted, what is under way ends, the node stops.
     ///
-    /// The admin listener answers until the public one has ended.
+    /// The admin listener answers until the public one has ended. Each part has its share of the time that there is, so
+    /// that a client, a receiver, a store or a disk that hangs holds back nobody for longer.
     pub async fn stop(self) {
+        let deadline = Deadline::within(self.drain + duration(STOP_TIMEOUT));
         self.app.draining.store(true, Ordering::Relaxed);
+        // Nothing new is sent while requests end, and what is under way ends beside them.
+        self.app.node.stop_sending();
         self.public.stop().await;
         self.metrics.stop().await;
-        match Arc::try_unwrap(self.app.node) {
-            Ok(node) => node.stop().await,
-            // A request that was cut off still holds the node; what is durable is folded at the next start.
-            Err(_) => tracing::warn!("a request is still under way; stopping without a last snapshot"),
+        let mut node = self.app.node;
+        loop {
+            match Arc::try_unwrap(node) {
+                Ok(node) => return node.stop_by(deadline).await,
+                Err(_) if deadline.remaining_before(LAST_PATIENCE).is_zero() => break,
+                // A request that was cut off may hold the node a moment longer.
+                Err(held) => node = held,
+            }
+            tokio::time::sleep(HELD_PAUSE).await;
         }
+        // What is durable is folded at the next start.
+        tracing::warn!("a request is still under way; stopping without a last snapshot");
     }
 }

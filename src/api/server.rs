@@ -27,6 +27,9 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_io_timeout::TimeoutStream;
 use tower::Service;
 
+/// How long connections that are cut off take to be gone.
+const CUT_OFF_PATIENCE: Duration = Duration::from_millis(250);
+
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}; is another process using the port?")]
@@ -111,6 +114,7 @@ impl Server {
         let listening = Listening { router, limits, stop: stop.clone(), permits: Arc::clone(&permits), crowd };
         // Each connection holds one end, so that the other closes behind the last of them.
         let (open, mut all_closed) = mpsc::channel::<()>(1);
+        let (cut_off, cut) = watch::channel(false);
         loop {
             // A connection is taken off the listener only when there is room for it.
             let permit = tokio::select! {
@@ -124,8 +128,12 @@ impl Server {
                         // Who holds too many already is closed at once.
                         let Some(place) = listening.crowd.join(peer.ip()) else { continue };
                         let (listening, tls, open) = (listening.clone(), self.tls.clone(), open.clone());
+                        let mut cut = cut.clone();
                         tokio::spawn(async move {
-                            connection((stream, peer), tls, listening).await;
+                            tokio::select! {
+                                () = connection((stream, peer), tls, listening) => {}
+                                () = stopped(&mut cut) => {}
+                            }
                             drop((permit, place, open));
                         });
                     }
@@ -142,6 +150,8 @@ impl Server {
         // No permit is waited for: requests that were sent before their client knew still need some.
         if tokio::time::timeout(limits.drain, all_closed.recv()).await.is_err() {
             tracing::warn!("some requests did not end in time and are cut off");
+            cut_off.send_replace(true);
+            drop(tokio::time::timeout(CUT_OFF_PATIENCE, all_closed.recv()).await);
         }
     }
 }

@@ -12,7 +12,7 @@ mod terminal;
 mod verify;
 mod workspace;
 
-use crate::config::{self, ConfigError, DATA_DEFAULT, PlacesGiven};
+use crate::config::{self, ConfigError, DATA_DEFAULT, Given, LOG_DEFAULT, PlacesGiven};
 use crate::runtime::data::{JournalPlace, Places};
 use crate::telemetry::{self, LogFormat};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -23,12 +23,12 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "highwater", version, max_term_width = 110, after_help = exit::CODES)]
 struct Arguments {
-    /// What is logged: a level, or directives such as info,highwater::api=debug
-    #[arg(long, env = "HIGHWATER_LOG", global = true, default_value = "info")]
-    log: String,
-    /// How lines of the log look
-    #[arg(long, env = "HIGHWATER_LOG_FORMAT", global = true, value_enum, default_value_t)]
-    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, off, or directives such as info,highwater::api=debug [default: info]
+    #[arg(long, env = "HIGHWATER_LOG", global = true)]
+    log: Option<String>,
+    /// How lines of the log look [default: text]
+    #[arg(long, env = "HIGHWATER_LOG_FORMAT", global = true, value_enum)]
+    log_format: Option<LogFormat>,
     #[command(subcommand)]
     command: Subcommands,
 }
@@ -133,10 +133,21 @@ pub fn run() -> ExitCode {
 
 fn dispatch(arguments: Arguments) -> anyhow::Result<exit::Code> {
     config::check_environment(&config::environment(), &known_variables())?;
-    telemetry::init_log(&arguments.log, arguments.log_format)
-        .map_err(|detail| ConfigError::Value { name: "log", detail })?;
+    let file = match &arguments.command {
+        Subcommands::Serve(arguments) => arguments.read_file()?,
+        Subcommands::Bootstrap(_)
+        | Subcommands::Limit(_)
+        | Subcommands::Demo(_)
+        | Subcommands::Import(_)
+        | Subcommands::Replay(_)
+        | Subcommands::Verify(_)
+        | Subcommands::Openapi => Given::default(),
+    };
+    let filter = arguments.log.as_deref().or(file.log.as_deref()).unwrap_or(LOG_DEFAULT);
+    telemetry::init_log(filter, arguments.log_format.or(file.log_format).unwrap_or_default())
+        .map_err(|error| ConfigError::Value { name: "log", detail: error.to_string() })?;
     match arguments.command {
-        Subcommands::Serve(arguments) => serve::run(*arguments),
+        Subcommands::Serve(arguments) => serve::run(*arguments, file),
         Subcommands::Bootstrap(arguments) => bootstrap::run(&arguments),
         Subcommands::Demo(arguments) => demo::run(&arguments),
         Subcommands::Import(arguments) => import::run(&arguments),

@@ -3,9 +3,10 @@
 use super::exit::Code;
 use super::workspace;
 use crate::api::{Listeners, Running, Tls};
-use crate::config::{self, Config, Given};
+use crate::config::{self, Config, ConfigError, Given};
 use crate::domain::control::command::Command;
 use crate::domain::id::WorkspaceId;
+use crate::domain::limits::STOP_BLOCKED_TIMEOUT;
 use crate::runtime::data::Data;
 use crate::runtime::node::{Duty, Node};
 use anyhow::Context;
@@ -22,26 +23,51 @@ pub(super) struct Arguments {
     given: Given,
 }
 
-pub(super) fn run(arguments: Arguments) -> anyhow::Result<Code> {
-    let file = arguments.config.as_deref().map(config::read_file).transpose()?.unwrap_or_default();
+impl Arguments {
+    /// Reads the configuration file, where one is given.
+    ///
+    /// # Errors
+    /// As [`config::read_file`].
+    pub(super) fn read_file(&self) -> Result<Given, ConfigError> {
+        self.config.as_deref().map(config::read_file).transpose().map(Option::unwrap_or_default)
+    }
+}
+
+pub(super) fn run(arguments: Arguments, file: Given) -> anyhow::Result<Code> {
     let config = config::resolve(arguments.given, file)?;
-    super::multi_threaded()?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let tls = config.tls.clone().map(Tls::load).transpose()?;
-        let running = start(&config, tls.clone()).await?;
-        if let Some(tls) = tls {
-            tokio::spawn(reload(tls, signal(SignalKind::hangup())?));
-        }
-        announce(&config, &running);
-        let code = tokio::select! {
-            _ = terminate.recv() => Code::Done,
-            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| Code::Done)?,
-            code = failure(&running) => code,
-        };
-        tracing::info!("stopping: requests and attempts under way end first");
-        running.stop().await;
-        Ok(code)
-    })
+    let runtime = super::multi_threaded()?;
+    let served = runtime.block_on(serve(&config));
+    // A call that blocks, as to a disk that hangs, must not hold the process back.
+    runtime.shutdown_timeout(Duration::from_millis(u64::try_from(STOP_BLOCKED_TIMEOUT.0).unwrap_or(0)));
+    served
+}
+
+async fn serve(config: &Config) -> anyhow::Result<Code> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    // A SIGHUP that nobody takes would end the process where it stands.
+    let hang_up = signal(SignalKind::hangup())?;
+    let tls = config.tls.clone().map(Tls::load).transpose()?;
+    tokio::spawn(reload(tls.clone(), hang_up));
+    let running = tokio::select! {
+        started = start(config, tls) => started?,
+        // What is not served yet has nothing to end: what the journal holds is folded at the next start.
+        stopped = told_to_stop(&mut terminate) => return Ok(stopped?),
+    };
+    announce(config, &running);
+    let code = tokio::select! {
+        stopped = told_to_stop(&mut terminate) => stopped?,
+        code = failure(&running) => code,
+    };
+    tracing::info!("stopping: requests and attempts under way end first");
+    running.stop().await;
+    Ok(code)
+}
+
+async fn told_to_stop(terminate: &mut Signal) -> std::io::Result<Code> {
+    tokio::select! {
+        _ = terminate.recv() => Ok(Code::Done),
+        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| Code::Done),
+    }
 }
 
 /// Starts a node and serves it.
@@ -89,12 +115,15 @@ fn announce(config: &Config, running: &Running) {
     }
 }
 
-/// Takes a new certificate at every SIGHUP; where it is broken, the present one stays.
-async fn reload(tls: Tls, mut hang_up: Signal) {
+/// Reads the certificate again at every SIGHUP; where it is broken, the present one stays, and where there is none, nothing is done.
+async fn reload(tls: Option<Tls>, mut hang_up: Signal) {
     while hang_up.recv().await.is_some() {
-        match tls.reload() {
-            Ok(()) => tracing::info!("new connections get the certificate that was just read"),
-            Err(error) => tracing::error!(error = %error, "the new certificate is not taken; the present one stays"),
+        match tls.as_ref().map(Tls::reload) {
+            None => tracing::info!("SIGHUP is ignored: there is no --tls-cert to read again"),
+            Some(Ok(())) => tracing::info!("new connections get the certificate that was just read"),
+            Some(Err(error)) => {
+                tracing::error!(error = %error, "the new certificate is not taken; the present one stays");
+            }
         }
     }
 }

@@ -262,6 +262,8 @@ pub const DIGEST_ITEMS_MAX: usize = 20;
 const _: () = assert!(DEDUP_HORIZON.0 >= LATENESS_HORIZON.0 + AHEAD_MAX.0);
 const _: () = assert!(FRAME_BYTES_MAX < RECORD_BYTES_MAX);
 const _: () = assert!(EVENT_BYTES_MAX <= JSON_BODY_BYTES_MAX);
+// Docker kills what has not stopped within 10 seconds.
+const _: () = assert!(DRAIN_TIMEOUT.0 + STOP_TIMEOUT.0 + STOP_BLOCKED_TIMEOUT.0 < 8_000);
 
 /// How long a request may take, from its head to its answer.
 pub const REQUEST_TIMEOUT: Millis = Millis::seconds(30);
@@ -287,8 +289,15 @@ pub const FAILING_ADDRESSES_MAX: usize = 65_536;
 pub const RATE_IDLE: Millis = Millis::minutes(2);
 /// The largest rate limit, so that the instants of one key stay below 8 MB.
 pub const RATE_LIMIT_MAX: u32 = 1_000_000;
-/// How long a stopping server waits for what is under way.
-pub const DRAIN_TIMEOUT: Millis = Millis::seconds(30);
+/// How long a stopping server waits for requests that are under way; what is left of them is cut off.
+pub const DRAIN_TIMEOUT: Millis = Millis::seconds(3);
+/// How long a stopping server waits for delivery attempts that are under way, from the signal on. What is cut off is sent again by
+/// the next start, under the same id.
+pub const DELIVERIES_STOP_TIMEOUT: Millis = Millis::seconds(4);
+/// How long a stopping server takes at most behind its last request: attempts end, rows are stored, last snapshots are taken.
+pub const STOP_TIMEOUT: Millis = Millis::seconds(4);
+/// How long a stopping process waits for calls that block, such as one to a disk or a broker that hangs.
+pub const STOP_BLOCKED_TIMEOUT: Millis = Millis::milliseconds(250);
 /// Bytes of a request's head.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Requests that one connection of HTTP/2 may have under way.

@@ -28,6 +28,29 @@ impl Stopwatch {
     }
 }
 
+/// An instant by which something must have ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// Makes the one that is `span` away from here.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn within(span: Duration) -> Self {
+        Self(Instant::now() + span)
+    }
+
+    /// Returns the time that is left.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// Returns the time that is left until `reserve` before it.
+    pub fn remaining_before(self, reserve: Duration) -> Duration {
+        self.remaining().saturating_sub(reserve)
+    }
+}
+
 /// Returns random bytes from the operating system.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

@@ -4,6 +4,7 @@
 use super::clock;
 use super::control::{Asking, ControlPlane};
 use super::health::Health;
+use super::pending::{Pending, patience_left};
 use crate::domain::control::command::Command;
 use crate::domain::control::resource::{Webhook, WebhookStatus};
 use crate::domain::id::{ChannelId, Log, Mode, Tenant, WebhookId};
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 /// How long an endpoint that is not to be sent to is left alone before it is looked at again.
 const HELD_FOR: Millis = Millis::seconds(2);
@@ -122,6 +124,8 @@ pub struct Tally {
     pub failed: AtomicU64,
     /// Pairs that wait or are under way.
     pub pending: AtomicU64,
+    /// Since when each of them does.
+    pub undelivered: Pending<(Tenant, DeliveryId)>,
 }
 
 struct Courier {
@@ -134,9 +138,12 @@ struct Courier {
     under_way: BTreeMap<Log, usize>,
     releasing: Vec<(Log, oneshot::Sender<()>)>,
     tally: Arc<Tally>,
+    /// The attempts under way; those that are left when the loop ends are cut off.
+    attempts: JoinSet<()>,
 }
 
-/// Runs the loop until `stop` says so, then waits for the attempts under way.
+/// Runs the loop until `stop` says so, then waits for the attempts under way, for at most
+/// [`DELIVERIES_STOP_TIMEOUT`](crate::domain::limits::DELIVERIES_STOP_TIMEOUT).
 pub async fn run(
     means: Means,
     mut inbox: mpsc::UnboundedReceiver<Post>,
@@ -153,12 +160,15 @@ pub async fn run(
         under_way: BTreeMap::new(),
         releasing: Vec::new(),
         tally,
+        attempts: JoinSet::new(),
     };
+    let mut until = None;
     loop {
         let stopping = *stop.borrow();
         if stopping && courier.under_way.values().all(|count| *count == 0) {
             return;
         }
+        let left = patience_left(stopping, &mut until);
         let now = clock::now();
         if !stopping {
             while let Some(work) = courier.queue.next(now) {
@@ -181,7 +191,14 @@ pub async fn run(
                 }
                 None => return,
             },
-            Some(done) = finishing.recv() => courier.finish(done),
+            Some(done) = finishing.recv() => {
+                while courier.attempts.try_join_next().is_some() {}
+                courier.finish(done);
+            }
+            () = tokio::time::sleep(left), if stopping => {
+                tracing::warn!("some attempts at endpoints did not end in time; they are made again under their ids");
+                return;
+            }
             () = tokio::time::sleep(wake), if !stopping => {}
             changed = stop.changed(), if !stopping => {
                 if changed.is_err() {
@@ -206,23 +223,32 @@ impl Courier {
                     return;
                 }
                 let kind = self.pace(owed.tenant, id.webhook);
+                // What is sent again because somebody asked for it is as old as that question.
+                let since = if owed.holds { owed.created_at } else { clock::now() };
+                self.tally.undelivered.add((owed.tenant, id), since);
                 self.debts.insert(id, Debt { log, owed, event });
                 self.queue.add(lane(id.webhook), kind, id.event, owed.next_at.unwrap_or(Timestamp::MIN));
             }
             Post::Settled(id) => {
-                self.debts.remove(&id);
+                self.forget(id);
                 self.queue.remove(lane(id.webhook), id.event);
             }
             Post::Released { log, ended } => {
                 let ids: Vec<DeliveryId> =
                     self.debts.iter().filter(|(_, debt)| debt.log == log).map(|(id, _)| *id).collect();
                 for id in ids {
-                    self.debts.remove(&id);
+                    self.forget(id);
                     self.queue.remove(lane(id.webhook), id.event);
                 }
                 self.releasing.push((log, ended));
                 self.release();
             }
+        }
+    }
+
+    fn forget(&mut self, id: DeliveryId) {
+        if let Some(debt) = self.debts.remove(&id) {
+            self.tally.undelivered.remove((debt.owed.tenant, id));
         }
     }
 
@@ -242,7 +268,7 @@ impl Courier {
                 *self.under_way.entry(debt.log).or_default() += 1;
             }
             let (means, finished) = (self.means.clone(), self.finished.clone());
-            tokio::spawn(async move {
+            self.attempts.spawn(async move {
                 let end = match &debt {
                     Some(debt) => perform(&means, id, debt).await,
                     None => End::Held { until: Timestamp::MIN },

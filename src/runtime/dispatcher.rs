@@ -3,6 +3,7 @@
 use super::clock;
 use super::control::ControlPlane;
 use super::outbox::{self, Route};
+use super::pending::{Pending, patience_left};
 use crate::domain::control::resource::{Channel, ChannelKind};
 use crate::domain::control::sandbox::kept_as;
 use crate::domain::id::{ChannelId, Log, Mode, NotificationId, PartitionId, Tenant};
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 /// What the processors tell the dispatcher.
 #[derive(Debug)]
@@ -115,6 +117,8 @@ pub struct Tally {
     pub kept: AtomicU64,
     /// Pairs that wait or are under way.
     pub pending: AtomicU64,
+    /// Since when each of them does.
+    pub undelivered: Pending<(ChannelId, NotificationId)>,
 }
 
 #[derive(Debug)]
@@ -127,9 +131,11 @@ struct Dispatcher {
     /// How many attempts are under way, by partition.
     under_way: BTreeMap<PartitionId, usize>,
     releasing: Vec<(PartitionId, oneshot::Sender<()>)>,
+    /// The attempts under way; those that are left when the loop ends are cut off.
+    attempts: JoinSet<()>,
 }
 
-/// Runs the loop until `stop` says so, then waits for the attempts under way.
+/// Runs the loop until `stop` says so, then waits for the attempts under way, for as long as [`patience_left`] says.
 pub async fn run(
     means: Means,
     mut inbox: mpsc::UnboundedReceiver<Dispatch>,
@@ -145,13 +151,16 @@ pub async fn run(
         tally: Arc::clone(&tally),
         under_way: BTreeMap::new(),
         releasing: Vec::new(),
+        attempts: JoinSet::new(),
     };
     let mut under_way = 0_usize;
+    let mut until = None;
     loop {
         let stopping = *stop.borrow();
         if stopping && under_way == 0 {
             return;
         }
+        let left = patience_left(stopping, &mut until);
         let now = clock::now();
         if !stopping {
             while let Some(work) = dispatcher.queue.next(now) {
@@ -175,7 +184,12 @@ pub async fn run(
             },
             Some(done) = finishing.recv() => {
                 under_way -= 1;
+                while dispatcher.attempts.try_join_next().is_some() {}
                 dispatcher.finish(done);
+            }
+            () = tokio::time::sleep(left), if stopping => {
+                tracing::warn!(attempts = under_way, "some attempts did not end in time; they are made again under their ids");
+                return;
             }
             () = tokio::time::sleep(wake), if !stopping => {}
             changed = stop.changed(), if !stopping => {
@@ -193,10 +207,12 @@ impl Dispatcher {
             Dispatch::Owed { partition, notification, channel, attempts, next_at } => {
                 let kind = self.kind_of(notification.key.tenant, channel);
                 let id = notification.id;
+                self.tally.undelivered.add((channel, id), notification.recorded_at);
                 self.debts.insert((channel, id), Debt { partition, notification, attempts });
                 self.queue.add(channel, kind, id, next_at.unwrap_or(Timestamp::MIN));
             }
             Dispatch::Settled { id, channel } => {
+                self.tally.undelivered.remove((channel, id));
                 self.debts.remove(&(channel, id));
                 self.queue.remove(channel, id);
             }
@@ -204,6 +220,7 @@ impl Dispatcher {
                 let pairs = self.debts.iter().filter(|(_, debt)| debt.partition == partition);
                 let pairs: Vec<(ChannelId, NotificationId)> = pairs.map(|(pair, _)| *pair).collect();
                 for (channel, id) in pairs {
+                    self.tally.undelivered.remove((channel, id));
                     self.debts.remove(&(channel, id));
                     self.queue.remove(channel, id);
                 }
@@ -231,7 +248,7 @@ impl Dispatcher {
             *self.under_way.entry(debt.partition).or_default() += 1;
         }
         let (means, finished, tally) = (self.means.clone(), self.finished.clone(), Arc::clone(&self.tally));
-        tokio::spawn(async move {
+        self.attempts.spawn(async move {
             let done = perform(means, work, debts, &tally).await;
             // The loop waits for every attempt under way, so it is there to hear of this one.
             if finished.send(done).is_err() {

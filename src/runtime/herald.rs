@@ -2,7 +2,7 @@
 //! ticks, and takes snapshots of the control plane.
 
 use super::base::Base;
-use super::clock::{self, Stopwatch};
+use super::clock::{self, Deadline, Stopwatch};
 use super::control::{Asking, ControlPlane};
 use super::courier::Post;
 use super::writer::Writer;
@@ -53,23 +53,27 @@ impl Herald {
         Ok(Self { stop, task: Mutex::new(Some(task)), posts, writer })
     }
 
-    /// Ends in order: nothing more is sent for the control log, what was sent is recorded and stored.
+    /// Ends in order: nothing more is sent for the control log, what was sent is recorded and stored. All of it takes at
+    /// most `patience`.
     pub async fn stop(&self, patience: Duration) {
+        let deadline = Deadline::within(patience);
         let (ended, waiting) = oneshot::channel();
         // A courier that is gone has nothing under way.
         if self.posts.send(Post::Released { log: Log::Control, ended }).is_ok() {
-            drop(waiting.await);
+            drop(tokio::time::timeout(deadline.remaining(), waiting).await);
         }
         self.stop.send_replace(true);
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task
-            && let Err(error) = task.await
-        {
-            tracing::error!(error = %error, "the herald ended badly");
+        if let Some(mut task) = task {
+            match tokio::time::timeout(deadline.remaining(), &mut task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(error = %error, "the herald ended badly"),
+                Err(_) => task.abort(),
+            }
         }
         let writer = self.writer.clone();
         let drained = tokio::task::spawn_blocking(move || {
-            writer.drain(patience);
+            writer.drain(deadline.remaining());
             writer.stop();
         });
         drop(drained.await);

@@ -1,7 +1,7 @@
 //! The only place with tasks, threads, `select!` and a clock: it wires the pure parts to the adapters.
 //!
 //! [`data`] opens everything, [`node`] starts it; [`control`] and [`ingest`] are the ways in; [`base`] keeps snapshots of the control plane; [`ownership`] decides which [`partitions`] are taken and given
-//! back; [`processor`] folds one's log; [`lag`] tells how far behind all of it is; [`writer`], [`dispatcher`], [`courier`], [`herald`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
+//! back; [`processor`] folds one's log; [`lag`] tells how far behind all of it is; [`pending`] for how long the oldest message; [`writer`], [`dispatcher`], [`courier`], [`herald`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
 //! folds without serving.
 
 pub mod clock;
@@ -26,6 +26,7 @@ pub mod last_use;
 pub mod outbox;
 pub mod ownership;
 pub mod partitions;
+pub mod pending;
 pub mod pressure;
 pub mod processor;
 pub mod requests;

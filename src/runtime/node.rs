@@ -1,5 +1,6 @@
 //! A running node: its state restored, its loops running.
 
+use super::clock::Deadline;
 use super::control::ControlPlane;
 use super::courier::{self, Post};
 use super::data::{Data, StartError};
@@ -24,6 +25,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+
+/// How long a node may take to stop where nobody waits for the end of the process.
+const UNHURRIED: Duration = Duration::from_secs(60);
+/// How much of the time to stop is kept for the folds, the store and last snapshots.
+const FOLDS_STOP: Duration = Duration::from_millis(2_500);
 
 /// A running node.
 #[derive(Debug)]
@@ -57,6 +63,8 @@ pub struct Node {
     #[cfg(feature = "kafka")]
     intake: Option<super::intake::Intake>,
     stop: watch::Sender<bool>,
+    /// What sends is told first.
+    stop_sending: watch::Sender<bool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -77,6 +85,7 @@ impl Node {
     pub async fn start(data: Data, guard: Guard, base_url: &str, duty: Duty) -> Result<Self, StartError> {
         let notifier = Notifier::new(guard, base_url)?;
         let (stop, stopped) = watch::channel(false);
+        let (stop_sending, sends) = watch::channel(false);
         let (dispatch, inbox) = mpsc::unbounded_channel::<Dispatch>();
         let (posts, letters) = mpsc::unbounded_channel::<Post>();
         let tally = Arc::new(Tally::default());
@@ -114,7 +123,7 @@ impl Node {
         if duty == Duty::Serve {
             let inboxes = (inbox, letters);
             let tallies = (Arc::clone(&tally), Arc::clone(&posted));
-            tasks.extend(begin_to_serve((&data, &partitions, &notifier), inboxes, tallies, &stopped));
+            tasks.extend(begin_to_serve((&data, &partitions, &notifier), inboxes, tallies, (&stopped, &sends)));
         }
         let ingest = Ingest::new(data.journal.clone(), data.control.clone());
         let (requests, pressure) = (Requests::default(), Pressure::default());
@@ -150,6 +159,7 @@ impl Node {
             #[cfg(feature = "kafka")]
             intake,
             stop,
+            stop_sending,
             tasks,
         })
     }
@@ -176,19 +186,45 @@ impl Node {
         self.replaced.load(Ordering::Acquire)
     }
 
+    /// Begins no more attempts to deliver. Those under way end, or are cut off behind [`DELIVERIES_STOP_TIMEOUT`](crate::domain::limits::DELIVERIES_STOP_TIMEOUT).
+    pub fn stop_sending(&self) {
+        self.stop_sending.send_replace(true);
+    }
+
+    /// As [`Self::stop_by`], where nobody waits for the end of the process.
+    pub async fn stop(self) {
+        self.stop_by(Deadline::within(UNHURRIED)).await;
+    }
+
     /// Stops in order: nothing new, attempts under way end, folds stop, the store is written, a last snapshot is taken.
-    pub async fn stop(mut self) {
+    ///
+    /// What has not ended in time is left behind: what is durable is folded, and what is pending is sent, by the next start.
+    pub async fn stop_by(mut self, deadline: Deadline) {
+        self.stop_sending();
         self.stop.send_replace(true);
-        for task in self.tasks.drain(..) {
-            if let Err(error) = task.await {
-                tracing::error!(error = %error, "a task ended badly");
+        self.partitions.end_by(deadline);
+        let waits = || deadline.remaining_before(FOLDS_STOP);
+        for mut task in self.tasks.drain(..) {
+            match tokio::time::timeout(waits(), &mut task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(error = %error, "a task ended badly"),
+                Err(_) => {
+                    tracing::warn!("a task did not end in time and is cut off");
+                    task.abort();
+                }
             }
         }
         #[cfg(feature = "kafka")]
-        if let Some(intake) = self.intake.take() {
-            intake.stop().await;
+        if let Some(intake) = self.intake.take()
+            && tokio::time::timeout(waits(), intake.stop()).await.is_err()
+        {
+            tracing::warn!("the intake did not stop in time; messages may be read again");
         }
-        self.ownership.end(&self.partitions).await;
+        if tokio::time::timeout(deadline.remaining(), self.ownership.end(&self.partitions)).await.is_err() {
+            tracing::warn!(
+                "the partitions could not be given back in time; the next start folds them from older snapshots"
+            );
+        }
     }
 
     /// How far a partition's rows reach.
@@ -206,7 +242,7 @@ fn begin_to_serve(
     (data, partitions, notifier): (&Data, &Partitions, &Notifier),
     (inbox, letters): (mpsc::UnboundedReceiver<Dispatch>, mpsc::UnboundedReceiver<Post>),
     (tally, posted): (Arc<Tally>, Arc<courier::Tally>),
-    stopped: &watch::Receiver<bool>,
+    (stopped, sends): (&watch::Receiver<bool>, &watch::Receiver<bool>),
 ) -> [tokio::task::JoinHandle<()>; 4] {
     let means = Means {
         journal: data.journal.clone(),
@@ -215,7 +251,7 @@ fn begin_to_serve(
         notifier: notifier.clone(),
         vault: Arc::clone(&data.vault),
     };
-    let dispatching = tokio::spawn(dispatcher::run(means, inbox, stopped.clone(), tally));
+    let dispatching = tokio::spawn(dispatcher::run(means, inbox, sends.clone(), tally));
     let means = courier::Means {
         journal: data.journal.clone(),
         control: data.control.clone(),
@@ -223,7 +259,7 @@ fn begin_to_serve(
         notifier: notifier.clone(),
         vault: Arc::clone(&data.vault),
     };
-    let posting = tokio::spawn(courier::run(means, letters, stopped.clone(), posted));
+    let posting = tokio::spawn(courier::run(means, letters, sends.clone(), posted));
     let (control, vault) = (data.control.clone(), Arc::clone(&data.vault));
     let keeping = tokio::spawn(sandbox::keep(control, partitions.clone(), vault, stopped.clone()));
     let (snapshots, store) = (data.snapshots.clone(), data.store.clone());

@@ -1,5 +1,6 @@
 //! The partitions that this node owns: taken, folded, and given back in order.
 
+use super::clock::Deadline;
 use super::control::ControlPlane;
 use super::courier::Post;
 use super::dispatcher::Dispatch;
@@ -14,12 +15,16 @@ use crate::snapshot::{SnapshotError, Snapshots};
 use crate::store::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long a partition that is given back may take to store what it folded.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
+/// What a fold takes to stop, which is kept of the time that a stopping node has.
+const FOLD_STOP: Duration = Duration::from_millis(500);
+/// How long attempts for a partition that is given back are waited for: longer than any attempt takes, and its outcome's record.
+const ATTEMPTS_PATIENCE: Duration = Duration::from_secs(30);
 /// Whose owner looks after the control log, too.
 const HERALDS: PartitionId = PartitionId(0);
 /// How long a question waits before it is asked again, where a service does not answer.
@@ -67,6 +72,8 @@ pub struct Partitions {
 struct Inner {
     means: Means,
     held: RwLock<BTreeMap<PartitionId, Arc<Held>>>,
+    /// When everything must have ended, once the node stops.
+    ends_by: OnceLock<Deadline>,
 }
 
 /// Why a partition cannot be folded.
@@ -101,7 +108,7 @@ pub enum TakeError {
 impl Partitions {
     /// Makes a node's hold on nothing yet.
     pub fn new(means: Means) -> Self {
-        Self { inner: Arc::new(Inner { means, held: RwLock::default() }) }
+        Self { inner: Arc::new(Inner { means, held: RwLock::default(), ends_by: OnceLock::new() }) }
     }
 
     /// The partitions that are folded here, in order.
@@ -158,18 +165,35 @@ impl Partitions {
             let (ended, waiting) = oneshot::channel();
             // A dispatcher that is gone has nothing under way.
             if dispatch.send(Dispatch::Released { partition, ended }).is_ok() {
-                drop(waiting.await);
+                drop(tokio::time::timeout(self.attempts_patience(), waiting).await);
             }
         }
         if let Some(posts) = &self.inner.means.posts {
             let (ended, waiting) = oneshot::channel();
             if posts.send(Post::Released { log: Log::Partition(partition), ended }).is_ok() {
-                drop(waiting.await);
+                drop(tokio::time::timeout(self.attempts_patience(), waiting).await);
             }
         }
         self.end(&held).await;
         self.inner.means.journal.unfollow(Log::Partition(partition));
         tracing::info!(partition = partition.0, "gave a partition back");
+    }
+
+    /// Lets everything that ends from here on end by `deadline`.
+    pub fn end_by(&self, deadline: Deadline) {
+        // The first word counts.
+        let _known = self.inner.ends_by.set(deadline);
+    }
+
+    /// How long attempts under way for a partition may hold its release back.
+    fn attempts_patience(&self) -> Duration {
+        if self.inner.ends_by.get().is_some() { self.patience() } else { ATTEMPTS_PATIENCE }
+    }
+
+    /// How long each step of an ending may take.
+    fn patience(&self) -> Duration {
+        let left = self.inner.ends_by.get().map(|deadline| deadline.remaining_before(FOLD_STOP));
+        left.map_or(RELEASE_PATIENCE, |left| left.min(RELEASE_PATIENCE))
     }
 
     /// Ends every fold, in order: the store is written, last snapshots are taken.
@@ -182,22 +206,22 @@ impl Partitions {
     async fn end(&self, held: &Arc<Held>) {
         let means = &self.inner.means;
         if let Some(herald) = &held.herald {
-            herald.stop(RELEASE_PATIENCE).await;
+            herald.stop(self.patience()).await;
         }
         let taken = snapshotter::take(&held.processor, &means.snapshots, &means.store);
-        let stored = tokio::time::timeout(RELEASE_PATIENCE, taken).await.is_ok();
+        let stored = tokio::time::timeout(self.patience(), taken).await.is_ok();
         if !stored {
             let partition = held.processor.partition.0;
             tracing::warn!(partition, "the store is too far behind for a last snapshot");
         }
-        let held = Arc::clone(held);
+        let (held, patience) = (Arc::clone(held), self.patience());
         let stopped = tokio::task::spawn_blocking(move || {
             if !stored {
                 // A fold may be waiting for the store; what it holds is folded again by whoever is next.
                 held.writer.stop();
             }
             held.processor.stop();
-            held.writer.drain(if stored { RELEASE_PATIENCE } else { Duration::ZERO });
+            held.writer.drain(if stored { patience } else { Duration::ZERO });
             held.writer.stop();
         });
         if let Err(error) = stopped.await {

@@ -25,7 +25,12 @@ pub async fn run(partitions: Partitions, snapshots: Snapshots, store: Store, mut
             if published.get(&processor.partition) == Some(&position) {
                 continue;
             }
-            if let Some(at) = take(processor, &snapshots, &store).await {
+            // A store that is away must not keep the node from stopping.
+            let taken = tokio::select! {
+                taken = take(processor, &snapshots, &store) => taken,
+                _ = stop.changed() => return,
+            };
+            if let Some(at) = taken {
                 published.insert(processor.partition, at);
             }
         }

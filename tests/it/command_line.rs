@@ -2,6 +2,7 @@
 
 use crate::process::{Server, bootstrap, call, highwater};
 use serde_json::Value;
+use std::process::Command;
 
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
     let output = highwater(arguments);
@@ -41,4 +42,50 @@ async fn the_limit_of_a_key_that_exists_can_be_changed() {
     let server = Server::start(folder.path());
     assert_eq!(whoami(&server, &key).await["rate_limits"][0]["limit"], Value::Null);
     server.stop();
+}
+
+/// Where a filter of the log is given.
+#[derive(Clone, Copy, Debug)]
+enum Given {
+    Flag,
+    Variable,
+    File,
+}
+
+/// Serves where an address is taken, so that it ends at once; returns the code and what it said.
+fn logging(given: Given, filter: &str) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    command.args(["serve", "--admin", "127.0.0.1:0", "--listen", &taken.local_addr().unwrap().to_string()]);
+    command.arg("--data").arg(folder.path().join("data"));
+    match given {
+        Given::Flag => command.args(["--log", filter]),
+        Given::Variable => command.env("HIGHWATER_LOG", filter),
+        Given::File => {
+            let file = folder.path().join("highwater.toml");
+            std::fs::write(&file, format!("log = {filter:?}\nlog_format = \"json\"\n")).unwrap();
+            command.arg("--config").arg(file)
+        }
+    };
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_word_that_is_no_level_is_refused_wherever_it_is_given() {
+    for given in [Given::Flag, Given::Variable, Given::File] {
+        for (filter, wrong) in [
+            ("verbose", "log: \"verbose\" is not a level; expected error, warn, info, debug, trace or off"),
+            ("info,verbose", "log: \"verbose\" is not a level; expected"),
+            ("highwater::api", "log: \"highwater::api\" is not a level; expected"),
+            ("warnn", "log: \"warnn\" is not a level, did you mean warn?; expected"),
+            ("", "log: \"\" has an empty directive; expected"),
+        ] {
+            let (code, said) = logging(given, filter);
+            assert_eq!((code, said.contains(wrong)), (Some(2), true), "{given:?} {filter:?}: {said}");
+        }
+        let (code, said) = logging(given, "warn,highwater::api=debug");
+        assert_eq!((code, said.contains("cannot listen on")), (Some(7), true), "{given:?}: {said}");
+    }
 }

@@ -66,6 +66,7 @@ mod planes;
 mod repeats;
 mod sandbox;
 mod secrets;
+mod stopping;
 mod timing;
 
 // The tree.
