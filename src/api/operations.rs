@@ -3,11 +3,14 @@
 use super::app::{App, Caller};
 use super::docs::Problems;
 use super::problem::Problem;
-use crate::domain::control::resource::Scope;
-use crate::domain::id::Log;
+use crate::domain::control::resource::{Scope, WebhookStatus};
+use crate::domain::id::{Log, Tenant};
 use crate::domain::limits::CONTROL_LAG_RECORDS_MAX;
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::rows::DeliveryId;
+use crate::runtime::clock;
 use crate::runtime::lag::PartitionLag;
+use crate::runtime::node::Node;
 use crate::telemetry::Readings;
 use axum::Json;
 use axum::extract::State;
@@ -150,11 +153,32 @@ fn readings(app: &App) -> String {
     let waiting = posted.pending.load(Ordering::Relaxed) as f64;
     let help = "Messages to webhook endpoints that wait or are under way";
     readings.gauge("highwater_webhook_queue_depth", help, &one(waiting));
+    read_oldest_pending(node, &mut readings);
     let broken = crate::domain::invariant::breaches() as f64;
     readings.counter("highwater_invariants_broken_total", "Impossible states that were met", &one(broken));
     let version = [(Some(("version", env!("CARGO_PKG_VERSION").to_owned())), 1.0)];
     readings.gauge("highwater_build_info", "The release that runs", &version);
     readings.into_text()
+}
+
+/// How long the oldest message has been pending that this node is to deliver. It falls only when that one settles.
+fn read_oldest_pending(node: &Node, readings: &mut Readings) {
+    let now = clock::now();
+    let age =
+        |since: Option<Timestamp>| [(None, since.map_or(0.0, |since| now.since(since).0.max(0) as f64 / 1_000.0))];
+    let help = "How long the oldest message to a channel has been pending; 0 where none is";
+    readings.gauge(
+        "highwater_notification_oldest_pending_seconds",
+        help,
+        &age(node.tally.undelivered.oldest(|_| true)),
+    );
+    // What waits for an endpoint that is paused waits because its owner says so.
+    let state = node.data.control.state();
+    let is_sent_to = |(tenant, id): &(Tenant, DeliveryId)| {
+        state.webhook(*tenant, id.webhook).is_some_and(|webhook| webhook.status == WebhookStatus::Enabled)
+    };
+    let help = "How long the oldest message to an endpoint that is enabled has been pending; 0 where none is";
+    readings.gauge("highwater_webhook_oldest_pending_seconds", help, &age(node.posted.undelivered.oldest(is_sent_to)));
 }
 
 /// What is known of the partitions that are folded here; of each by its number.

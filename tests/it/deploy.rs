@@ -69,7 +69,7 @@ fn every_service_is_pinned_bounded_watched_and_keeps_its_data() {
     let names: Vec<&str> = services.keys().map(String::as_str).collect();
     assert_eq!(
         names.iter().copied().collect::<BTreeSet<_>>(),
-        BTreeSet::from(["clickhouse", "grafana", "highwater", "kafka", "prometheus"])
+        BTreeSet::from(["alertmanager", "clickhouse", "grafana", "highwater", "kafka", "prometheus"])
     );
     let mut mounted = BTreeSet::new();
     for (name, service) in services {
@@ -220,10 +220,6 @@ async fn dashboards_and_alerts_read_what_is_exported() {
     exported.insert("up".to_owned());
     let intake = ["head_offset", "committed_offset", "lag_messages", "through_seconds"];
     exported.extend(intake.map(|name| format!("highwater_intake_{name}")));
-    // And what only a node has that has sent something to an endpoint, or has decided something.
-    for name in ["highwater_webhook_delivery_duration_seconds", "highwater_alert_evaluation_delay_seconds"] {
-        exported.extend(["bucket", "count", "sum"].map(|part| format!("{name}_{part}")));
-    }
     let (expressions, recorded) = expressions();
     exported.extend(recorded);
     let mut read = BTreeSet::new();
@@ -238,6 +234,94 @@ async fn dashboards_and_alerts_read_what_is_exported() {
     let unread: Vec<&String> = exported.iter().filter(own).filter(|name| !read.contains(*name)).collect();
     assert!(unread.is_empty(), "no dashboard and no alert reads {unread:?}");
     assert_eq!(server.ask(Method::GET, "/healthz").send().await.status, 200);
+}
+
+/// Compose copies a secret of the environment into the container, which a service that is read-only does not take.
+#[test]
+fn secrets_are_files_that_the_manual_makes() {
+    let (compose, manual) = (yaml("docker-compose.yml"), text("deploy/README.md"));
+    let secrets = compose["secrets"].as_object().unwrap();
+    let mut used = BTreeSet::new();
+    for (name, service) in compose["services"].as_object().unwrap() {
+        for secret in service["secrets"].as_array().into_iter().flatten() {
+            let secret = secret.as_str().unwrap();
+            let file = secrets[secret]["file"].as_str();
+            let file = file.unwrap_or_else(|| panic!("{name}: {secret} is {}, and no file", secrets[secret]));
+            let path = file.strip_prefix("./").unwrap();
+            assert!(manual.contains(&format!("> {path}")), "deploy/README.md does not make {path}");
+            assert!(text(".gitignore").lines().any(|line| path.starts_with(line.trim_start_matches('/'))), "{path}");
+            used.insert(secret.to_owned());
+        }
+    }
+    assert_eq!(used, secrets.keys().cloned().collect());
+    // Whatever names a file of a secret is given it.
+    for (path, service) in
+        [("docker-compose.yml", "highwater"), ("deploy/alertmanager/alertmanager.yml", "alertmanager")]
+    {
+        for named in text(path).split("/run/secrets/").skip(1) {
+            let named: String = named.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let given = compose["services"][service]["secrets"].as_array().unwrap();
+            assert!(given.iter().any(|secret| *secret == *named), "{service} reads {named}, and is given {given:?}");
+        }
+    }
+}
+
+#[test]
+fn alerts_reach_an_alertmanager_that_sends_each_of_them_somewhere() {
+    let compose = yaml("docker-compose.yml");
+    let managers = &yaml("deploy/prometheus/prometheus.yml")["alerting"]["alertmanagers"];
+    let target = managers[0]["static_configs"][0]["targets"][0].as_str().unwrap().to_owned();
+    let (service, port) = target.split_once(':').unwrap();
+    let manager = &compose["services"][service];
+    assert!(manager["image"].as_str().unwrap().starts_with("prom/alertmanager:"));
+    assert_eq!(manager["ports"][0], format!("127.0.0.1:{port}:{port}"));
+    let mounted = manager["volumes"].as_array().unwrap();
+    assert!(mounted.iter().any(|volume| volume == "./deploy/alertmanager:/etc/alertmanager:ro"), "{mounted:?}");
+    assert_eq!(manager["command"][0], "--config.file=/etc/alertmanager/alertmanager.yml");
+    let config = yaml("deploy/alertmanager/alertmanager.yml");
+    let receivers = config["receivers"].as_array().unwrap();
+    let sends = |name: &Value| {
+        receivers.iter().any(|receiver| receiver["name"] == *name && receiver.as_object().unwrap().len() > 1)
+    };
+    assert!(sends(&config["route"]["receiver"]));
+    for route in config["route"]["routes"].as_array().unwrap() {
+        assert!(sends(&route["receiver"]), "{route}");
+    }
+}
+
+/// What the alerts say over four hours, by Prometheus' own judge of rules. Where it is not there, the scenarios are held to the
+/// rules that there are and every expression is parsed, so that a slip is found all the same.
+#[test]
+fn the_rules_say_what_their_scenarios_expect() {
+    let scenarios = yaml("deploy/prometheus/rules.test.yml");
+    let rules = yaml("deploy/prometheus/rules.yml");
+    let rules: Vec<&Value> =
+        rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    let mut hours = 0;
+    for scenario in scenarios["tests"].as_array().unwrap() {
+        for tested in scenario["alert_rule_test"].as_array().into_iter().flatten() {
+            assert!(rules.iter().any(|rule| rule["alert"] == tested["alertname"]), "{tested}");
+            hours = hours
+                .max(tested["eval_time"].as_str().unwrap().strip_suffix('h').map_or(0, |h| h.parse().unwrap_or(0)));
+        }
+        let series = scenario["input_series"].as_array().unwrap().iter().map(|input| &input["series"]);
+        let asked = scenario["promql_expr_test"].as_array().into_iter().flatten().map(|tested| &tested["expr"]);
+        for expression in series.chain(asked) {
+            names_in(expression.as_str().unwrap());
+        }
+    }
+    assert_eq!(hours, 4);
+    let judge = std::env::var_os("HIGHWATER_TEST_PROMTOOL");
+    let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
+    assert!(judge.is_some() || !required, "HIGHWATER_TEST_PROMTOOL is not set; scripts/services up promtool gets it");
+    let Some(judge) = judge else {
+        eprintln!("promtool is not there (scripts/services up promtool): the scenarios were parsed, and not played");
+        return;
+    };
+    let file = root().join("deploy/prometheus/rules.test.yml");
+    let judged = std::process::Command::new(judge).args(["test", "rules"]).arg(file).output().unwrap();
+    let said = [judged.stdout, judged.stderr].concat();
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
 #[test]
