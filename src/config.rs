@@ -8,6 +8,7 @@ pub use places::{PlacesGiven, places};
 use crate::api::{Front, TlsFiles};
 use crate::domain::control::command::Settings;
 use crate::domain::limits::{AHEAD_MAX, GRACE_MAX};
+use crate::domain::partition::fact::ENGINE_VERSION;
 use crate::domain::time::Millis;
 use crate::notifier::Guard;
 use crate::runtime::data::Places;
@@ -122,6 +123,10 @@ pub struct Given {
     #[arg(long, env = "HIGHWATER_DEDUP_HORIZON", value_name = "DURATION", value_parser = duration)]
     #[serde(deserialize_with = "read_duration")]
     pub dedup_horizon: Option<Millis>,
+    /// Ask the logs for this engine version at most, so that nodes are upgraded one by one and the release before can be
+    /// taken up again [default: the newest that every node folds]
+    #[arg(long, env = "HIGHWATER_ENGINE_VERSION", value_name = "VERSION")]
+    pub engine_version: Option<u32>,
     /// How long a late event can correct what a closed window decided [default: 1h]
     #[arg(long, env = "HIGHWATER_CORRECTION_HORIZON", value_name = "DURATION", value_parser = duration)]
     #[serde(deserialize_with = "read_duration")]
@@ -145,6 +150,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Where links in messages lead; absent: where the API listens.
     pub base_url: Option<String>,
+    /// The engine version that the logs are asked for at most; absent: what every node folds.
+    pub engine_version: Option<u32>,
     /// What the folds go by from here on; what is absent stays as it is.
     pub settings: SettingsGiven,
 }
@@ -268,6 +275,7 @@ pub fn resolve(given: Given, file: Given) -> Result<Config, ConfigError> {
         front,
         tls,
         base_url,
+        engine_version: engine_version(given.engine_version.or(file.engine_version))?,
         settings: SettingsGiven {
             strict_accounts: given.strict_accounts.or(file.strict_accounts),
             grace: given.grace.or(file.grace),
@@ -297,6 +305,20 @@ fn check_retention(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError::Value { name: "retention", detail });
     }
     Ok(())
+}
+
+/// Holds an engine version that the logs are asked for at most to those that there are.
+///
+/// # Errors
+/// Where this release does not fold it.
+pub fn engine_version(given: Option<u32>) -> Result<Option<u32>, ConfigError> {
+    match given {
+        Some(version) if !(1..=ENGINE_VERSION).contains(&version) => {
+            let detail = format!("{version} is no engine version of this release; expected 1 to {ENGINE_VERSION}");
+            Err(ConfigError::Value { name: "engine_version", detail })
+        }
+        Some(_) | None => Ok(given),
+    }
 }
 
 fn check_base_url(text: &str) -> Result<(), ConfigError> {
@@ -401,6 +423,17 @@ mod tests {
         assert!(guard(&["10.0.0.0/33".to_owned()]).is_err());
 
         assert!(resolve(Given { base_url: Some("ftp://x".to_owned()), ..Given::default() }, Given::default()).is_err());
+        for (version, is_known) in [(0, false), (1, true), (ENGINE_VERSION, true), (ENGINE_VERSION + 1, false)] {
+            let resolved = resolve(Given { engine_version: Some(version), ..Given::default() }, Given::default());
+            match resolved {
+                Ok(config) => assert!(is_known && config.engine_version == Some(version), "{version}"),
+                Err(error) => {
+                    let wanted =
+                        format!("engine_version: {version} is no engine version of this release; expected 1 to");
+                    assert!(!is_known && error.to_string().starts_with(&wanted), "{error}");
+                }
+            }
+        }
         let same = Some("127.0.0.1:1".parse().unwrap());
         assert!(resolve(Given { listen: same, admin: same, ..Given::default() }, Given::default()).is_err());
     }

@@ -6,6 +6,7 @@ use super::problem::Problem;
 use crate::domain::control::resource::{Scope, WebhookStatus};
 use crate::domain::id::{Log, Tenant};
 use crate::domain::limits::CONTROL_LAG_RECORDS_MAX;
+use crate::domain::partition::fact::ENGINE_VERSION;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::rows::DeliveryId;
 use crate::runtime::clock;
@@ -55,6 +56,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
         "folds": folds(&app),
         "intake": intake(&app),
         "store": store,
+        "engine": engine(&app),
     });
     let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(json!({"status": status, "checks": checks}))).into_response()
@@ -71,10 +73,27 @@ fn folds(app: &App) -> Map<String, Value> {
             "clock": lag.clock.to_string(),
             "owed": held.processor.gauges.owed.load(Ordering::Relaxed),
             "control": held.processor.gauges.control_through.load(Ordering::Relaxed),
+            "engine_version": held.processor.gauges.engine_version.load(Ordering::Relaxed),
         });
         (format!("p{}", lag.partition.0), fold)
     };
     app.node.partitions.held().iter().map(of).collect()
+}
+
+/// The engine version of the control log (each partition's is in `folds`), what this release folds, what this node asks for
+/// at most, and how many members fold which; of these nothing is known where the logs are at what is asked for.
+fn engine(app: &App) -> Value {
+    let versions = &app.node.versions;
+    let members = versions.members().map(|counts| {
+        let of = |(version, count): (u32, usize)| (version.to_string(), json!(count));
+        counts.into_iter().map(of).collect::<Map<String, Value>>()
+    });
+    json!({
+        "control_version": app.node.data.control.state().engine_version(),
+        "release_version": ENGINE_VERSION,
+        "asked_version": versions.own(),
+        "members": members,
+    })
 }
 
 /// The partitions of the intake as a whole, whoever reads them; `unknown` since when, where the brokers do not tell.
@@ -128,6 +147,11 @@ fn readings(app: &App) -> String {
     readings.gauge("highwater_log_writable", "1 where the journal took what was last appended", &one(writable));
     readings.gauge("highwater_control_head_position", "Last record of the control log", &one(head.0 as f64));
     readings.gauge("highwater_control_position", "Last control record that is folded here", &one(control.0 as f64));
+    let version = f64::from(node.data.control.state().engine_version());
+    let help = "The engine version that the control log asks for";
+    readings.gauge("highwater_control_engine_version", help, &one(version));
+    let help = "The engine version that this node asks the logs for at most";
+    readings.gauge("highwater_engine_version_asked", help, &one(f64::from(node.versions.own())));
     readings.gauge(
         "highwater_partitions",
         "Partitions of the journal",
@@ -203,6 +227,8 @@ fn read_folds(app: &App, readings: &mut Readings) {
         held.iter().map(sample).collect::<Vec<_>>()
     };
     let owed = gauges(|gauges| gauges.owed.load(Ordering::Relaxed));
+    let versions = gauges(|gauges| u64::from(gauges.engine_version.load(Ordering::Relaxed)));
+    readings.gauge("highwater_engine_version", "The engine version that the partition's log asks for", &versions);
     readings.gauge("highwater_notifications_owed", "Notifications that no destination has taken yet", &owed);
     let remembered = gauges(|gauges| gauges.remembered.load(Ordering::Relaxed));
     readings.gauge("highwater_dedup_ids", "Event ids that are remembered", &remembered);

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 /// What the help says of them.
 pub(super) const CODES: &str = "\
 Exit codes: 0 done · 1 failed · 2 wrong arguments or configuration · 3 the data is in use ·
-  4 the data is damaged · 5 verify found drift · 6 import refused some lines · 7 an address is taken ·
+  4 the data is damaged, or of a later release · 5 verify found drift · 6 import refused some lines · 7 an address is taken ·
   8 refused: there is an owner key already · 9 refused: another node or store keeps the rows of this journal";
 
 /// How a command ended.
@@ -73,8 +73,8 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         Some(_) | None => cause.downcast_ref(),
     };
     let damaged = read.is_some_and(is_damage)
-        || matches!(cause.downcast_ref(), Some(FoldError::Fact { .. }))
-        || matches!(cause.downcast_ref(), Some(ControlFoldError::Entry { .. }))
+        || matches!(cause.downcast_ref(), Some(FoldError::Fact { .. } | FoldError::TooNew { .. }))
+        || matches!(cause.downcast_ref(), Some(ControlFoldError::Entry { .. } | ControlFoldError::TooNew { .. }))
         || matches!(cause.downcast_ref(), Some(TakeError::JournalBehind { .. }));
     damaged.then_some(Code::Damaged)
 }

@@ -4,6 +4,7 @@
 use super::exit::Code;
 use super::terminal::{complain, grouped, say};
 use super::{DataArguments, workspace};
+use crate::config;
 use crate::domain::control::command::Command;
 use crate::domain::id::{Mode, Tenant};
 use crate::runtime::clock::Stopwatch;
@@ -37,6 +38,9 @@ pub(super) struct Arguments {
     /// Import into the sandbox instead of live data
     #[arg(long)]
     sandbox: bool,
+    /// Ask the logs for this engine version at most, as `serve` has it
+    #[arg(long, env = "HIGHWATER_ENGINE_VERSION", value_name = "VERSION")]
+    engine_version: Option<u32>,
     /// Where refused lines go [default: FILE.rejected.ndjson]
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
@@ -44,7 +48,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     super::multi_threaded()?.block_on(async {
-        let data = Data::open(&arguments.data.places()?).await?;
+        let engine_version = config::engine_version(arguments.engine_version)?;
+        let data = Data::open(&arguments.data.places()?).await?.held_back_to(engine_version);
         let workspace = workspace::find_or_create(&data, arguments.workspace.as_deref()).await?;
         let mode = if arguments.sandbox { Mode::Sandbox } else { Mode::Live };
         let tenant = Tenant { workspace, mode };

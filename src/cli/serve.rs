@@ -76,6 +76,7 @@ pub(super) async fn start(config: &Config, tls: Option<Tls>) -> anyhow::Result<R
     let scheme = if tls.is_some() { "https" } else { "http" };
     let listeners = tls.into_iter().fold(listeners, Listeners::with_tls);
     let data = Data::open(&config.places).await.with_context(|| format!("open {}", config.places.folder.display()))?;
+    let data = data.held_back_to(config.engine_version);
     let present = data.control.state().settings();
     let settings = config.settings.over(present)?;
     if settings != present {

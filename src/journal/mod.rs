@@ -22,5 +22,5 @@ pub use kafka::{
     KafkaSettings, Membership, SettingsError, Timestamps,
 };
 pub use memory::MemoryJournal;
-pub use port::{AppendError, Journal, OpenError, ReadError, Record};
+pub use port::{AppendError, Journal, Member, OpenError, ReadError, Record};
 pub use sqlite::SqliteJournal;

@@ -22,6 +22,15 @@ pub struct Record {
     pub payload: Bytes,
 }
 
+/// A process that folds a share of a journal, as the journal's storage knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where it connects from.
+    pub host: String,
+    /// The engine version that it folds at most; absent where its release does not say.
+    pub engine_version: Option<u32>,
+}
+
 /// Why records may not be in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
@@ -260,6 +269,18 @@ impl Journal {
             Self::Memory(_) | Self::Sqlite(_) => false,
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => true,
+        }
+    }
+
+    /// Reads who folds a share of a shared journal; blocks. Nobody but this process does where it is not shared.
+    ///
+    /// # Errors
+    /// Where the storage does not answer, or does not know all of them at the moment.
+    pub fn members(&self) -> Result<Vec<Member>, ReadError> {
+        match self {
+            Self::Memory(_) | Self::Sqlite(_) => Ok(Vec::new()),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal) => journal.members(),
         }
     }
 

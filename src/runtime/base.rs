@@ -1,13 +1,14 @@
 //! Snapshots of the control plane, and folding its log apart from the plane: from one of them, or from the beginning.
 
 use super::control::FoldError;
-use crate::domain::control::command::Entry;
+use crate::domain::control::command::{Command, Entry};
 use crate::domain::control::entry::EntryError;
 use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::{Applied, PositionedChange};
 use crate::domain::control::snapshot::CONTROL_FORMAT;
 use crate::domain::id::{Log, PartitionId, Position, Stamp};
 use crate::domain::limits::{READ_BYTES_MAX, READ_RECORDS_MAX, SNAPSHOTS_KEPT};
+use crate::domain::partition::fact::ENGINE_VERSION;
 use crate::domain::webhook::rows::Rows;
 use crate::journal::{Journal, ReadError, Record};
 use crate::snapshot::{Snapshot, SnapshotError, Snapshots};
@@ -52,6 +53,8 @@ pub(super) enum NoBase {
     Release(String),
     #[error("it has format {0}, this release reads {CONTROL_FORMAT}")]
     Format(u32),
+    #[error("its log asks for engine version {0}, this release folds up to {ENGINE_VERSION}")]
+    TooNew(u32),
     #[error("the log has another record, or none, where it ends")]
     OtherLog,
     #[error("it is not what was written")]
@@ -91,6 +94,9 @@ impl Base {
             return Err(NoBase::OtherLog);
         };
         let control = Control::from_bytes(snapshot.part(STATE))?;
+        if control.engine_version() > ENGINE_VERSION {
+            return Err(NoBase::TooNew(control.engine_version()));
+        }
         let copies = serde_json::from_slice(snapshot.part(COPIES))?;
         if control.position() == snapshot.position {
             Ok(Self { control, copies, record })
@@ -167,9 +173,17 @@ pub(super) fn digest(record: &Record) -> RecordDigest {
 }
 
 /// Reads the entry of a record.
+///
+/// # Errors
+/// Where it is none, or asks for more than this release folds.
 pub(super) fn entry(record: &Record) -> Result<(Stamp, Entry), FoldError> {
     let position = record.position;
     let entry = Entry::decode(&record.payload).map_err(|source: EntryError| FoldError::Entry { position, source })?;
+    if let Command::EngineVersion { version } = entry.command
+        && version > ENGINE_VERSION
+    {
+        return Err(FoldError::TooNew { position, version });
+    }
     Ok((Stamp { position, recorded_at: record.recorded_at }, entry))
 }
 

@@ -6,6 +6,7 @@ use crate::domain::control::command::{Command, Entry, Idempotency};
 use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::{Applied, PositionedChange};
 use crate::domain::id::{KeyId, Log, Position, Stamp, Tenant};
+use crate::domain::partition::fact::ENGINE_VERSION;
 use crate::domain::webhook::rows::Rows;
 use crate::journal::{AppendError, Journal, ReadError};
 use crate::snapshot::{Snapshot, SnapshotError, Snapshots};
@@ -95,6 +96,28 @@ pub enum FoldError {
         /// What is wrong with it.
         source: crate::domain::control::entry::EntryError,
     },
+    /// A later release folds on from here.
+    #[error(
+        "control record {position} asks for engine version {version}, this release folds up to {ENGINE_VERSION}: update this \
+         node"
+    )]
+    TooNew {
+        /// The record.
+        position: Position,
+        /// What it asks for.
+        version: u32,
+    },
+}
+
+impl FoldError {
+    /// Tells whether another try comes to the same: the log itself is in the way, and not its storage.
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::Entry { .. } | Self::TooNew { .. } => true,
+            Self::Read(ReadError::Damaged { .. } | ReadError::Gap { .. } | ReadError::CutBack { .. }) => true,
+            Self::Read(ReadError::Storage { .. }) | Self::Snapshots(_) => false,
+        }
+    }
 }
 
 impl ControlPlane {

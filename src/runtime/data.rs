@@ -145,6 +145,8 @@ pub struct Data {
     pub control: ControlPlane,
     /// What seals secrets.
     pub vault: Arc<Vault>,
+    /// The engine version that the logs are asked for at most; absent: what this release folds.
+    pub engine_version: Option<u32>,
 }
 
 /// Why a node does not start.
@@ -253,12 +255,18 @@ impl Data {
             None => folder.master_key(clock::random())?,
         };
         let vault = Arc::new(Vault::new(key));
-        let data = Self { folder, journal, store, snapshots, control, vault };
+        let data = Self { folder, journal, store, snapshots, control, vault, engine_version: None };
         data.set_up().await?;
         if places.is_shared() {
             data.check_snapshots().await?;
         }
         Ok(data)
+    }
+
+    /// Asks the logs for an engine version at most.
+    #[must_use]
+    pub fn held_back_to(self, engine_version: Option<u32>) -> Self {
+        Self { engine_version, ..self }
     }
 
     /// The folder that holds the data.

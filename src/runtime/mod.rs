@@ -1,7 +1,8 @@
 //! The only place with tasks, threads, `select!` and a clock: it wires the pure parts to the adapters.
 //!
 //! [`data`] opens everything, [`node`] starts it; [`control`] and [`ingest`] are the ways in; [`base`] keeps snapshots of the control plane; [`ownership`] decides which [`partitions`] are taken and given
-//! back; [`processor`] folds one's log; [`lag`] tells how far behind all of it is; [`pending`] for how long the oldest message; [`writer`], [`dispatcher`], [`courier`], [`herald`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
+//! back; [`processor`] folds one's log; [`lag`] tells how far behind all of it is; [`pending`] for how long the oldest message;
+//! [`engine_version`] decides what the logs may be asked for; [`writer`], [`dispatcher`], [`courier`], [`herald`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
 //! folds without serving.
 
 pub mod clock;
@@ -18,6 +19,7 @@ pub mod intake;
 
 pub mod courier;
 pub mod dispatcher;
+pub mod engine_version;
 mod health;
 pub mod herald;
 pub mod hub;

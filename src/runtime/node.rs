@@ -5,6 +5,7 @@ use super::control::ControlPlane;
 use super::courier::{self, Post};
 use super::data::{Data, StartError};
 use super::dispatcher::{self, Dispatch, Means, Tally};
+use super::engine_version::{self, EngineVersions};
 use super::hub::Hub;
 use super::ingest::Ingest;
 use super::lag::{self, Answers, IntakeClock};
@@ -48,7 +49,11 @@ pub struct Node {
     pub intake_clock: IntakeClock,
     /// Whether the journal answers.
     pub answers: Answers,
+    /// What the logs may be asked for.
+    pub versions: EngineVersions,
     replaced: Arc<AtomicBool>,
+    /// Whether the control log cannot be folded any further.
+    stuck: Arc<AtomicBool>,
     /// What is folded here, for those who follow it.
     pub hub: Hub,
     /// What the courier counted.
@@ -104,11 +109,21 @@ impl Node {
         let keeper = if duty == Duty::Serve { data.keep_rows().await? } else { None };
         // Who imports into shared data leaves the folding to those who serve it.
         let folds = duty == Duty::Serve || !data.journal.is_shared();
-        let ownership = if folds { Ownership::begin(&data.journal, &partitions).await? } else { Ownership::Nothing };
+        let versions = EngineVersions::new(data.engine_version, &data.journal);
+        if let (false, Some(version)) = (data.journal.is_shared(), versions.to_ask()) {
+            // Before anybody can send a command that would be folded in the older way.
+            timekeeper::raise_control(&data.control, version).await;
+        }
+        let ownership = if folds {
+            Ownership::begin(&data.journal, &partitions, versions.own()).await?
+        } else {
+            Ownership::Nothing
+        };
         let (journal, control) = (data.journal.clone(), data.control.clone());
         let time = IntakeClock::default();
-        let keeping = timekeeper::run(journal, control, partitions.clone(), time.clone(), stopped.clone());
-        let replaced = Arc::new(AtomicBool::new(false));
+        let given = (time.clone(), versions.clone());
+        let keeping = timekeeper::run(journal, control, partitions.clone(), given, stopped.clone());
+        let (replaced, stuck) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         let answers = Answers::from_now();
         let watching = lag::watch_ends(data.journal.clone(), partitions.clone(), answers.clone(), stopped.clone());
         let mut tasks = vec![tokio::spawn(keeping), tokio::spawn(watching)];
@@ -117,8 +132,13 @@ impl Node {
                 data: (data.journal.clone(), data.control.clone()),
                 keeper,
                 replaced: Arc::clone(&replaced),
+                stuck: Arc::clone(&stuck),
             };
             tasks.push(tokio::spawn(follow_control(following, stopped.clone())));
+            let (journal, control) = (data.journal.clone(), data.control.clone());
+            let held = partitions.clone();
+            let reading = engine_version::watch_members(versions.clone(), journal, control, held, stopped.clone());
+            tasks.push(tokio::spawn(reading));
         }
         if duty == Duty::Serve {
             let inboxes = (inbox, letters);
@@ -149,7 +169,9 @@ impl Node {
             tally,
             intake_clock: time,
             answers,
+            versions,
             replaced,
+            stuck,
             posted,
             hub,
             requests,
@@ -176,9 +198,9 @@ impl Node {
         tokio::time::timeout(patience, all).await.is_ok()
     }
 
-    /// Tells whether a fold has stopped for good.
+    /// Tells whether a fold has stopped for good, that of the control log or one of a partition.
     pub fn has_failed(&self) -> bool {
-        self.partitions.has_failed()
+        self.stuck.load(Ordering::Acquire) || self.partitions.has_failed()
     }
 
     /// Tells whether another store keeps the rows from now on, so that this node must end.
@@ -272,11 +294,12 @@ struct Following {
     data: (Journal, ControlPlane),
     keeper: Option<Keeper>,
     replaced: Arc<AtomicBool>,
+    stuck: Arc<AtomicBool>,
 }
 
 /// Folds what other nodes append to the control log, as it comes.
 async fn follow_control(following: Following, mut stop: watch::Receiver<bool>) {
-    let Following { data: (journal, control), keeper, replaced } = following;
+    let Following { data: (journal, control), keeper, replaced, stuck } = following;
     while !*stop.borrow() {
         tokio::select! {
             () = journal.wait_beyond(Log::Control, control.position()) => {}
@@ -293,6 +316,10 @@ async fn follow_control(following: Following, mut stop: watch::Receiver<bool>) {
             }
             Ok(Err(error)) => {
                 tracing::error!(error = %crate::telemetry::chain(&error), "the control log cannot be folded");
+                if error.is_final() {
+                    stuck.store(true, Ordering::Release);
+                    return;
+                }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Err(error) => tracing::error!(error = %error, "folding the control log ended badly"),

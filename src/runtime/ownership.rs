@@ -32,11 +32,15 @@ pub enum OwnershipError {
 }
 
 impl Ownership {
-    /// Begins to take partitions.
+    /// Begins to take partitions, as a node that folds up to an engine version.
     ///
     /// # Errors
     /// Where they cannot be taken, or the group cannot be joined.
-    pub async fn begin(journal: &Journal, partitions: &Partitions) -> Result<Self, OwnershipError> {
+    pub async fn begin(
+        journal: &Journal,
+        partitions: &Partitions,
+        engine_version: u32,
+    ) -> Result<Self, OwnershipError> {
         match journal {
             Journal::Memory(_) | Journal::Sqlite(_) => {
                 for partition in (0..journal.partitions()).map(PartitionId) {
@@ -45,7 +49,9 @@ impl Ownership {
                 Ok(Self::All)
             }
             #[cfg(feature = "kafka")]
-            Journal::Kafka(journal) => shared::Shared::join(journal.settings(), partitions.clone()).map(Self::Shared),
+            Journal::Kafka(journal) => {
+                shared::Shared::join(journal.settings(), engine_version, partitions.clone()).map(Self::Shared)
+            }
         }
     }
 
@@ -80,7 +86,11 @@ mod shared {
     type Taking = Arc<Mutex<BTreeMap<PartitionId, JoinHandle<()>>>>;
 
     impl Shared {
-        pub(super) fn join(settings: &KafkaSettings, partitions: Partitions) -> Result<Self, OwnershipError> {
+        pub(super) fn join(
+            settings: &KafkaSettings,
+            engine_version: u32,
+            partitions: Partitions,
+        ) -> Result<Self, OwnershipError> {
             let runtime = Handle::current();
             let taking = Taking::default();
             let handle = move |assignment: Assignment| match assignment {
@@ -104,7 +114,7 @@ mod shared {
                     futures::future::join_all(lost.into_iter().map(give_back)).await;
                 }),
             };
-            let joined = Membership::join(settings, handle);
+            let joined = Membership::join(settings, engine_version, handle);
             joined
                 .map(|membership| Self { membership })
                 .map_err(|error| OwnershipError::Group { detail: error.to_string() })

@@ -1,18 +1,21 @@
-//! What the owner of a partition appends of its own accord: the passing of time and copies of control changes.
+//! What the owner of a partition appends of its own accord: the engine version, the passing of time and copies of control
+//! changes.
 
 use super::clock;
-use super::control::ControlPlane;
+use super::control::{Asking, ControlPlane};
+use super::engine_version::EngineVersions;
 use super::lag::IntakeClock;
 use super::partitions::Partitions;
 use super::processor::Gauges;
+use crate::domain::control::command::Command;
 use crate::domain::control::outcome::PositionedChange;
-use crate::domain::id::{Log, PartitionId, Position};
+use crate::domain::id::{Log, Mode, PartitionId, Position, Tenant, WorkspaceId};
 use crate::domain::limits::{TICK_EVERY, TICK_SPACING};
-use crate::domain::partition::fact::{ENGINE_VERSION, Note};
+use crate::domain::partition::fact::Note;
 use crate::domain::time::Timestamp;
 use crate::journal::Journal;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,7 +29,7 @@ pub async fn run(
     journal: Journal,
     control: ControlPlane,
     partitions: Partitions,
-    intake: IntakeClock,
+    (intake, versions): (IntakeClock, EngineVersions),
     mut stop: watch::Receiver<bool>,
 ) {
     let mut changed = control.watch();
@@ -36,17 +39,37 @@ pub async fn run(
         partitions,
         sent: BTreeMap::new(),
         ticked: BTreeMap::new(),
-        raised: BTreeSet::new(),
+        raised: BTreeMap::new(),
         intake,
+        versions,
     };
     while !*stop.borrow() {
         keeper.raise().await;
-        keeper.copy_control().await;
+        if keeper.versions.has_first_word() {
+            keeper.copy_control().await;
+        }
         keeper.tick().await;
         tokio::select! {
             _ = changed.changed() => {}
             () = tokio::time::sleep(Duration::from_millis(u64::try_from(TICK_SPACING.0).unwrap_or(100))) => {}
             _ = stop.changed() => {}
+        }
+    }
+}
+
+/// Asks for an engine version where the control log has yet to ask for it.
+pub(super) async fn raise_control(control: &ControlPlane, version: u32) {
+    let stands = control.state().engine_version();
+    if stands >= version {
+        return;
+    }
+    // What the nodes need is asked for in the name of nobody.
+    let nobody = Asking::by_command_line(Tenant { workspace: WorkspaceId(0), mode: Mode::Live });
+    match control.submit(nobody, Command::EngineVersion { version }).await {
+        Ok(_) => tracing::info!(from = stands, to = version, "the control log has another engine version from here on"),
+        Err(error) => {
+            let cause = crate::telemetry::chain(&error);
+            tracing::warn!(error = %cause, "the control log could not be told of this release; it goes on as before");
         }
     }
 }
@@ -58,9 +81,10 @@ struct Timekeeper {
     /// Up to where control changes were appended, by partition; asked of the fold again after any error.
     sent: BTreeMap<PartitionId, Position>,
     ticked: BTreeMap<PartitionId, Ticked>,
-    /// The partitions that were asked for this release's way of folding since they came to this node.
-    raised: BTreeSet<PartitionId>,
+    /// The engine version that partitions were asked for since they came to this node.
+    raised: BTreeMap<PartitionId, u32>,
     intake: IntakeClock,
+    versions: EngineVersions,
 }
 
 /// A partition as the timekeeper sees it.
@@ -80,26 +104,31 @@ impl Timekeeper {
         let is_held = |partition: &PartitionId| watched.iter().any(|watched| watched.partition == *partition);
         self.sent.retain(|partition, _| is_held(partition));
         self.ticked.retain(|partition, _| is_held(partition));
-        self.raised.retain(is_held);
+        self.raised.retain(|partition, _| is_held(partition));
         watched
     }
 
-    /// Asks for this release's way of folding where a log has yet to ask for it: before anything else, so that nothing that is
-    /// copied behind it is folded in the older way.
+    /// Asks for the newest way of folding that every member knows, where a log has yet to ask for it: before anything else,
+    /// so that nothing that is copied behind it is folded in the older way.
     async fn raise(&mut self) {
         let watched = self.watched();
-        let is_behind = |watched: &Watched| watched.gauges.engine_version.load(Ordering::Relaxed) < ENGINE_VERSION;
+        let Some(version) = self.versions.to_ask() else { return };
+        if watched.iter().any(|watched| watched.partition == PartitionId(0)) {
+            raise_control(&self.control, version).await;
+        }
+        let is_behind = |watched: &Watched| watched.gauges.engine_version.load(Ordering::Relaxed) < version;
         let behind = watched.iter().filter(|watched| is_behind(watched)).map(|watched| watched.partition);
         // A fold that has yet to reach such a record is asked no second time; where its log has one already, another says
         // the same.
-        let behind: Vec<PartitionId> = behind.filter(|partition| !self.raised.contains(partition)).collect();
+        let is_asked = |partition: &PartitionId| self.raised.get(partition).is_some_and(|asked| *asked >= version);
+        let behind: Vec<PartitionId> = behind.filter(|partition| !is_asked(partition)).collect();
         if behind.is_empty() {
             return;
         }
-        let note = Bytes::from(Note::EngineVersion { version: ENGINE_VERSION }.encode());
+        let note = Bytes::from(Note::EngineVersion { version }.encode());
         let facts = behind.iter().map(|partition| (Log::Partition(*partition), note.clone())).collect();
         match self.journal.append(facts).await {
-            Ok(_) => self.raised.extend(behind),
+            Ok(_) => self.raised.extend(behind.into_iter().map(|partition| (partition, version))),
             Err(error) => {
                 let cause = crate::telemetry::chain(&error);
                 tracing::warn!(error = %cause, "a log could not be told of this release; it goes on as before");

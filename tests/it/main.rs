@@ -53,6 +53,7 @@ mod peers;
 #[cfg(feature = "clickhouse")]
 mod shapes;
 mod unreachable;
+mod versions;
 
 // What is shipped beside the binary.
 mod deploy;

@@ -62,6 +62,7 @@ async fn show(arguments: &Arguments) -> anyhow::Result<Code> {
         front: Default::default(),
         tls: None,
         base_url: None,
+        engine_version: None,
         settings: Default::default(),
     };
     let running = serve::start(&config, None).await?;

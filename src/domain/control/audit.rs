@@ -145,6 +145,7 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
     let (action, target) = match command {
         Command::Initialise { .. }
         | Command::ChangeSettings { .. }
+        | Command::EngineVersion { .. }
         | Command::ShareSnapshots { .. }
         | Command::KeepRows { .. } => return None,
         Command::CreateWorkspace { id, .. } => ("workspace.create", Target::Workspace(*id)),

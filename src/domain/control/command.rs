@@ -75,6 +75,11 @@ pub enum Command {
         /// The settings from here on.
         settings: Settings,
     },
+    /// Asks for an engine version from here on; one that is not above the present one changes nothing.
+    EngineVersion {
+        /// The version.
+        version: u32,
+    },
     /// Notes the mark of the snapshots that every node shares; another one is refused unless it takes over.
     ShareSnapshots {
         /// The mark.

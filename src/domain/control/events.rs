@@ -103,6 +103,7 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::ResetSandbox { .. }
         | Command::Initialise { .. }
         | Command::ChangeSettings { .. }
+        | Command::EngineVersion { .. }
         | Command::ShareSnapshots { .. }
         | Command::KeepRows { .. }
         | Command::CreateWorkspace { .. } => return None,

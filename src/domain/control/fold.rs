@@ -72,6 +72,7 @@ impl Control {
             tenant: entry.tenant,
             actor: entry.actor,
             if_match: entry.if_match,
+            engine_version: self.engine_version(),
         };
         let about = telling(&entry.command);
         let version = |registry: &Registry| about.as_ref().and_then(|a| registry.version_of(entry.tenant, a.subject));
@@ -217,6 +218,11 @@ impl Control {
     /// Tells whether the log was set up.
     pub const fn initialised(&self) -> bool {
         self.registry.foundation.is_some()
+    }
+
+    /// Returns the engine version that the log asks for; a log begins at 1. What an entry does may depend on it alone.
+    pub fn engine_version(&self) -> u32 {
+        self.registry.engine_version()
     }
 
     /// Returns the key of the event fingerprints.

@@ -68,6 +68,9 @@ pub(super) struct World {
 pub(super) struct Registry {
     pub(super) foundation: Option<Foundation>,
     pub(super) settings: Settings,
+    /// The engine version that the log was raised to; absent before that, which is version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) raised_to: Option<u32>,
     #[serde(default)]
     pub(super) snapshot_mark: Option<String>,
     #[serde(default)]
@@ -94,6 +97,12 @@ impl Registry {
                 self.initialise(foundation, *settings)
             }
             Command::ChangeSettings { settings } => Ok(self.change_settings(*settings)),
+            Command::EngineVersion { version } => {
+                if *version > context.engine_version {
+                    self.raised_to = Some(*version);
+                }
+                Ok(Accepted::done(Resource::None))
+            }
             Command::ShareSnapshots { mark, takes_over } => self.share_snapshots(mark, *takes_over),
             Command::KeepRows { keeper, takes_over } => self.keep_rows(keeper, *takes_over),
             Command::CreateWorkspace { id, name } => self.create_workspace(context, *id, name),
@@ -161,6 +170,11 @@ impl Registry {
                 Ok(Accepted::done(Resource::None))
             }
         }
+    }
+
+    /// How the log asks to be folded.
+    pub(super) fn engine_version(&self) -> u32 {
+        self.raised_to.unwrap_or(1)
     }
 
     /// How far a tenant's clock is ahead of everybody's.
@@ -354,6 +368,7 @@ impl World {
             Command::AdvanceClock { by } => self.advance_clock(context, *by),
             Command::Initialise { .. }
             | Command::ChangeSettings { .. }
+            | Command::EngineVersion { .. }
             | Command::ShareSnapshots { .. }
             | Command::KeepRows { .. }
             | Command::CreateWorkspace { .. }

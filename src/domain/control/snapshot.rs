@@ -4,7 +4,7 @@ use super::fold::Control;
 
 /// What the bytes mean. Whatever changes the state's form, or what an entry does to it, raises this: the bytes of another
 /// format are not read, and the log, which is never cut, is folded whole.
-pub const CONTROL_FORMAT: u32 = 2;
+pub const CONTROL_FORMAT: u32 = 3;
 
 impl Control {
     /// Writes the state.

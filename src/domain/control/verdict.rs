@@ -17,6 +17,8 @@ pub(super) struct Context {
     pub(super) actor: Option<KeyId>,
     /// The version that the caller expects.
     pub(super) if_match: Option<u64>,
+    /// How the log asks to be folded, before the command.
+    pub(super) engine_version: u32,
 }
 
 impl Context {

@@ -209,8 +209,7 @@ impl Partition {
             if rest.is_empty() { (Outbox::default(), rest) } else { postcard::take_from_bytes(rest)? };
         let (tail, rest): (Tail, &[u8]) =
             if rest.is_empty() { (Tail::default(), rest) } else { postcard::take_from_bytes(rest)? };
-        let extras: Extras =
-            if saved.engine_version >= V3 { postcard::from_bytes(rest)? } else { Extras::default() };
+        let extras: Extras = if saved.engine_version >= V3 { postcard::from_bytes(rest)? } else { Extras::default() };
         outbox.set_labels(tail.labels);
         for SavedTold { account, metric, told } in tail.told {
             let account = usize::try_from(account).ok().and_then(|slot| accounts.get_mut(slot));

@@ -7,6 +7,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -199,15 +200,37 @@ impl Share {
 async fn members_share_the_partitions_and_hand_them_over() {
     for settings in clusters().await {
         let (first, second) = (Share::default(), Share::default());
-        let one = Membership::join(&settings, first.handle()).unwrap();
+        let one = Membership::join(&settings, 2, first.handle()).unwrap();
         first.wait("the only member has all", |count| count == 2);
-        let two = Membership::join(&settings, second.handle()).unwrap();
+        let two = Membership::join(&settings, 3, second.handle()).unwrap();
         second.wait("the second gets its share", |count| count == 1);
         first.wait("which the first gave up before", |count| count == 1);
+        // The mock cluster lists no members.
+        if brokers().as_ref() == Some(&settings.brokers) {
+            let journal = KafkaJournal::connect(settings.clone()).await.unwrap();
+            assert_eq!(listed_versions(journal).await, BTreeSet::from([2, 3]));
+        }
         one.leave();
         assert!(first.0.lock().unwrap().is_empty(), "everything is handled before it is left");
         second.wait("who stays gets the rest", |count| count == 2);
         two.leave();
         assert!(second.0.lock().unwrap().is_empty());
     }
+}
+
+/// The engine versions that the members of the group say, once it has two.
+async fn listed_versions(journal: KafkaJournal) -> BTreeSet<u32> {
+    let list = move || {
+        for _ in 0..100 {
+            // Of a group that shares out anew it is not said who its members are.
+            match journal.members() {
+                Ok(members) if members.len() == 2 => {
+                    return members.into_iter().filter_map(|member| member.engine_version).collect();
+                }
+                Ok(_) | Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+        BTreeSet::new()
+    };
+    tokio::task::spawn_blocking(list).await.unwrap()
 }

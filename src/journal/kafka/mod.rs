@@ -17,7 +17,7 @@ pub use membership::{Assignment, Membership};
 pub use settings::{KafkaSettings, SettingsError, Timestamps};
 
 use super::chain::{log, number};
-use super::port::{AppendError, OpenError, ReadError, Record};
+use super::port::{AppendError, Member, OpenError, ReadError, Record};
 use crate::domain::id::{Log, Position, Stamp};
 use append::Appender;
 use bytes::Bytes;
@@ -178,6 +178,11 @@ impl KafkaJournal {
     /// Stops following a log.
     pub(super) fn unfollow(&self, log: Log) {
         self.shared.follower.unfollow(log);
+    }
+
+    /// Asks the brokers who folds a share of the journal; blocks.
+    pub(super) fn members(&self) -> Result<Vec<Member>, ReadError> {
+        membership::members(self.shared.follower.consumer(), &self.shared.settings)
     }
 
     pub(super) fn partitions(&self) -> u32 {

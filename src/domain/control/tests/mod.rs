@@ -189,8 +189,23 @@ fn the_form_of_the_state_is_that_of_its_format() {
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         (CONTROL_FORMAT, digest.as_str()),
-        (2, "7fd25f2e1ad75337e82ecdc34fda712d528784bc16fce741b1a2a63ae408fb61"),
+        (3, "7fd25f2e1ad75337e82ecdc34fda712d528784bc16fce741b1a2a63ae408fb61"),
         "{}",
         String::from_utf8_lossy(&bytes)
     );
+}
+
+#[test]
+fn the_log_keeps_the_highest_engine_version_that_it_asked_for() {
+    let mut log = Log::new();
+    assert_eq!(log.control.engine_version(), 1);
+    let audited = log.control.audit(TENANT).count();
+    for (asked, stands) in [(1, 1), (2, 2), (1, 2), (3, 3), (3, 3), (2, 3)] {
+        let applied = log.submit(Command::EngineVersion { version: asked });
+        assert_eq!((applied.outcome, applied.changes.len()), (Outcome::Done(Resource::None), 0), "asked for {asked}");
+        assert_eq!(log.control.engine_version(), stands, "asked for {asked}");
+    }
+    log.check_refold();
+    // No person did it.
+    assert_eq!(log.control.audit(TENANT).count(), audited);
 }
