@@ -7,6 +7,7 @@ mod address;
 mod answer;
 mod app;
 mod change;
+mod content_coding;
 mod created;
 mod crowd;
 mod description;

@@ -2,7 +2,7 @@
 
 use super::docs::DOCS_ERRORS;
 use crate::domain::limits::{PROBLEM_ERRORS_MAX, STORAGE_RETRY_SECONDS};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -37,6 +37,8 @@ pub(super) enum Advice {
     Challenge(String),
     /// `Accept-Post`: content types.
     AcceptPost(&'static str),
+    /// `Accept-Encoding`: content codings.
+    AcceptEncoding(&'static str),
 }
 
 /// One fault of a request.
@@ -185,7 +187,7 @@ impl Problem {
             StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request did not arrive in time"),
             StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "the body is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-                ("unsupported_encoding", "the body's encoding is not supported; send it plain or with gzip")
+                ("unsupported_media_type", "the body is of no type that is read here")
             }
             StatusCode::UNPROCESSABLE_ENTITY => ("validation_failed", "the request is not valid"),
             StatusCode::TOO_MANY_REQUESTS => ("rate_limited", "too many, too soon; see Retry-After"),
@@ -236,6 +238,9 @@ impl Problem {
             }
             Some(Advice::AcceptPost(types)) => {
                 headers.insert("accept-post", HeaderValue::from_static(types));
+            }
+            Some(Advice::AcceptEncoding(codings)) => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(codings));
             }
             None => {}
         }

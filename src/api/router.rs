@@ -8,9 +8,9 @@ use super::second_look::second_look;
 use super::seen::{Seen, trace_id};
 use super::server::ListenerLimits;
 use super::{
-    accounts, alert_rows, alerts, audit, channels, description, events, incidents, keys, linger, metrics, oauth,
-    oauth_clients, operations, outbox, projects, quarantine, quotas, rehearsals, relations, sandbox, shapes, silences,
-    trials, usage, usage_query, whoami, workspace,
+    accounts, alert_rows, alerts, audit, channels, content_coding, description, events, incidents, keys, linger,
+    metrics, oauth, oauth_clients, operations, outbox, projects, quarantine, quotas, rehearsals, relations, sandbox,
+    shapes, silences, trials, usage, usage_query, whoami, workspace,
 };
 use super::{deliveries, event_types, stream, webhook_actions, webhooks};
 use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
@@ -26,7 +26,6 @@ use serde_json::Value;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tracing::field::display;
 use utoipa::OpenApi;
@@ -165,7 +164,7 @@ pub(super) fn admin_router(app: App, limits: ListenerLimits) -> Router {
 fn bounded<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .layer(DefaultBodyLimit::max(NDJSON_BODY_BYTES_MAX))
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(false))
+        .layer(middleware::from_fn(content_coding::decode))
         .layer(RequestBodyLimitLayer::new(WIRE_BODY_BYTES_MAX))
         .layer(middleware::from_fn(linger::read_rest))
 }

@@ -8,16 +8,24 @@ pub const EVENT_BYTES_MAX: usize = 64 * 1024;
 pub const JSON_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of an NDJSON request body, after decompression.
 pub const NDJSON_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Codings that one request body may be packed with, one on top of the other; each is decoded within the byte limit.
+pub const CONTENT_CODINGS_MAX: usize = 4;
+/// Members of one gzip body: an empty one costs time and adds no byte to what is counted.
+pub const GZIP_MEMBERS_MAX: usize = 16_384;
+/// The window of a zstd body, as a power of two: 8 MiB, as HTTP has it (RFC 9659).
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Lines of an NDJSON request body.
 pub const NDJSON_LINES_MAX: usize = 10_000;
 /// Events in one `/v1/events/batch` or JSON array request.
 pub const BATCH_EVENTS_MAX: usize = 1_000;
-/// Dimensions of one event.
+/// Dimensions that are kept of one event.
 pub const DIMENSIONS_MAX: usize = 20;
 /// Bytes of a dimension's name.
 pub const DIMENSION_NAME_BYTES_MAX: usize = 64;
-/// Characters of a dimension's text value.
+/// Characters that are kept of a dimension's text value.
 pub const DIMENSION_VALUE_CHARS_MAX: usize = 256;
+/// Names of dimensions that one warning about an event shows.
+pub const WARNING_NAMES_SHOWN_MAX: usize = 5;
 /// Bytes of an event id or source.
 pub const EVENT_ID_BYTES_MAX: usize = 256;
 /// Events in one frame of the journal.

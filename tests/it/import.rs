@@ -82,6 +82,39 @@ async fn a_file_counts_once_however_it_is_packed() {
 }
 
 #[tokio::test]
+async fn every_member_of_a_packed_file_counts_and_what_follows_the_last_does_not_pass() {
+    let place = Place::new();
+    let pack = |text: &str| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(text.as_bytes()).unwrap();
+        packed.finish().unwrap()
+    };
+    let members: Vec<u8> =
+        (0..5).map(|number| line(number) + "\n").chain([String::new()]).flat_map(|l| pack(&l)).collect();
+    std::fs::write(&place.file, &members).unwrap();
+    let (code, out) = said(&place.import(&place.file, &[]));
+    assert!(code == Some(0) && out.starts_with("5 events"), "{out}");
+    std::fs::write(&place.file, [members.as_slice(), b"x"].concat()).unwrap();
+    let damaged = place.import(&place.file, &[]);
+    let said = String::from_utf8_lossy(&damaged.stderr);
+    assert!(damaged.status.code() == Some(1) && said.contains("read the lines behind line"), "{said}");
+    assert_eq!(place.counted("acme").await, (5, 10));
+}
+
+#[tokio::test]
+async fn dimensions_that_cannot_be_kept_are_said_and_cost_no_event() {
+    let place = Place::new();
+    let event = json!({"account_id": "acme", "metric": "m", "id": "1", "value": 2, "timestamp": now(60), "dimensions": {"cost": 1e-12}});
+    std::fs::write(&place.file, event.to_string()).unwrap();
+    let output = place.import(&place.file, &[]);
+    let (code, out) = said(&output);
+    assert!(code == Some(0) && out.starts_with("1 events"), "{out}");
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert!(notes.contains("dimensions of 1 events could not all be kept"), "{notes}");
+    assert_eq!(place.counted("acme").await, (1, 2));
+}
+
+#[tokio::test]
 async fn lines_without_an_id_count_once_too() {
     let place = Place::new();
     let text = format!("{}\n", json!({"account_id": "acme", "metric": "m", "timestamp": now(60)})).repeat(10);

@@ -1,5 +1,6 @@
 //! HTTP/2: one connection that asks many things at once, and the orderly end of it.
 
+use super::encodings::{event as packed_event, gzip};
 use super::tls::{certificate, client, issue, secured, shake_hands};
 use crate::server::{PATIENCE, Server, eventually, unhurried};
 use bytes::Bytes;
@@ -167,6 +168,26 @@ async fn many_requests_at_once_get_their_own_answers_and_share_one_budget() {
         assert_eq!(problem["instance"], format!("/v1/accounts/a{number}"));
     }
     assert_eq!(left, (50..150).collect(), "each one drew once on the one budget");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_a_packed_body_come_in_frames_of_their_own() {
+    let secured = Secured::start(ListenerLimits::default()).await;
+    let mut client = secured.dial().await;
+    let members = [gzip(packed_event(0)), gzip(""), gzip(packed_event(1)), gzip(packed_event(2))];
+    for (more, status) in [(vec![], 202), (vec![b"x".to_vec()], 400)] {
+        client.ready().await;
+        let head = client.head("POST", "/v1/events").header("content-type", "application/x-ndjson");
+        let head = head.header("content-encoding", "gzip").body(()).unwrap();
+        let (answer, mut body) = client.requests.send_request(head, false).unwrap();
+        for member in members.iter().chain(&more) {
+            body.send_data(member.clone().into(), false).unwrap();
+        }
+        body.send_data(Bytes::new(), true).unwrap();
+        let answer = read(answer).await.unwrap();
+        let said = if status == 202 { "\"accepted\":3" } else { "malformed_encoding" };
+        assert!(answer.status == status && answer.text.contains(said), "{} {}", answer.status, answer.text);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

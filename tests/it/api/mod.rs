@@ -8,6 +8,7 @@ mod browsers;
 mod channels;
 mod deliveries;
 mod documents;
+mod encodings;
 mod endpoints;
 mod events;
 mod hostile_events;
