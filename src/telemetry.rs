@@ -59,9 +59,22 @@ const HISTOGRAMS: [&str; 3] = [
 
 /// Every counter with each value of its label. All of them are told from the start: what was never counted is zero, and
 /// no alert waits for a first time.
-const COUNTERS: [(&str, &str, &[&str]); 12] = [
+const COUNTERS: [(&str, &str, &[&str]); 13] = [
     ("highwater_http_answers_total", "class", &ANSWER_CLASSES),
     ("highwater_events_ingested_total", "result", &["accepted", "rejected"]),
+    (
+        "highwater_event_warnings_total",
+        "code",
+        &[
+            "dimensions_left_out",
+            "dimension_name_invalid",
+            "dimension_nested",
+            "dimension_repeated",
+            "dimension_number_as_text",
+            "dimension_text_cut",
+            "dimension_text_repaired",
+        ],
+    ),
     ("highwater_intake_messages_total", "result", &["accepted", "rejected"]),
     ("highwater_events_folded_total", "result", &["counted", "duplicate", "conflict"]),
     ("highwater_events_late_total", "", &[]),

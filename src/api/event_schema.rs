@@ -24,8 +24,11 @@ pub(super) struct NativeEvent {
     #[schema(format = DateTime)]
     timestamp: Option<String>,
     project_id: Option<String>,
-    /// At most 20, flat.
-    dimensions: Option<BTreeMap<String, DimensionValue>>,
+    /// Strings of at most 256 characters, exact numbers and booleans, each under a name of at most 64 bytes. 20 are kept,
+    /// those that the metric groups by first, then by name. What cannot be kept as it was sent is cut, kept as a text or left
+    /// out with a warning, and the event counts.
+    #[schema(example = json!({"region": "eu", "tier": 2, "cached": true}))]
+    dimensions: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// An exact number.
@@ -37,19 +40,6 @@ pub(super) enum Amount {
     Number(f64),
     /// As a decimal text.
     Text(String),
-}
-
-/// A dimension's value.
-#[derive(ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only its derived description is used")]
-pub(super) enum DimensionValue {
-    /// A text of at most 256 characters.
-    Text(String),
-    /// A number.
-    Number(f64),
-    /// A truth.
-    Truth(bool),
 }
 
 /// Native events in one object.
@@ -81,6 +71,8 @@ pub(super) struct CloudEvent {
     #[schema(format = DateTime)]
     time: Option<String>,
     datacontenttype: Option<String>,
-    /// `value`, and scalars that become dimensions.
+    /// `value`, and scalars that become dimensions; objects and arrays are left out.
     data: Option<BTreeMap<String, serde_json::Value>>,
+    /// The same object as JSON in base64 (RFC 4648 4), instead of `data`.
+    data_base64: Option<String>,
 }

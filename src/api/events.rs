@@ -9,13 +9,13 @@ use super::problem::{Fault, Problem};
 use super::receipt::Receipt;
 use crate::domain::control::resource::Scope;
 use crate::domain::event::{
-    BodyError, ContentKind, Item, Refusal, RefusalCode, id_of, parse_binary_cloudevent, parse_events,
+    BodyError, ContentKind, EventWarning, Item, Refusal, RefusalCode, id_of, parse_binary_cloudevent, parse_events,
 };
 use crate::domain::id::Position;
 use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
 use crate::journal::AppendError;
 use crate::runtime::clock;
-use crate::runtime::ingest::{IdSource, Sender};
+use crate::runtime::ingest::{IdSource, NamedEvent, Sender};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
@@ -37,7 +37,7 @@ pub(super) struct IngestAnswer {
     rejected: usize,
     /// Stands for the accepted events; `usage?after=` waits until they are counted. Absent where none was accepted.
     receipt: Option<String>,
-    /// The refused events; all of them with `verbose=true`.
+    /// The refused events, and those accepted with warnings; all of them with `verbose=true`.
     results: Vec<IngestResult>,
 }
 
@@ -60,13 +60,38 @@ pub(super) struct IngestResult {
     /// Where in the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pointer: Option<String>,
+    /// What was changed about the dimensions of an accepted event, one for each kind; absent where nothing was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<IngestWarning>,
+}
+
+/// What was changed about an event that is accepted and counted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct IngestWarning {
+    /// What it is, for programs.
+    #[schema(example = "dimension_text_cut")]
+    code: &'static str,
+    /// What it is, for people, with the names of the first dimensions.
+    detail: String,
+    /// The first dimension that it happened to, as a JSON pointer into the event.
+    pointer: String,
+}
+
+impl From<EventWarning> for IngestWarning {
+    fn from(warning: EventWarning) -> Self {
+        Self { code: warning.code.text(), detail: warning.detail, pointer: warning.pointer }
+    }
 }
 
 /// Sends events, in any of the content types: one native event, CloudEvents (structured, batch, or binary by `ce-`
 /// headers), or one event a line.
+///
+/// The body may be packed with gzip (any number of members), deflate or zstd. Dimensions refuse no event: what cannot be
+/// kept of them is changed or left out, and the event's result has a warning.
 #[utoipa::path(
     post, path = "/v1/events", tag = "events",
-    params(("verbose" = Option<bool>, Query, description = "Lists accepted events too"),
+    params(("verbose" = Option<bool>, Query, description = "Lists accepted events without warnings too"),
            ("Idempotency-Key" = Option<String>, Header, max_length = 255,
             description = "Gives events without an id one that a retry repeats")),
     request_body(description = "One native event (or, with `ce-` headers, the data of a binary CloudEvent), CloudEvents, \
@@ -102,7 +127,7 @@ pub(super) async fn send(
 /// Sends a batch of native events: `{"events":[…]}`.
 #[utoipa::path(
     post, path = "/v1/events/batch", tag = "events",
-    params(("verbose" = Option<bool>, Query, description = "Lists accepted events too"),
+    params(("verbose" = Option<bool>, Query, description = "Lists accepted events without warnings too"),
            ("Idempotency-Key" = Option<String>, Header, max_length = 255,
             description = "Gives events without an id one that a retry repeats")),
     request_body(description = "At most 1,000 events; a bare array is taken, too", content((EventBatch = "application/json"))),
@@ -193,10 +218,10 @@ async fn ingest(
     };
     let sender = Sender { tenant: caller.principal.tenant, ids, backfill: false };
     let mut results = Vec::new();
-    let prepared = {
+    let mut prepared = {
         let mut batch = app.node.ingest.batch(&sender);
         if verbose {
-            batch = batch.keeping_ids();
+            batch = batch.naming_all();
         }
         for Item { index, bytes, event } in items {
             let taken = event.and_then(|event| batch.push(index, bytes, &event));
@@ -210,14 +235,7 @@ async fn ingest(
     let (accepted, rejected) = (prepared.accepted, results.len());
     crate::telemetry::counter("highwater_events_ingested_total", &[("result", "accepted")], accepted as u64);
     crate::telemetry::counter("highwater_events_ingested_total", &[("result", "rejected")], rejected as u64);
-    results.extend(prepared.ids.iter().map(|(index, id)| IngestResult {
-        index: *index,
-        id: Some(id.clone()),
-        status: "accepted",
-        code: None,
-        detail: None,
-        pointer: None,
-    }));
+    results.extend(std::mem::take(&mut prepared.named).into_iter().map(accepted_event));
     results.sort_by_key(|result| result.index);
     if accepted == 0 && rejected > 0 {
         let answer = IngestAnswer { accepted, rejected, receipt: None, results };
@@ -245,6 +263,18 @@ pub(super) async fn behind_reset(app: &App, caller: &Caller) {
     }
 }
 
+fn accepted_event(event: NamedEvent) -> IngestResult {
+    IngestResult {
+        index: event.index,
+        id: Some(event.id),
+        status: "accepted",
+        code: None,
+        detail: None,
+        pointer: None,
+        warnings: event.warnings.into_iter().map(IngestWarning::from).collect(),
+    }
+}
+
 fn rejected(index: usize, id: Option<String>, refusal: Refusal) -> IngestResult {
     IngestResult {
         index,
@@ -253,6 +283,7 @@ fn rejected(index: usize, id: Option<String>, refusal: Refusal) -> IngestResult 
         code: Some(refusal.code.text()),
         detail: Some(refusal.detail),
         pointer: refusal.pointer,
+        warnings: Vec::new(),
     }
 }
 

@@ -160,6 +160,12 @@ fn report(totals: &Totals, rejects: &Path, elapsed: Duration) -> Code {
         grouped(totals.refused),
         grouped(rate)
     ));
+    if totals.warned > 0 {
+        complain(&format!(
+            "highwater: dimensions of {} events could not all be kept as they were sent; they were cut or left out",
+            grouped(totals.warned)
+        ));
+    }
     if totals.refused == 0 {
         return Code::Done;
     }

@@ -49,6 +49,8 @@ pub struct Totals {
     pub bytes: u64,
     /// Events that are durable.
     pub accepted: u64,
+    /// Those of them whose dimensions could not all be kept as they were sent.
+    pub warned: u64,
     /// Lines that were refused.
     pub refused: u64,
 }
@@ -221,12 +223,13 @@ fn append_all(
         early.insert(number, parsed);
         while let Some(parsed) = early.remove(&next) {
             next += 1;
-            let accepted = parsed.prepared.accepted as u64;
+            let (accepted, warned) = (parsed.prepared.accepted as u64, parsed.prepared.warned as u64);
             if accepted > 0 {
                 ingest.append_blocking(parsed.prepared)?;
             }
             totals.bytes += parsed.bytes;
             totals.accepted += accepted;
+            totals.warned += warned;
             totals.refused += parsed.refused.len() as u64;
             note(&totals, &parsed.refused).map_err(ImportError::Note)?;
         }

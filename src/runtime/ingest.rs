@@ -4,9 +4,9 @@ use super::clock::{self, Stopwatch};
 use super::control::ControlPlane;
 use super::requests::SYSTEM_WORKSPACE;
 use crate::domain::event::{
-    Acceptance, AccountPlace, FrameBuilder, Refusal, RefusalCode, UsageEvent, decide, derived_id,
+    Acceptance, AccountPlace, EventWarning, FrameBuilder, Refusal, RefusalCode, UsageEvent, decide, derived_id,
 };
-use crate::domain::id::{AccountId, Epoch, Log, PartitionId, Position, Stamp, Tenant};
+use crate::domain::id::{AccountId, Epoch, Log, MetricName, PartitionId, Position, Stamp, Tenant};
 use crate::domain::limits::{AHEAD_MAX, FRAME_BYTES_MAX, FRAME_EVENTS_MAX};
 use crate::domain::routing::partition_of;
 use crate::domain::time::{Millis, Timestamp};
@@ -53,8 +53,21 @@ pub struct Prepared {
     frames: Vec<(Log, Bytes)>,
     /// How many events they hold.
     pub accepted: usize,
-    /// The ids of the accepted events, with their index, where they were asked for.
-    pub ids: Vec<(usize, String)>,
+    /// How many of them have a warning.
+    pub warned: usize,
+    /// The accepted events that the answer names: those with a warning, or all where that was asked for.
+    pub named: Vec<NamedEvent>,
+}
+
+/// An accepted event that the answer names.
+#[derive(Debug)]
+pub struct NamedEvent {
+    /// Its place in the request.
+    pub index: usize,
+    /// Its id.
+    pub id: String,
+    /// What was changed about it.
+    pub warnings: Vec<EventWarning>,
 }
 
 /// Builds frames of one sender's events.
@@ -73,8 +86,9 @@ pub struct Batch<'a> {
     begun: usize,
     full: Vec<(Log, Bytes)>,
     accepted: usize,
-    ids: Vec<(usize, String)>,
-    keeps_ids: bool,
+    warned: usize,
+    named: Vec<NamedEvent>,
+    names_all: bool,
 }
 
 /// Where an account's events go.
@@ -117,8 +131,9 @@ impl Ingest {
             begun: 0,
             full: Vec::new(),
             accepted: 0,
-            ids: Vec::new(),
-            keeps_ids: false,
+            warned: 0,
+            named: Vec::new(),
+            names_all: false,
         }
     }
 
@@ -178,15 +193,16 @@ impl Prepared {
     pub fn absorb(&mut self, other: Self) {
         self.frames.extend(other.frames);
         self.accepted += other.accepted;
-        self.ids.extend(other.ids);
+        self.warned += other.warned;
+        self.named.extend(other.named);
     }
 }
 
 impl Batch<'_> {
-    /// Keeps the ids of accepted events for the answer.
+    /// Names all accepted events in the answer.
     #[must_use]
-    pub fn keeping_ids(mut self) -> Self {
-        self.keeps_ids = true;
+    pub fn naming_all(mut self) -> Self {
+        self.names_all = true;
         self
     }
 
@@ -209,18 +225,24 @@ impl Batch<'_> {
                 &made
             }
         };
-        self.push_as(event, id, self.acceptance.accepted_at)?;
-        if self.keeps_ids {
-            self.ids.push((index, id.to_owned()));
+        let warnings = self.push_as(event, id, self.acceptance.accepted_at)?;
+        if self.names_all || !warnings.is_empty() {
+            self.named.push(NamedEvent { index, id: id.to_owned(), warnings });
         }
         Ok(())
     }
 
-    /// Decides on one event that was accepted at another time than the batch, under an id that stands for its own.
+    /// Decides on one event that was accepted at another time than the batch, under an id that stands for its own; returns
+    /// what was changed about it.
     ///
     /// # Errors
     /// As [`Self::push`].
-    pub fn push_as(&mut self, event: &UsageEvent<'_>, id: &str, accepted_at: Timestamp) -> Result<(), Refusal> {
+    pub fn push_as(
+        &mut self,
+        event: &UsageEvent<'_>,
+        id: &str,
+        accepted_at: Timestamp,
+    ) -> Result<Vec<EventWarning>, Refusal> {
         let accepted_at = accepted_at.plus(self.advance);
         let timestamp = decide(event, &Acceptance { accepted_at, ..self.acceptance })?;
         let (tenant, backfill) = (self.sender.tenant, self.sender.backfill);
@@ -241,13 +263,19 @@ impl Batch<'_> {
             Some(_) | None => frame.account(tenant, routed.epoch, &routed.account),
         };
         routed.placed = Some((*number, place));
-        frame.push(place, event, id, timestamp, accepted_at);
+        let reduced = event.reduction.as_ref().and_then(|_| event.reduced(&group_by(self.control, tenant, event)));
+        frame.push(place, reduced.as_ref().map_or(event, |(event, _)| event), id, timestamp, accepted_at);
         self.accepted += 1;
         if frame.len() >= FRAME_EVENTS_MAX || frame.bytes() >= FRAME_BYTES_MAX {
             let full = self.open.remove(&routed.partition);
             self.full.extend(full.map(|(_, full)| (Log::Partition(routed.partition), Bytes::from(full.finish()))));
         }
-        Ok(())
+        let warnings = reduced.map(|(_, warnings)| warnings).unwrap_or_default();
+        for EventWarning { code, .. } in &warnings {
+            crate::telemetry::counter("highwater_event_warnings_total", &[("code", code.text())], 1);
+        }
+        self.warned += usize::from(!warnings.is_empty());
+        Ok(warnings)
     }
 
     /// Closes the frames.
@@ -257,8 +285,14 @@ impl Batch<'_> {
                 self.full.push((Log::Partition(partition), Bytes::from(frame.finish())));
             }
         }
-        Prepared { frames: self.full, accepted: self.accepted, ids: self.ids }
+        Prepared { frames: self.full, accepted: self.accepted, warned: self.warned, named: self.named }
     }
+}
+
+/// The dimensions that an event's metric groups by.
+fn group_by(control: &ControlPlane, tenant: Tenant, event: &UsageEvent<'_>) -> Vec<String> {
+    let Ok(metric) = MetricName::new(event.metric.as_ref()) else { return Vec::new() };
+    control.state().metric(tenant, &metric).map(|record| record.definition.group_by.clone()).unwrap_or_default()
 }
 
 /// Looks an account up; `None` where only known accounts are accepted and it is not one.

@@ -262,7 +262,8 @@ impl Copier {
                 &made
             }
         };
-        batch.push_as(&event, id, accepted_at).map_err(|refusal| (Some(event.account_id.to_string()), refusal))
+        let taken = batch.push_as(&event, id, accepted_at);
+        taken.map(drop).map_err(|refusal| (Some(event.account_id.to_string()), refusal))
     }
 
     /// The workspace that a message without a header belongs to: the only one.

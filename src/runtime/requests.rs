@@ -121,6 +121,7 @@ async fn append(ingest: &Ingest, sealed: &Sealed) -> bool {
                 timestamp: Some(sealed.at),
                 project_id: Some(*project),
                 dimensions: Vec::new(),
+                reduction: None,
             };
             if let Err(refusal) = batch.push_as(&event, &sealed.id, sealed.at) {
                 tracing::error!(project.id = %project, detail = refusal.detail, "requests of a project are not counted");

@@ -118,6 +118,7 @@ pub(crate) fn frame(accepted_at: Timestamp, events: &[Usage], kind: Kind) -> Vec
             dimensions: dimensions
                 .map(|(name, value)| (name.as_str().into(), DimensionValue::Text(value.as_str().into())))
                 .collect(),
+            reduction: None,
         };
         let place = builder.account(tenant(), usage.epoch, &AccountId::new(usage.account.as_str()).unwrap());
         builder.push(place, &event, &usage.id, usage.at.unwrap_or(accepted_at), accepted_at);

@@ -3,13 +3,22 @@
 //! `subject` names the account, `type` the metric, `data.value` the value; other scalars of `data` are dimensions, nested
 //! values of it are left out. Extension attributes are ignored, but for `projectid`.
 
+use super::dimensions::{self, Dimensions};
 use super::fields::{self, Fields, Raw};
 use super::native::{account, metric_name, project};
 use super::refusal::{Refusal, RefusalCode};
-use super::{DimensionValue, UsageEvent};
+use super::{Reduction, UsageEvent};
 use crate::domain::quantity::Quantity;
+use base64::Engine;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
+
+/// The standard alphabet; some encoders leave the padding out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// What a CloudEvent says beside its data.
 #[derive(Default)]
@@ -37,7 +46,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    fn event(self, data: Option<Fields<'a>>) -> Result<UsageEvent<'a>, Refusal> {
+    fn event(self, data: Data<'a>) -> Result<UsageEvent<'a>, Refusal> {
         let required = |value: Option<Cow<'a, str>>, name: &str| {
             value.filter(|text| !text.is_empty()).ok_or_else(|| {
                 Refusal::at(
@@ -52,7 +61,6 @@ impl<'a> Attributes<'a> {
             let detail = format!("specversion {version:?} is not supported, expected \"1.0\"");
             return Err(Refusal::at(RefusalCode::InvalidCloudevent, "/specversion", detail));
         }
-        let (value, dimensions) = read_data(data)?;
         let timestamp = self.time.map(|text| fields::instant(&text, "/time")).transpose()?;
         let bounded = |text: Cow<'a, str>, pointer: &str| {
             if text.len() <= crate::domain::limits::EVENT_ID_BYTES_MAX {
@@ -67,31 +75,58 @@ impl<'a> Attributes<'a> {
             source: Some(bounded(required(self.source, "source")?, "/source")?),
             metric: metric_name(required(self.kind, "type")?, "/type")?,
             account_id: account(required(self.subject, "subject")?, "/subject")?,
-            value,
+            value: data.value,
             timestamp,
             project_id: self.project.map(|text| project(&text, "/projectid")).transpose()?,
-            dimensions,
+            dimensions: data.dimensions,
+            reduction: data.reduction,
         })
     }
 }
 
-type Data<'a> = (Quantity, Vec<(Cow<'a, str>, DimensionValue<'a>)>);
+/// What the data of a CloudEvent says.
+struct Data<'a> {
+    value: Quantity,
+    dimensions: Dimensions<'a>,
+    reduction: Option<Box<Reduction>>,
+}
 
-fn read_data(data: Option<Fields<'_>>) -> Result<Data<'_>, Refusal> {
-    let mut value = None;
-    let mut dimensions = Vec::new();
-    for (name, raw) in data.map(|fields| fields.0).unwrap_or_default() {
-        if name == "value" {
+impl<'a> Data<'a> {
+    fn none() -> Self {
+        Self { value: Quantity::ONE, dimensions: Vec::new(), reduction: None }
+    }
+
+    /// Reads data that stand at a place of the event: a JSON object, or nothing.
+    fn read(bytes: &'a [u8], pointer: &str) -> Result<Self, Refusal> {
+        if bytes.trim_ascii().is_empty() {
+            return Ok(Self::none());
+        }
+        let Fields(mut fields) = fields::object(bytes).map_err(|refusal| Refusal {
+            code: RefusalCode::InvalidCloudevent,
+            detail: format!("data: {}", refusal.detail),
+            pointer: Some(pointer.to_owned()),
+        })?;
+        let mut value = None;
+        for (_, raw) in fields.extract_if(.., |(name, _)| name == "value") {
             if value.replace(fields::quantity(raw, "/data/value")?).is_some() {
                 return Err(fields::duplicate("/data/value"));
             }
-        } else if !raw.get().starts_with(['{', '[', 'n']) {
-            let read = fields::dimension(&name, raw, "/data")?;
-            dimensions.push((name, read));
         }
+        fields.retain(|(_, raw)| !raw.get().starts_with(['{', '[', 'n']));
+        let (dimensions, reduction) = dimensions::read(fields, "/data");
+        Ok(Self { value: value.unwrap_or(Quantity::ONE), dimensions, reduction })
     }
-    fields::settle_dimensions(&mut dimensions, "/data")?;
-    Ok((value.unwrap_or(Quantity::ONE), dimensions))
+
+    /// Reads data in base64 (RFC 4648 4), the JSON format's form of bytes.
+    fn read_base64(raw: Raw<'_>) -> Result<Data<'static>, Refusal> {
+        let refused = |detail: String| Refusal::at(RefusalCode::InvalidCloudevent, "/data_base64", detail);
+        let text = fields::text(raw, "/data_base64").map_err(|refusal| refused(refusal.detail))?;
+        let bytes = BASE64.decode(text.as_bytes()).map_err(|error| {
+            refused(format!("not valid base64: {error}; expected the standard alphabet of RFC 4648"))
+        })?;
+        let data = if bytes.trim_ascii() == b"null" { Data::none() } else { Data::read(&bytes, "/data_base64")? };
+        Ok(Data { dimensions: dimensions::into_owned(data.dimensions), ..data })
+    }
 }
 
 /// Reads a structured CloudEvent.
@@ -103,14 +138,16 @@ pub(super) fn read(bytes: &[u8]) -> Result<UsageEvent<'_>, Refusal> {
 pub(super) fn event(fields: Fields<'_>) -> Result<UsageEvent<'_>, Refusal> {
     let mut attributes = Attributes::default();
     let mut data: Option<Raw<'_>> = None;
+    let mut data_base64: Option<Raw<'_>> = None;
     for (name, raw) in fields.0 {
         if name == "data" {
             if data.replace(raw).is_some() {
                 return Err(fields::duplicate("/data"));
             }
         } else if name == "data_base64" {
-            let detail = "binary data is not read; send JSON in data";
-            return Err(Refusal::at(RefusalCode::InvalidCloudevent, "/data_base64", detail));
+            if data_base64.replace(raw).is_some() {
+                return Err(fields::duplicate("/data_base64"));
+            }
         } else if name == "datacontenttype" {
             fields::optional_text(raw, "/datacontenttype")
                 .map_err(|refusal| Refusal { code: RefusalCode::InvalidCloudevent, ..refusal })?;
@@ -123,16 +160,17 @@ pub(super) fn event(fields: Fields<'_>) -> Result<UsageEvent<'_>, Refusal> {
                 .map_err(|refusal| Refusal { code: RefusalCode::InvalidCloudevent, ..refusal })?;
         }
     }
-    let data = data.filter(|raw| raw.get() != "null").map(|raw| data_fields(raw.get().as_bytes())).transpose()?;
+    let is_there = |raw: &Raw<'_>| raw.get() != "null";
+    let data = match (data.filter(is_there), data_base64.filter(is_there)) {
+        (Some(_), Some(_)) => {
+            let detail = "data and data_base64 are both there, expected one of them";
+            return Err(Refusal::at(RefusalCode::InvalidCloudevent, "/data_base64", detail));
+        }
+        (Some(raw), None) => Data::read(raw.get().as_bytes(), "/data")?,
+        (None, Some(raw)) => Data::read_base64(raw)?,
+        (None, None) => Data::none(),
+    };
     attributes.event(data)
-}
-
-fn data_fields(bytes: &[u8]) -> Result<Fields<'_>, Refusal> {
-    fields::object(bytes).map_err(|refusal| Refusal {
-        code: RefusalCode::InvalidCloudevent,
-        detail: format!("data: {}", refusal.detail),
-        pointer: Some("/data".to_owned()),
-    })
 }
 
 /// Reads a binary CloudEvent: attributes from `ce-` headers (names without the prefix), JSON data.
@@ -161,6 +199,5 @@ pub fn parse_binary_cloudevent<'a>(
             return Err(Refusal { code: RefusalCode::InvalidCloudevent, ..fields::duplicate(&pointer) });
         }
     }
-    let data = if data.iter().all(u8::is_ascii_whitespace) { None } else { Some(data_fields(data)?) };
-    attributes.event(data)
+    attributes.event(Data::read(data, "/data")?)
 }

@@ -1,9 +1,8 @@
 //! Reading the fields of a JSON object one by one, without deciding their types beforehand.
 
-use super::DimensionValue;
-use super::refusal::{Refusal, RefusalCode, pointer_token};
+use super::refusal::{Refusal, RefusalCode};
 use super::scan;
-use crate::domain::limits::{DIMENSION_NAME_BYTES_MAX, DIMENSION_VALUE_CHARS_MAX, DIMENSIONS_MAX, EVENT_ID_BYTES_MAX};
+use crate::domain::limits::EVENT_ID_BYTES_MAX;
 use crate::domain::quantity::Quantity;
 use crate::domain::time::Timestamp;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -172,58 +171,6 @@ pub(super) fn instant(text: &str, pointer: &str) -> Result<Timestamp, Refusal> {
             format!("{shown:?} is no RFC 3339 time such as 2026-11-24T08:00:00.000Z"),
         )
     })
-}
-
-/// Reads one dimension.
-pub(super) fn dimension<'a>(name: &str, raw: Raw<'a>, parent: &str) -> Result<DimensionValue<'a>, Refusal> {
-    let pointer = || format!("{parent}/{}", pointer_token(name));
-    if name.is_empty() || name.len() > DIMENSION_NAME_BYTES_MAX {
-        let detail = format!("a dimension's name has 1 to {DIMENSION_NAME_BYTES_MAX} bytes, this one {}", name.len());
-        return Err(Refusal::at(RefusalCode::InvalidEvent, &pointer(), detail));
-    }
-    match raw.get() {
-        "true" => Ok(DimensionValue::Flag(true)),
-        "false" => Ok(DimensionValue::Flag(false)),
-        written if written.starts_with('"') => {
-            let value = match raw.plain() {
-                Some(plain) => Cow::Borrowed(plain),
-                None => text(raw, &pointer())?,
-            };
-            if value.len() > DIMENSION_VALUE_CHARS_MAX && value.chars().count() > DIMENSION_VALUE_CHARS_MAX {
-                let detail = format!("more than {DIMENSION_VALUE_CHARS_MAX} characters");
-                return Err(Refusal::at(RefusalCode::InvalidEvent, &pointer(), detail));
-            }
-            Ok(DimensionValue::Text(value))
-        }
-        written if written.starts_with(['{', '[', 'n']) => {
-            let detail = format!("expected a string, a number or a boolean, found {}", kind(written));
-            Err(Refusal::at(RefusalCode::InvalidEvent, &pointer(), detail))
-        }
-        written => match Quantity::parse(written) {
-            Ok(number) => Ok(DimensionValue::Number(number)),
-            Err(_) => quantity(raw, &pointer()).map(DimensionValue::Number),
-        },
-    }
-}
-
-/// Puts dimensions in order, and refuses too many and the same name twice.
-pub(super) fn settle_dimensions(
-    dimensions: &mut [(Cow<'_, str>, DimensionValue<'_>)],
-    parent: &str,
-) -> Result<(), Refusal> {
-    if dimensions.len() > DIMENSIONS_MAX {
-        let detail = format!("{} dimensions, at most {DIMENSIONS_MAX} are taken", dimensions.len());
-        return Err(Refusal::at(RefusalCode::TooManyDimensions, parent, detail));
-    }
-    dimensions.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let twice = dimensions.windows(2).find_map(|pair| match pair {
-        [(a, _), (b, _)] if a == b => Some(a),
-        _ => None,
-    });
-    match twice {
-        Some(name) => Err(duplicate(&format!("{parent}/{}", pointer_token(name)))),
-        None => Ok(()),
-    }
 }
 
 pub(super) fn duplicate(pointer: &str) -> Refusal {

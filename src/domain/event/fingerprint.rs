@@ -1,6 +1,6 @@
 //! The identity of events, for telling the first from its copies.
 
-use super::frame::{Frame, FrameEvent};
+use super::frame::{Frame, FrameEvent, OwnedValue, split_sent};
 use super::frame_write::canonical_dimensions;
 use crate::domain::id::Epoch;
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -11,7 +11,7 @@ use std::hash::Hasher;
 pub struct Fingerprint {
     /// A keyed hash of (workspace, mode, epoch, account, source, id), each with its length.
     pub identity: u128,
-    /// A hash of what it says: metric, value, dimensions, project, and the time where the sender gave it.
+    /// A hash of what it says: metric, value, dimensions as they were sent, project, and the time where the sender gave it.
     pub payload: u32,
 }
 
@@ -36,7 +36,12 @@ pub fn fingerprints(frame: &Frame, key: &[u8; 16], epochs: &[Epoch]) -> Vec<Fing
         })
         .collect();
     let metrics: Vec<u64> = frame.metrics.iter().map(|metric| hash(key, metric.as_str().as_bytes())).collect();
-    let dimensions: Vec<u64> = frame.dimension_sets.iter().map(|set| hash(key, &canonical_dimensions(set))).collect();
+    // Of dimensions that could not all be kept, those that were sent count: which are kept depends on the metric.
+    let of_set = |set: &Vec<(Box<str>, OwnedValue)>| {
+        let (sent, kept) = split_sent(set);
+        hash(key, &canonical_dimensions(sent.map_or(kept, std::slice::from_ref)))
+    };
+    let dimensions: Vec<u64> = frame.dimension_sets.iter().map(of_set).collect();
     // One write of many bytes costs the hasher less than many of few.
     let mut bytes = Vec::new();
     let of = |event: &FrameEvent| {

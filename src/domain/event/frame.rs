@@ -18,7 +18,8 @@ pub struct Frame {
     pub sources: Vec<Box<str>>,
     /// The projects.
     pub projects: Vec<ProjectId>,
-    /// The sets of dimensions, each by name.
+    /// The sets of dimensions, each by name. Of an event whose dimensions could not all be kept as they were sent, the first
+    /// entry has no name: its text is a hash of what was sent.
     pub dimension_sets: Vec<Vec<(Box<str>, OwnedValue)>>,
     /// The events, in the order they were taken in.
     pub events: Vec<FrameEvent>,
@@ -96,6 +97,17 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
+/// Splits what stands for the dimensions as they were sent from those that are kept: the entry without a name, which no
+/// dimension has and which stands first.
+pub(super) fn split_sent(
+    set: &[(Box<str>, OwnedValue)],
+) -> (Option<&(Box<str>, OwnedValue)>, &[(Box<str>, OwnedValue)]) {
+    match set {
+        [sent @ (name, _), kept @ ..] if name.is_empty() => (Some(sent), kept),
+        all => (None, all),
+    }
+}
+
 pub(super) fn place<T>(table: &[T], at: u32) -> Option<&T> {
     table.get(usize::try_from(at).ok()?)
 }
@@ -151,7 +163,8 @@ impl Frame {
 
     /// The event's dimensions, by name.
     pub fn dimensions(&self, event: &FrameEvent) -> &[(Box<str>, OwnedValue)] {
-        optional(&self.dimension_sets, event.dimensions).map_or(&[], Vec::as_slice)
+        let set = optional(&self.dimension_sets, event.dimensions).map_or(&[][..], Vec::as_slice);
+        split_sent(set).1
     }
 
     /// The event's group: a JSON object of those of its dimensions that are named, in the order of `names`.

@@ -4,8 +4,9 @@
 //! over all but itself, then the body: tables, then events as variable-length integers. Integers in the head are
 //! little-endian. LZ4 was chosen over zstd for its speed; the dictionary coding has taken most redundancy already.
 
+use super::dimensions::Dimensions;
 use super::frame::{FrameAccount, OwnedValue};
-use super::{DimensionValue, UsageEvent};
+use super::{DimensionValue, Reduction, UsageEvent};
 use crate::domain::id::{AccountId, Epoch, MetricName, Mode, ProjectId, Tenant};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::Timestamp;
@@ -92,7 +93,8 @@ impl FrameBuilder {
         let Some(metric) = self.metric(&event.metric) else { return };
         let source = event.source.as_deref().map_or(0, |source| self.source(source));
         let project = event.project_id.map_or(0, |project| self.project(project));
-        let dimensions = if event.dimensions.is_empty() { 0 } else { self.dimensions(&event.dimensions) };
+        let is_bare = event.dimensions.is_empty() && event.reduction.is_none();
+        let dimensions = if is_bare { 0 } else { self.dimensions(&event.dimensions, event.reduction.as_deref()) };
         let out = &mut self.events;
         short(out, account.0);
         short(out, metric);
@@ -191,10 +193,15 @@ impl FrameBuilder {
         })
     }
 
-    fn dimensions(&mut self, dimensions: &[(std::borrow::Cow<'_, str>, DimensionValue<'_>)]) -> u64 {
+    fn dimensions(&mut self, dimensions: &Dimensions<'_>, reduction: Option<&Reduction>) -> u64 {
         let mut encoded = std::mem::take(&mut self.encoding);
         encoded.clear();
-        length(&mut encoded, dimensions.len());
+        length(&mut encoded, dimensions.len().saturating_add(usize::from(reduction.is_some())));
+        if let Some(Reduction { sent, .. }) = reduction {
+            text(&mut encoded, "");
+            encoded.push(0);
+            text(&mut encoded, &format!("{:032x}", u128::from_be_bytes(*sent)));
+        }
         for (name, value) in dimensions {
             text(&mut encoded, name);
             match value {

@@ -7,6 +7,7 @@
 mod body;
 mod cloudevent;
 mod decide;
+mod dimensions;
 mod fields;
 mod fingerprint;
 mod frame;
@@ -20,6 +21,7 @@ mod scan;
 pub use body::{BodyError, ContentKind, Item, id_of, parse_events, parse_line};
 pub use cloudevent::parse_binary_cloudevent;
 pub use decide::{Acceptance, decide, derived_id};
+pub use dimensions::{EventWarning, EventWarningCode, Reduction};
 pub use fingerprint::{Fingerprint, fingerprints};
 pub use frame::{Frame, FrameAccount, FrameEvent, OwnedValue};
 pub use frame_read::FrameError;
@@ -61,4 +63,6 @@ pub struct UsageEvent<'a> {
     pub project_id: Option<ProjectId>,
     /// What else is known of it, by name.
     pub dimensions: Vec<(Cow<'a, str>, DimensionValue<'a>)>,
+    /// What was changed about the dimensions, and that there may be too many; `None` where they are kept as they were sent.
+    pub reduction: Option<Box<Reduction>>,
 }

@@ -1,9 +1,10 @@
 //! The native event: one flat JSON object.
 
-use super::UsageEvent;
+use super::dimensions::{self, Dimensions};
 use super::fields::{self, Fields, Raw};
 use super::quick;
 use super::refusal::{Refusal, RefusalCode, pointer_token};
+use super::{Reduction, UsageEvent};
 use crate::domain::id::{AccountId, MetricName, ProjectId};
 use crate::domain::limits::SYSTEM_METRIC_PREFIX;
 use crate::domain::quantity::Quantity;
@@ -55,6 +56,10 @@ pub(super) fn event(fields: Fields<'_>) -> Result<UsageEvent<'_>, Refusal> {
         Some(text) => Some(project(&text, "/project_id")?),
         None => None,
     };
+    let (dimensions, reduction) = match dimensions.filter(|raw| raw.get() != "null") {
+        Some(raw) => read_dimensions(raw)?,
+        None => (Vec::new(), None),
+    };
     Ok(UsageEvent {
         account_id: account(fields::text(required(account_id, "/account_id")?, "/account_id")?, "/account_id")?,
         metric: metric_name(fields::text(required(metric, "/metric")?, "/metric")?, "/metric")?,
@@ -63,28 +68,19 @@ pub(super) fn event(fields: Fields<'_>) -> Result<UsageEvent<'_>, Refusal> {
         source: source.map(|raw| fields::identifier(raw, "/source")).transpose()?.flatten(),
         timestamp,
         project_id,
-        dimensions: match dimensions.filter(|raw| raw.get() != "null") {
-            Some(raw) => read_dimensions(raw)?,
-            None => Vec::new(),
-        },
+        dimensions,
+        reduction,
     })
 }
 
-type Dimensions<'a> = Vec<(Cow<'a, str>, super::DimensionValue<'a>)>;
-
-fn read_dimensions(raw: Raw<'_>) -> Result<Dimensions<'_>, Refusal> {
-    let Fields(named) = fields::inner(raw).map_err(|refusal| Refusal {
+fn read_dimensions(raw: Raw<'_>) -> Result<(Dimensions<'_>, Option<Box<Reduction>>), Refusal> {
+    let Fields(mut named) = fields::inner(raw).map_err(|refusal| Refusal {
         pointer: Some("/dimensions".to_owned()),
         code: RefusalCode::InvalidEvent,
         ..refusal
     })?;
-    let mut dimensions = Vec::with_capacity(named.len());
-    for (name, raw) in named {
-        let value = fields::dimension(&name, raw, "/dimensions")?;
-        dimensions.push((name, value));
-    }
-    fields::settle_dimensions(&mut dimensions, "/dimensions")?;
-    Ok(dimensions)
+    named.retain(|(_, raw)| raw.get() != "null");
+    Ok(dimensions::read(named, "/dimensions"))
 }
 
 fn once<'a>(place: &mut Option<Raw<'a>>, raw: Raw<'a>, pointer: &str) -> Result<(), Refusal> {

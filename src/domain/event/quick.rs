@@ -1,7 +1,7 @@
 //! Reading what nearly every event is, a valid native one without escapes, in one pass and without a table of its fields.
 //! Whatever else comes is left to the general way, so only that one ever refuses.
 
-use super::fields::settle_dimensions;
+use super::dimensions::settle;
 use super::native;
 use super::scan::Cursor;
 use super::{DimensionValue, UsageEvent};
@@ -42,6 +42,7 @@ pub(super) fn event(bytes: &[u8]) -> Option<UsageEvent<'_>> {
         timestamp,
         project_id,
         dimensions: dimensions.unwrap_or_default(),
+        reduction: None,
     })
 }
 
@@ -65,8 +66,7 @@ fn dimensions<'a>(cursor: &mut Cursor<'a>) -> Option<Vec<(Cow<'a, str>, Dimensio
         };
         found.push((Cow::Borrowed(name), value));
     }
-    settle_dimensions(&mut found, "").ok()?;
-    Some(found)
+    settle(&mut found).then_some(found)
 }
 
 #[cfg(test)]
@@ -105,9 +105,8 @@ mod tests {
             r#"{"account_id":"a","metric":"m","id":""}"#,
             r#"{"account_id":"a","metric":"m","value":"x"}"#,
             r#"{"account_id":"a","metric":"m","timestamp":"yesterday"}"#,
-            r#"{"account_id":"a","metric":"m","dimensions":{"a":1,"a":2}}"#,
-            r#"{"account_id":"a","metric":"m","dimensions":{"":1}}"#,
-            r#"{"account_id":"a","metric":"m","dimensions":{"a":null}}"#,
+            r#"{"account_id":"a","metric":"m","dimensions":["a"]}"#,
+            r#"{"account_id":"a","metric":"m","dimensions":7}"#,
             r#"{"account_id":"a","metric":"highwater.m"}"#,
             r#"{"account_id":"a","metric":"m"},"#,
             r#"{"account_id":"a","metric":"m",}"#,
@@ -115,6 +114,26 @@ mod tests {
         ] {
             assert_eq!(event(text.as_bytes()), None, "{text}");
             assert!(fields::object(text.as_bytes()).and_then(native::event).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn dimensions_that_cannot_be_kept_as_they_are_are_left_to_the_general_way() {
+        let many: Vec<String> = (0..21).map(|number| format!("\"d{number}\":1")).collect();
+        for dimensions in [
+            r#""a":1,"a":2"#,
+            r#""":1"#,
+            r#""a":null"#,
+            r#""a":0.1234567891"#,
+            r#""a":1e16"#,
+            r#""a":[]"#,
+            r#""a":"\ud800""#,
+            &format!("\"a\":\"{}\"", "x".repeat(257)),
+            &many.join(","),
+        ] {
+            let text = format!(r#"{{"account_id":"a","metric":"m","dimensions":{{{dimensions}}}}}"#);
+            assert_eq!(event(text.as_bytes()), None, "{text}");
+            assert!(fields::object(text.as_bytes()).and_then(native::event).is_ok(), "{text}");
         }
     }
 

@@ -21,8 +21,6 @@ pub enum RefusalCode {
     TimestampTooOld,
     /// Only known accounts are accepted, and this is none.
     UnknownAccount,
-    /// It has too many dimensions.
-    TooManyDimensions,
     /// Another event with its id was counted before.
     EventConflict,
     /// It is not JSON.
@@ -42,7 +40,6 @@ impl RefusalCode {
             Self::TimestampInFuture => "timestamp_in_future",
             Self::TimestampTooOld => "timestamp_too_old",
             Self::UnknownAccount => "unknown_account",
-            Self::TooManyDimensions => "too_many_dimensions",
             Self::EventConflict => "event_conflict",
             Self::MalformedJson => "malformed_json",
             Self::LineTooLarge => "line_too_large",

@@ -5,7 +5,6 @@ use highwater::domain::time::{Millis, Timestamp};
 use highwater::runtime::clock;
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::io::Write;
 
 const LINES: &str = "application/x-ndjson";
 
@@ -140,13 +139,8 @@ async fn each_event_is_answered_for_itself() {
         (json!({"timestamp": at(Millis::hours(49))}), "timestamp_too_old", "/timestamp"),
         (json!({"timestamp": at(Millis::minutes(-6))}), "timestamp_in_future", "/timestamp"),
         (json!({"project_id": "payments"}), "invalid_event", "/project_id"),
-        (json!({"dimensions": {"a": {"b": 1}}}), "invalid_event", "/dimensions/a"),
-        (json!({"dimensions": {"a": "x".repeat(257)}}), "invalid_event", "/dimensions/a"),
-        (
-            json!({"dimensions": (0..21).map(|n| (n.to_string(), json!(n))).collect::<serde_json::Map<_, _>>()}),
-            "too_many_dimensions",
-            "/dimensions",
-        ),
+        (json!({"dimensions": ["a"]}), "invalid_event", "/dimensions"),
+        (json!({"dimensions": "a"}), "invalid_event", "/dimensions"),
         (json!({"dimensions": {"big": "x"}, "source": "x".repeat(70_000)}), "event_too_large", ""),
     ];
     let events: Vec<Value> = cases.iter().map(|(extra, _, _)| event(extra.clone())).collect();
@@ -249,21 +243,4 @@ async fn decimals_are_kept_exactly() {
             assert!(body.contains(&format!(r#""value":{sum},"#)), "{account}: {body}");
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn packed_bodies_are_unpacked() {
-    let server = Server::start().await;
-    let packed = |text: &str| {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(text.as_bytes()).unwrap();
-        encoder.finish().unwrap()
-    };
-    let ask = || server.ask(Method::POST, "/v1/events").kind("application/json").header("content-encoding", "gzip");
-    ask().body(packed(r#"{"account_id":"gzip","metric":"m"}"#)).send().await.ok(202);
-    assert_eq!(used(&server, "gzip").await, ("1".to_owned(), 1));
-    let mut torn = packed(r#"{"account_id":"gzip","metric":"m"}"#);
-    torn.truncate(20);
-    ask().body(torn).send().await.problem(400, "invalid_parameter");
-    ask().body(r#"{"account_id":"gzip","metric":"m"}"#).send().await.problem(400, "invalid_parameter");
 }

@@ -41,7 +41,7 @@ async fn deep_and_odd_json() {
     let nested = |depth: usize| {
         format!(r#"{{"account_id":"a","metric":"m","dimensions":{{"d":{}{}}}}}"#, "[".repeat(depth), "]".repeat(depth))
     };
-    one(nested(30_000)).await.problem(422, "batch_rejected");
+    assert_eq!(one(nested(30_000)).await.ok(202)["results"][0]["warnings"][0]["code"], "dimension_nested");
     let deep = format!(r#"{{"rule":{}{}}}"#, "[".repeat(200_000), "]".repeat(200_000));
     let answer = server.ask(Method::POST, "/v1/alerts").kind("application/json").body(deep).send().await;
     assert!(matches!(answer.status, 400 | 422), "{}", answer.text());
@@ -67,7 +67,7 @@ async fn deep_and_odd_json() {
     for (body, pointer) in [
         (r#"{"account_id":"a","metric":"m","value":1,"value":2}"#, "/value"),
         (r#"{"account_id":"a","metric":"m","id":"\ud800"}"#, "/id"),
-        (r#"{"account_id":"a","metric":"m","dimensions":{"k":1,"k":2}}"#, "/dimensions/k"),
+        (r#"{"account_id":"a","metric":"m","dimensions":{},"dimensions":{}}"#, "/dimensions"),
     ] {
         let problem = one(body.to_owned()).await.problem(422, "batch_rejected");
         assert_eq!(problem["results"][0]["pointer"], pointer, "{body}: {problem}");
@@ -76,6 +76,15 @@ async fn deep_and_odd_json() {
     let answer = server.ask(Method::POST, "/v1/events").kind("application/json").body(torn).send().await;
     answer.problem(400, "malformed_json");
     one(r#"{"account_id":"a","metric":"m","value":-0}"#.to_owned()).await.ok(202);
+    // What is no value refuses nothing: of a name that stands twice, the last one is kept.
+    let twice = one(r#"{"account_id":"a","metric":"m","dimensions":{"k":1,"k":2}}"#.to_owned()).await.ok(202);
+    assert_eq!(twice["results"][0]["warnings"][0]["code"], "dimension_repeated");
+    // As many as fit into an event, and what is said of them stays small.
+    let most: Vec<String> = (0..3_500).map(|n| format!("\"{n}\":{n}e20")).collect();
+    let most = format!(r#"{{"account_id":"a","metric":"m","dimensions":{{{}}}}}"#, most.join(","));
+    let answer = one(most).await;
+    assert_eq!(answer.ok(202)["results"][0]["warnings"][0]["code"], "dimensions_left_out");
+    assert!(answer.text().len() < 2_000, "{}", answer.text());
     // A line that is no JSON is refused alone.
     let lines =
         server.ask(Method::POST, "/v1/events").kind(LINES).body(format!("{EVENT}\n{{\n{EVENT}")).send().await.ok(202);

@@ -7,6 +7,7 @@ mod auth;
 mod browsers;
 mod channels;
 mod deliveries;
+mod dimensions;
 mod documents;
 mod encodings;
 mod endpoints;
