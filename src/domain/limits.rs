@@ -263,8 +263,16 @@ pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 pub const RESPONSE_BYTES_KEPT: usize = 1_024;
 /// Bytes of Slack's word for a fault.
 pub const SLACK_WORD_BYTES_MAX: usize = 64;
-/// Notifications that one digest names.
-pub const DIGEST_ITEMS_MAX: usize = 20;
+/// Notifications that one Slack digest tells of.
+pub const DIGEST_MESSAGES_MAX: usize = 200;
+/// Accounts that a Slack digest names of one alert whose messages page nobody; it names every one that does.
+pub const DIGEST_NAMES_MAX: usize = 5;
+/// Lines of a Slack digest about alerts that page nobody; the rest is counted.
+pub const DIGEST_LINES_MAX: usize = 40;
+/// Critical pages that a Slack channel gets in messages of their own, in [`SLACK_PAGES_SPAN`].
+pub const SLACK_PAGES_ALONE_MAX: usize = 10;
+/// The span of [`SLACK_PAGES_ALONE_MAX`].
+pub const SLACK_PAGES_SPAN: Millis = Millis::minutes(1);
 
 // The accepted span must be inside the remembered span, or an accepted event could count twice.
 const _: () = assert!(DEDUP_HORIZON.0 >= LATENESS_HORIZON.0 + AHEAD_MAX.0);

@@ -21,6 +21,16 @@ pub(super) async fn shown(answer: Response, guard: &Guard) -> String {
     beginning(answer, RESPONSE_BYTES_KEPT).await
 }
 
+/// As [`shown`], and Slack's word for the fault where the answer begins with one, wherever it comes from: such a word is
+/// only compared, and shown to nobody.
+pub(super) async fn word_and_shown(answer: Response, guard: &Guard) -> (String, String) {
+    let peer = answer.remote_addr().map(|address| address.ip());
+    let is_inside = guard.is_inside(answer.url(), peer);
+    let text = beginning(answer, RESPONSE_BYTES_KEPT).await;
+    let word: String = text.trim_start().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+    (word, if is_inside { String::new() } else { text })
+}
+
 /// Reads the beginning of an answer; what is behind it is never read.
 pub(super) async fn beginning(mut answer: Response, bytes_max: usize) -> String {
     let mut kept = Vec::new();

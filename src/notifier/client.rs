@@ -2,9 +2,9 @@
 
 use super::guard::{Guard, TargetError};
 use super::resolver::VettingResolver;
-use super::{answer, payload, signature, slack};
+use super::{answer, payload, signature};
 use crate::domain::control::resource::ChannelKind;
-use crate::domain::limits::{CONNECT_TIMEOUT, DELIVERY_TIMEOUT, RESPONSE_BYTES_MAX};
+use crate::domain::limits::{CONNECT_TIMEOUT, DELIVERY_TIMEOUT};
 use crate::domain::partition::notification::Notification;
 use crate::domain::time::{Millis, Timestamp};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -209,9 +209,9 @@ pub enum NotifierError {
 /// Sends messages; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Notifier {
-    client: Client,
-    guard: Arc<Guard>,
-    base_url: Arc<str>,
+    pub(super) client: Client,
+    pub(super) guard: Arc<Guard>,
+    pub(super) base_url: Arc<str>,
 }
 
 impl Notifier {
@@ -323,70 +323,13 @@ impl Notifier {
         Err(Failure::Status { code: status, retry_after, body, slack: false })
     }
 
-    async fn slack_webhook(&self, url: &SecretString, message: Outgoing<'_>, now: Timestamp) -> Result<Sent, Failure> {
-        let url = self.vetted(url.expose_secret())?;
-        let body = self.slack_message(message).to_string();
-        let answer = self.perform(self.client.post(url).body(body)).await?;
-        let status = answer.status().as_u16();
-        if answer.status().is_success() {
-            return Ok(Sent { status, thread: None });
-        }
-        let retry_after = answer::retry_after(&answer, now);
-        let body = answer::shown(answer, &self.guard).await;
-        Err(Failure::Status { code: status, retry_after, body, slack: true })
-    }
-
-    async fn slack_bot(
-        &self,
-        (token, channel, api): (&SecretString, &str, Option<&Url>),
-        message: Outgoing<'_>,
-        now: Timestamp,
-    ) -> Result<Sent, Failure> {
-        let base = api.map_or("https://slack.com/api/", Url::as_str);
-        let url = self.vetted(&format!("{}/chat.postMessage", base.trim_end_matches('/')))?;
-        let mut body = self.slack_message(message);
-        body["channel"] = channel.into();
-        if let Outgoing::One(_, Some(thread)) = message {
-            body["thread_ts"] = thread.into();
-        }
-        let request = self.client.post(url).bearer_auth(token.expose_secret()).body(body.to_string());
-        let answer = self.perform(request).await?;
-        let (status, retry_after) = (answer.status(), answer::retry_after(&answer, now));
-        if !status.is_success() {
-            let body = answer::shown(answer, &self.guard).await;
-            return Err(Failure::Status { code: status.as_u16(), retry_after, body, slack: true });
-        }
-        let text = answer::beginning(answer, RESPONSE_BYTES_MAX).await;
-        #[derive(serde::Deserialize)]
-        struct Answer {
-            ok: bool,
-            error: Option<String>,
-            ts: Option<String>,
-        }
-        match serde_json::from_str(&text) {
-            Ok(Answer { ok: true, ts, .. }) => Ok(Sent { status: status.as_u16(), thread: ts }),
-            Ok(Answer { error, .. }) => {
-                let error = error.filter(|word| answer::is_word(word));
-                Err(Failure::Slack { error: error.unwrap_or_else(|| "no reason".to_owned()), retry_after })
-            }
-            Err(_) => Err(Failure::Slack { error: "internal_error".to_owned(), retry_after }),
-        }
-    }
-
-    fn slack_message(&self, message: Outgoing<'_>) -> serde_json::Value {
-        match message {
-            Outgoing::One(notification, _) => slack::message(notification, &self.base_url),
-            Outgoing::Digest(notifications) => slack::digest(notifications, &self.base_url),
-        }
-    }
-
-    fn vetted(&self, url: &str) -> Result<Url, Failure> {
+    pub(super) fn vetted(&self, url: &str) -> Result<Url, Failure> {
         let url = Url::parse(url).map_err(|error| Failure::Unusable(error.to_string()))?;
         self.guard.check_literal(&url).map_err(|error| Failure::Blocked(error.to_string()))?;
         Ok(url)
     }
 
-    async fn perform(&self, request: RequestBuilder) -> Result<Response, Failure> {
+    pub(super) async fn perform(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let agent = concat!("highwater/", env!("CARGO_PKG_VERSION"));
         let request = request.header(CONTENT_TYPE, "application/json").header(USER_AGENT, agent);
         request.send().await.map_err(|error| failure(&error))

@@ -7,15 +7,19 @@
 mod answer;
 pub mod backoff;
 mod client;
+mod digest;
 mod guard;
+mod lane;
+mod markup;
 mod payload;
 mod queue;
 mod resolver;
 mod signature;
 mod slack;
+mod to_slack;
 
 pub use client::{Attempt, Destination, Endpoint, Failure, Notifier, NotifierError, Outgoing, Sent};
 pub use guard::{Guard, TargetError, TargetKind};
 pub use payload::{event_body, webhook_body};
-pub use queue::{DestinationKind, Queue, Work};
+pub use queue::{DestinationKind, Queue, Rank, Ticket, Work};
 pub use signature::{new_secret, sign, verify};

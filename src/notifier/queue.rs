@@ -1,15 +1,11 @@
 //! Who is sent to next. Pure: no destination is sent to faster than it may be, and none waits for another.
 
+use super::lane::Lane;
+use crate::domain::definition::Severity;
 use crate::domain::id::{ChannelId, NotificationId};
-use crate::domain::limits::{DELIVERIES_PER_DESTINATION_MAX, DIGEST_ITEMS_MAX};
+use crate::domain::partition::notification::{Notification, NotificationKind};
 use crate::domain::time::{Millis, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
-
-/// Slack takes about one message a second and channel, and short bursts.
-const SLACK_SPACING: Millis = Millis::seconds(1);
-const SLACK_BURST: i64 = 3;
-/// Most notifications that one digest settles; it names fewer.
-const DIGEST_MAX: usize = 10 * DIGEST_ITEMS_MAX;
+use std::collections::BTreeMap;
 
 /// How a destination may be sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +16,39 @@ pub enum DestinationKind {
     Webhook,
     /// As a webhook, with at least this much between two requests.
     Paced(Millis),
+}
+
+/// What the order of a destination's messages goes by: the most severe first, then the one that was decided first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// How bad it is.
+    pub severity: Severity,
+    /// When it was decided.
+    pub decided_at: Timestamp,
+    /// Whether somebody is to look at once: Slack gets it in a message of its own.
+    pub is_page: bool,
+}
+
+impl Rank {
+    /// That of a notification. One that only says that something ended pages nobody.
+    pub fn of(notification: &Notification) -> Self {
+        let severity = notification.severity;
+        let ends = notification.kind == NotificationKind::Resolved;
+        Self { severity, decided_at: notification.at, is_page: severity == Severity::Critical && !ends }
+    }
+}
+
+/// A message that waits for its turn at a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// What is sent.
+    pub id: NotificationId,
+    /// When it may leave.
+    pub due: Timestamp,
+    /// Its place among what is due.
+    pub rank: Rank,
+    /// Whether it was tried before. Retries and fresh messages take turns.
+    pub is_retry: bool,
 }
 
 /// One message to send.
@@ -39,94 +68,18 @@ pub struct Queue {
     turn: Option<ChannelId>,
 }
 
-#[derive(Debug)]
-struct Lane {
-    kind: DestinationKind,
-    due: BTreeSet<(Timestamp, NotificationId)>,
-    waits: BTreeMap<NotificationId, Timestamp>,
-    under_way: BTreeSet<NotificationId>,
-    /// When those under way are due again, where that was said before they ended.
-    again: BTreeMap<NotificationId, Timestamp>,
-    requests: usize,
-    not_before: Timestamp,
-    /// When the next message would be due if every one took its second; lags behind `now` while there is burst left.
-    spaced: Timestamp,
-}
-
-impl Lane {
-    fn new(kind: DestinationKind) -> Self {
-        Self {
-            kind,
-            due: BTreeSet::new(),
-            waits: BTreeMap::new(),
-            under_way: BTreeSet::new(),
-            again: BTreeMap::new(),
-            requests: 0,
-            not_before: Timestamp::MIN,
-            spaced: Timestamp::MIN,
-        }
-    }
-
-    /// When the next message may leave; `None` while as many are under way as may be.
-    fn ready_at(&self) -> Option<Timestamp> {
-        let (first, _) = self.due.first()?;
-        let at = (*first).max(self.not_before);
-        match self.kind {
-            DestinationKind::Slack if self.requests > 0 => None,
-            DestinationKind::Slack => Some(at.max(self.spaced.minus(Millis(SLACK_SPACING.0 * (SLACK_BURST - 1))))),
-            DestinationKind::Webhook | DestinationKind::Paced(_) if self.requests >= DELIVERIES_PER_DESTINATION_MAX => {
-                None
-            }
-            DestinationKind::Webhook => Some(at),
-            DestinationKind::Paced(_) => Some(at.max(self.spaced)),
-        }
-    }
-
-    fn take(&mut self, now: Timestamp) -> Vec<NotificationId> {
-        let most = match self.kind {
-            DestinationKind::Webhook | DestinationKind::Paced(_) => 1,
-            // While there is burst left, messages go singly; then what waits is merged.
-            DestinationKind::Slack if self.spaced <= now => 1,
-            DestinationKind::Slack => DIGEST_MAX,
-        };
-        let taken: Vec<_> = self.due.iter().take_while(|(at, _)| *at <= now).take(most).copied().collect();
-        for (at, id) in &taken {
-            self.due.remove(&(*at, *id));
-            self.waits.remove(id);
-            self.under_way.insert(*id);
-        }
-        match self.kind {
-            DestinationKind::Slack => self.spaced = self.spaced.max(now).plus(SLACK_SPACING),
-            DestinationKind::Paced(spacing) => self.spaced = self.spaced.max(now).plus(spacing),
-            DestinationKind::Webhook => {}
-        }
-        self.requests += 1;
-        taken.into_iter().map(|(_, id)| id).collect()
-    }
-}
-
 impl Queue {
-    /// Adds a notification, or changes when it is due. One that is under way stays so, and is due again once it ends.
-    pub fn add(&mut self, channel: ChannelId, kind: DestinationKind, id: NotificationId, due: Timestamp) {
+    /// Adds a message, or changes when it is due. One that is under way stays so, and is due again once it ends.
+    pub fn add(&mut self, channel: ChannelId, kind: DestinationKind, ticket: Ticket) {
         let lane = self.lanes.entry(channel).or_insert_with(|| Lane::new(kind));
         lane.kind = kind;
-        if lane.under_way.contains(&id) {
-            // The outcome of an attempt may come back from the fold before the attempt itself ends here.
-            lane.again.insert(id, due);
-            return;
-        }
-        if let Some(before) = lane.waits.insert(id, due) {
-            lane.due.remove(&(before, id));
-        }
-        lane.due.insert((due, id));
+        lane.add(ticket);
     }
 
     /// Takes a notification out; one that is under way ends, and is not due again.
     pub fn remove(&mut self, channel: ChannelId, id: NotificationId) {
-        let Some(lane) = self.lanes.get_mut(&channel) else { return };
-        lane.again.remove(&id);
-        if let Some(due) = lane.waits.remove(&id) {
-            lane.due.remove(&(due, id));
+        if let Some(lane) = self.lanes.get_mut(&channel) {
+            lane.remove(id);
         }
     }
 
@@ -151,18 +104,8 @@ impl Queue {
         retry_at: Option<Timestamp>,
         penalty_until: Option<Timestamp>,
     ) {
-        let Some(lane) = self.lanes.get_mut(&channel) else { return };
-        lane.requests = lane.requests.saturating_sub(1);
-        lane.not_before = lane.not_before.max(penalty_until.unwrap_or(Timestamp::MIN));
-        let kind = lane.kind;
-        let mut due_again = Vec::new();
-        for id in ids {
-            lane.under_way.remove(id);
-            let said = lane.again.remove(id);
-            due_again.extend(retry_at.or(said).map(|at| (*id, at)));
-        }
-        for (id, at) in due_again {
-            self.add(channel, kind, id, at);
+        if let Some(lane) = self.lanes.get_mut(&channel) {
+            lane.done(ids, retry_at, penalty_until);
         }
     }
 
@@ -173,21 +116,91 @@ impl Queue {
 
     /// How many notifications wait.
     pub fn pending(&self) -> usize {
-        self.lanes.values().map(|lane| lane.due.len()).sum()
+        self.lanes.values().map(Lane::waiting).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::limits::{DELIVERIES_PER_DESTINATION_MAX, SLACK_PAGES_ALONE_MAX};
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn ticket(id: u128, due: i64) -> Ticket {
+        ranked(id, Severity::Warning, due)
+    }
+
+    /// A fresh message that is due when it is decided.
+    fn ranked(id: u128, severity: Severity, at: i64) -> Ticket {
+        let (decided_at, is_page) = (Timestamp(at), severity == Severity::Critical);
+        let rank = Rank { severity, decided_at, is_page };
+        Ticket { id: NotificationId(id), due: decided_at, rank, is_retry: false }
+    }
+
+    /// The ids in the order in which one destination gets them, with no more than one under way.
+    fn order(kind: DestinationKind, tickets: impl IntoIterator<Item = Ticket>) -> Vec<Vec<u128>> {
+        let (mut queue, channel) = (Queue::default(), ChannelId(1));
+        tickets.into_iter().for_each(|ticket| queue.add(channel, kind, ticket));
+        let mut now = Timestamp(100_000);
+        let mut order = Vec::new();
+        while let Some(at) = queue.next_wakeup() {
+            now = now.max(at);
+            let work = queue.next(now).unwrap();
+            queue.done(channel, &work.ids, None, None);
+            order.push(work.ids.iter().map(|id| id.0).collect());
+        }
+        order
+    }
+
+    #[test]
+    fn the_most_severe_leaves_first_and_then_what_was_decided_first() {
+        use Severity::{Critical, Info, Warning};
+        let tickets = [(1, Info, 5), (9, Warning, 7), (2, Warning, 8), (8, Critical, 9), (3, Critical, 10)];
+        let tickets = tickets.map(|(id, severity, at)| ranked(id, severity, at));
+        assert_eq!(order(DestinationKind::Webhook, tickets).concat(), [8, 3, 9, 2, 1]);
+        let many = (0..300).map(|id| ranked(299 - id, Severity::Warning, id as i64));
+        let wanted: Vec<u128> = (0..300).rev().collect();
+        assert_eq!(order(DestinationKind::Webhook, many).concat(), wanted);
+    }
+
+    #[test]
+    fn due_retries_and_fresh_messages_take_turns() {
+        use Severity::{Critical, Info, Warning};
+        let retry = |id, severity, at| Ticket { is_retry: true, ..ranked(id, severity, at) };
+        let fresh = |severity| (0..50).map(move |id| ranked(id, severity, 2_000 + id as i64));
+        // As severe: one of each.
+        let retries = (90..93).map(|id| retry(id, Warning, 1_000));
+        let went = order(DestinationKind::Webhook, fresh(Warning).chain(retries)).concat();
+        assert_eq!(went[..6], [0, 90, 1, 91, 2, 92]);
+        // Less severe: one of four.
+        let retries = (90..93).map(|id| retry(id, Info, 1_000));
+        let went = order(DestinationKind::Webhook, fresh(Critical).chain(retries)).concat();
+        assert_eq!(went[..8], [0, 1, 2, 90, 3, 4, 5, 91]);
+        // A heap of retries holds up no fresh message for longer, either.
+        let retries = (100..900).map(|id| retry(id, Critical, 1_000));
+        let went = order(DestinationKind::Webhook, fresh(Info).chain(retries)).concat();
+        assert_eq!(went.iter().position(|id| *id == 0), Some(3));
+    }
+
+    #[test]
+    fn slack_gets_ten_pages_a_minute_singly_and_the_further_ones_before_all_others() {
+        use Severity::{Critical, Warning};
+        let warnings = (0..40).map(|id| ranked(id, Warning, id as i64));
+        let pages = (100..113).map(|id| ranked(id, Critical, 1_000 + id as i64));
+        let went = order(DestinationKind::Slack, warnings.chain(pages));
+        let singly: Vec<Vec<u128>> = (100..110).map(|id| vec![id]).collect();
+        assert_eq!((singly.len(), &went[..10]), (SLACK_PAGES_ALONE_MAX, &singly[..]));
+        let digest: Vec<u128> = (110..113).chain(0..40).collect();
+        assert_eq!(went[10..], [digest]);
+    }
 
     #[test]
     fn slack_overflow_becomes_a_digest() {
         let mut queue = Queue::default();
         let channel = ChannelId(1);
         for id in 0..30 {
-            queue.add(channel, DestinationKind::Slack, NotificationId(id), Timestamp(0));
+            queue.add(channel, DestinationKind::Slack, ticket(id, 0));
         }
         let mut sizes = Vec::new();
         let mut now = Timestamp(10_000);
@@ -205,7 +218,7 @@ mod tests {
     fn a_penalty_holds_one_destination_only() {
         let mut queue = Queue::default();
         for channel in [1, 2] {
-            queue.add(ChannelId(channel), DestinationKind::Webhook, NotificationId(1), Timestamp(0));
+            queue.add(ChannelId(channel), DestinationKind::Webhook, ticket(1, 0));
         }
         let first = queue.next(Timestamp(0)).unwrap();
         queue.done(first.channel, &first.ids, Some(Timestamp(0)), Some(Timestamp(60_000)));
@@ -219,15 +232,15 @@ mod tests {
         let mut queue = Queue::default();
         let (channel, id) = (ChannelId(1), NotificationId(1));
         let kind = DestinationKind::Webhook;
-        queue.add(channel, kind, id, Timestamp(0));
+        queue.add(channel, kind, ticket(1, 0));
         let work = queue.next(Timestamp(0)).unwrap();
-        queue.add(channel, kind, id, Timestamp(5_000));
+        queue.add(channel, kind, ticket(1, 5_000));
         assert_eq!(queue.next(Timestamp(9_000)), None, "it is under way");
         queue.done(channel, &work.ids, None, None);
         assert_eq!(queue.next_wakeup(), Some(Timestamp(5_000)));
         let work = queue.next(Timestamp(5_000)).unwrap();
         // Settled meanwhile: it ends for good.
-        queue.add(channel, kind, id, Timestamp(7_000));
+        queue.add(channel, kind, ticket(1, 7_000));
         queue.remove(channel, id);
         queue.done(channel, &work.ids, None, None);
         assert_eq!((queue.next_wakeup(), queue.pending()), (None, 0));
@@ -243,7 +256,8 @@ mod tests {
             let mut queue = Queue::default();
             let mut owed = BTreeSet::new();
             for (channel, id, due) in &adds {
-                queue.add(ChannelId(*channel), kind(*channel), NotificationId(*id), Timestamp(*due));
+                let severity = [Severity::Info, Severity::Warning, Severity::Critical][(*id % 3) as usize];
+                queue.add(ChannelId(*channel), kind(*channel), ranked(*id, severity, *due));
                 owed.insert((ChannelId(*channel), NotificationId(*id)));
             }
             let mut now = Timestamp(0);
@@ -281,8 +295,8 @@ mod tests {
             }
             prop_assert!(owed.is_empty());
             for times in slack_sent.values() {
-                for pair in times.windows(SLACK_BURST as usize + 1) {
-                    prop_assert!(pair[SLACK_BURST as usize] - pair[0] >= 1_000);
+                for pair in times.windows(4) {
+                    prop_assert!(pair[3] - pair[0] >= 1_000);
                 }
             }
         }

@@ -1,57 +1,54 @@
-//! Slack messages in Block Kit: one notification, or a digest of many.
+//! Slack messages in Block Kit: one notification; [`digest`](super::digest) is a message of many.
 //!
 //! Text of users is escaped (`&`, `<`, `>` are the only characters that Slack reads as markup in `mrkdwn`) or stands in
 //! `plain_text`; links are not unfurled.
 
-use super::payload::link;
-use crate::domain::limits::DIGEST_ITEMS_MAX;
+use super::markup::{cut, escaped, link, mrkdwn, units};
+use super::payload;
 use crate::domain::partition::effect::Reason;
 use crate::domain::partition::notification::{Notification, NotificationKind};
 use serde_json::{Value, json};
 
-const HEADER_CHARS_MAX: usize = 150;
-const SECTION_CHARS_MAX: usize = 2_900;
-const FIELD_CHARS_MAX: usize = 1_900;
+/// What Slack takes of a header.
+pub(super) const HEADER_UNITS_MAX: usize = 150;
+/// What a section holds; Slack takes 3,000.
+pub(super) const SECTION_UNITS_MAX: usize = 2_900;
+/// What a message without blocks holds; Slack cuts at 40,000.
+pub(super) const PLAIN_UNITS_MAX: usize = 30_000;
+const FIELD_UNITS_MAX: usize = 1_900;
+const STEP_UNITS_MAX: usize = 600;
 
 /// Returns the message of one notification.
 pub(super) fn message(notification: &Notification, base_url: &str) -> Value {
     let title = title(notification);
     let mut blocks = vec![
-        json!({"type": "header", "text": {"type": "plain_text", "text": cut(&title, HEADER_CHARS_MAX), "emoji": true}}),
+        json!({"type": "header", "text": {"type": "plain_text", "text": cut(&title, HEADER_UNITS_MAX), "emoji": true}}),
         json!({"type": "section", "fields": fields(notification)}),
-        json!({"type": "section", "text": {"type": "mrkdwn", "text": cut(&why(notification), SECTION_CHARS_MAX)}}),
+        json!({"type": "section", "text": mrkdwn(&why(notification))}),
     ];
     if let Some(message) = &notification.message {
         blocks
-            .push(json!({"type": "section", "text": {"type": "plain_text", "text": cut(message, SECTION_CHARS_MAX)}}));
+            .push(json!({"type": "section", "text": {"type": "plain_text", "text": cut(message, SECTION_UNITS_MAX)}}));
     }
-    let footer =
-        format!("{} · {} · <{}|history>", notification.severity.name(), notification.at, link(notification, base_url));
-    blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": footer}]}));
-    json!({"text": escape(&cut(&title, SECTION_CHARS_MAX)), "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
+    blocks.push(json!({"type": "context", "elements": [mrkdwn(&footer(notification, base_url))]}));
+    json!({"text": escaped(&title, SECTION_UNITS_MAX), "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
 }
 
-/// Returns one message for many notifications.
-pub(super) fn digest(notifications: &[Notification], base_url: &str) -> Value {
-    let title = format!("{} alert messages in one", notifications.len());
-    let mut lines: Vec<String> = notifications
-        .iter()
-        .take(DIGEST_ITEMS_MAX)
-        .map(|notification| {
-            let line = format!("• {} <{}|history>", escape(&self::title(notification)), link(notification, base_url));
-            cut(&line, 300)
-        })
-        .collect();
-    let rest = notifications.len().saturating_sub(DIGEST_ITEMS_MAX);
-    if rest > 0 {
-        lines.push(format!("• and {rest} more"));
-    }
-    // A section holds 3,000 characters, so the lines are shared out over a few.
-    let sections =
-        lines.chunks(8).map(|some| json!({"type": "section", "text": {"type": "mrkdwn", "text": some.join("\n")}}));
-    let header = json!({"type": "header", "text": {"type": "plain_text", "text": title}});
-    let blocks: Vec<Value> = std::iter::once(header).chain(sections).collect();
-    json!({"text": title, "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
+/// Returns the same without blocks, for a receiver that does not take them.
+pub(super) fn plain(notification: &Notification, base_url: &str) -> Value {
+    let named =
+        facts(notification).into_iter().map(|(name, text)| format!("{name}: {}", escaped(&text, FIELD_UNITS_MAX)));
+    let mut lines = vec![escaped(&title(notification), SECTION_UNITS_MAX)];
+    lines.extend(named);
+    lines.push(why(notification));
+    lines.extend(notification.message.as_ref().map(|message| escaped(message, SECTION_UNITS_MAX)));
+    lines.push(footer(notification, base_url));
+    json!({"text": lines.join("\n"), "unfurl_links": false, "unfurl_media": false})
+}
+
+fn footer(notification: &Notification, base_url: &str) -> String {
+    let history = link(&payload::link(notification, base_url), "history");
+    format!("{} · {} · {history}", notification.severity.name(), notification.at)
 }
 
 fn title(notification: &Notification) -> String {
@@ -68,6 +65,11 @@ fn title(notification: &Notification) -> String {
 }
 
 fn fields(notification: &Notification) -> Vec<Value> {
+    let field = |(name, text): (&str, String)| mrkdwn(&format!("*{name}*\n{}", escaped(&text, FIELD_UNITS_MAX)));
+    facts(notification).into_iter().map(field).collect()
+}
+
+fn facts(notification: &Notification) -> Vec<(&'static str, String)> {
     let evidence = &notification.evidence;
     let mut fields = vec![("Account", notification.key.account.to_string())];
     if let Some(metric) = &notification.key.metric {
@@ -84,8 +86,7 @@ fn fields(notification: &Notification) -> Vec<Value> {
         fields.push(("Window", format!("{} – {}{open}", window.start, window.end)));
     }
     fields.push(("Rule", evidence.rule.clone()));
-    let field = |(name, text): (&str, String)| json!({"type": "mrkdwn", "text": cut(&format!("*{name}*\n{}", escape(&text)), FIELD_CHARS_MAX)});
-    fields.into_iter().map(field).collect()
+    fields
 }
 
 fn why(notification: &Notification) -> String {
@@ -107,36 +108,32 @@ fn why(notification: &Notification) -> String {
         Reason::LateFire => "a late event shows that it should have fired",
         Reason::Test => "this is a test: nothing has happened",
     };
-    let steps: Vec<String> = notification
-        .evidence
-        .trace
-        .0
-        .iter()
-        .map(|step| format!("`{}` = {}", escape(&step.expression).replace('`', "'"), escape(&step.value)))
-        .collect();
     let meanwhile = match notification.fired_meanwhile {
         0 => String::new(),
         times => format!("\nIt fired {times} times meanwhile."),
     };
-    format!("*Why* {because}.{meanwhile}\n{}", steps.join("\n"))
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-/// Cuts a text to a number of characters, marking the cut.
-fn cut(text: &str, chars_max: usize) -> String {
-    if text.chars().count() <= chars_max {
-        return text.to_owned();
+    let head = format!("*Why* {because}.{meanwhile}\n");
+    // The outermost conditions stand last, and are kept; what is cut is cut by whole lines.
+    let mut room = SECTION_UNITS_MAX.saturating_sub(units(&head)).saturating_sub(2);
+    let mut steps: Vec<String> = Vec::new();
+    for step in notification.evidence.trace.0.iter().rev() {
+        let expression = escaped(&step.expression.replace('`', "'"), STEP_UNITS_MAX);
+        let line = format!("`{expression}` = {}", escaped(&step.value, STEP_UNITS_MAX));
+        let Some(left) = room.checked_sub(units(&line).saturating_add(1)) else {
+            steps.push("…".to_owned());
+            break;
+        };
+        room = left;
+        steps.push(line);
     }
-    let kept: String = text.chars().take(chars_max.saturating_sub(1)).collect();
-    format!("{kept}…")
+    steps.reverse();
+    format!("{head}{}", steps.join("\n"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::rule::{Trace, TraceStep};
     use crate::notifier::payload::tests::notification;
 
     #[test]
@@ -147,16 +144,23 @@ mod tests {
     #[test]
     fn nobody_can_be_called_out_by_a_name() {
         let text = message(&notification(7), "https://hw.example").to_string();
-        let mrkdwn = digest(&[notification(7)], "https://hw.example").to_string();
         // The header is plain text, in which nothing is read as markup.
         assert_eq!(text.matches("<!channel>").count(), 1);
-        assert!(text.contains("&lt;!channel&gt;") && !mrkdwn.contains("<!channel>"));
+        assert!(text.contains("&lt;!channel&gt;"));
+        assert!(!plain(&notification(7), "https://hw.example").to_string().contains("<!channel>"));
     }
 
     #[test]
-    fn a_digest_names_some_and_counts_the_rest() {
-        let many: Vec<_> = (0..25).map(notification).collect();
-        let text = digest(&many, "https://hw.example").to_string();
-        assert!(text.contains("25 alert messages in one") && text.contains("and 5 more"));
+    fn what_is_too_long_is_cut_by_lines_and_the_deciding_step_stays() {
+        let mut long = notification(7);
+        let step =
+            |n: usize| TraceStep { expression: format!("{} < {n} && \"", "x".repeat(480)), value: "1".to_owned() };
+        long.evidence.trace = Trace((0..20).map(step).collect());
+        long.alert_name = Some("🔴 & <b>".repeat(40));
+        let message = message(&long, "https://hw.example");
+        let why = message["blocks"][2]["text"]["text"].as_str().unwrap();
+        assert!(units(why) <= SECTION_UNITS_MAX && why.contains("&lt; 19 &amp;&amp;"), "{why}");
+        assert!(why.lines().skip(2).all(|line| line.ends_with("= 1")), "{why}");
+        assert!(units(message["blocks"][0]["text"]["text"].as_str().unwrap()) <= HEADER_UNITS_MAX);
     }
 }

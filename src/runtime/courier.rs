@@ -7,17 +7,18 @@ use super::health::Health;
 use super::pending::{Pending, patience_left};
 use crate::domain::control::command::Command;
 use crate::domain::control::resource::{Webhook, WebhookStatus};
+use crate::domain::definition::Severity;
 use crate::domain::id::{ChannelId, Log, Mode, Tenant, WebhookId};
 use crate::domain::limits::{DELIVERY_ATTEMPTS_MAX, SANDBOX_ATTEMPTS_MAX};
 use crate::domain::partition::effect::DeliveryStatus;
 use crate::domain::partition::fact::Note;
 use crate::domain::time::{Millis, Timestamp};
-use crate::domain::webhook::event::Event;
+use crate::domain::webhook::event::{Content, Event};
 use crate::domain::webhook::outbox::{Outbox, Owed};
 use crate::domain::webhook::rows::{DeliveryId, Posted, Rows};
 use crate::journal::Journal;
 use crate::notifier::backoff::{self, Try};
-use crate::notifier::{Attempt, DestinationKind, Endpoint, Notifier, Queue, Work, event_body};
+use crate::notifier::{Attempt, DestinationKind, Endpoint, Notifier, Queue, Rank, Ticket, Work, event_body};
 use crate::store::{EventQuery, Store};
 use crate::vault::Vault;
 use bytes::Bytes;
@@ -214,6 +215,16 @@ const fn lane(webhook: WebhookId) -> ChannelId {
     ChannelId(webhook.0)
 }
 
+/// What alerts come to goes by their severity; what is not about an alert, or is asked for again, waits behind.
+fn rank(owed: &Owed, event: Option<&Event>) -> Rank {
+    match event.map(|event| &event.content) {
+        Some(Content::Alert { notification, .. }) => Rank::of(notification),
+        Some(Content::Data(_) | Content::Quota(_)) | None => {
+            Rank { severity: Severity::Info, decided_at: owed.created_at, is_page: false }
+        }
+    }
+}
+
 impl Courier {
     fn learn(&mut self, message: Post) {
         match message {
@@ -226,8 +237,11 @@ impl Courier {
                 // What is sent again because somebody asked for it is as old as that question.
                 let since = if owed.holds { owed.created_at } else { clock::now() };
                 self.tally.undelivered.add((owed.tenant, id), since);
+                let due = owed.next_at.unwrap_or(Timestamp::MIN);
+                let ticket =
+                    Ticket { id: id.event, due, rank: rank(&owed, event.as_deref()), is_retry: owed.round > 0 };
                 self.debts.insert(id, Debt { log, owed, event });
-                self.queue.add(lane(id.webhook), kind, id.event, owed.next_at.unwrap_or(Timestamp::MIN));
+                self.queue.add(lane(id.webhook), kind, ticket);
             }
             Post::Settled(id) => {
                 self.forget(id);

@@ -14,7 +14,7 @@ use crate::domain::partition::notification::{Attempted, Notification};
 use crate::domain::time::{Millis, Timestamp};
 use crate::journal::Journal;
 use crate::notifier::backoff::{self, Try};
-use crate::notifier::{Attempt, Destination, DestinationKind, Notifier, Outgoing, Queue, Work};
+use crate::notifier::{Attempt, Destination, DestinationKind, Notifier, Outgoing, Queue, Rank, Ticket, Work};
 use crate::store::Store;
 use crate::vault::{Vault, VaultError};
 use bytes::Bytes;
@@ -208,8 +208,10 @@ impl Dispatcher {
                 let kind = self.kind_of(notification.key.tenant, channel);
                 let id = notification.id;
                 self.tally.undelivered.add((channel, id), notification.recorded_at);
+                let due = next_at.unwrap_or(Timestamp::MIN);
+                let ticket = Ticket { id, due, rank: Rank::of(&notification), is_retry: attempts > 0 };
                 self.debts.insert((channel, id), Debt { partition, notification, attempts });
-                self.queue.add(channel, kind, id, next_at.unwrap_or(Timestamp::MIN));
+                self.queue.add(channel, kind, ticket);
             }
             Dispatch::Settled { id, channel } => {
                 self.tally.undelivered.remove((channel, id));

@@ -1,6 +1,6 @@
 //! Alerts that reach Slack: by an incoming webhook, by a bot in threads, slowed down, and many in one.
 
-use crate::receiver::{Received, Receiver, Reply};
+use crate::receiver::{Receiver, Reply};
 use crate::server::{Server, eventually};
 use highwater::runtime::clock;
 use serde_json::{Value, json};
@@ -27,9 +27,9 @@ fn taken(ts: &str) -> Reply {
 }
 
 /// How many notifications a message stands for.
-fn size(message: &Received) -> usize {
-    let text = message.json()["text"].as_str().unwrap().to_owned();
-    text.strip_suffix(" alert messages in one").map_or(1, |count| count.parse().unwrap())
+fn size(message: &Value) -> usize {
+    let text = message["text"].as_str().unwrap();
+    text.split_once(" alert messages in one").map_or(1, |(count, _)| count.parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,13 +103,74 @@ async fn what_overflows_comes_in_one_message() {
     server.post("/v1/events/batch", json!(events)).await.ok(202);
     let mut messages = Vec::new();
     while messages.iter().map(size).sum::<usize>() < 40 {
-        messages.push(receiver.next().await);
+        messages.push(receiver.next().await.json());
     }
     assert!(messages.len() <= 6, "{} messages", messages.len());
     let digest = messages.iter().find(|message| size(message) > 20).expect("a digest");
-    assert!(digest.json().to_string().contains("more"), "it names some and counts the rest");
+    let told = digest.to_string();
+    assert!(told.contains("(warning): ") && told.contains(" accounts: `a"), "it groups by alert: {told}");
     settled(&server).await;
     assert!(receiver.rest().is_empty(), "each came once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_of_a_storm_is_named_and_the_first_ten_have_a_message_of_their_own() {
+    let server = Server::start().await;
+    let mut receiver = Receiver::answering(taken("1.2")).await;
+    receiver.script([taken("1.1").after(Duration::from_millis(500))]);
+    let channel = bot(&server, &receiver).await;
+    quota(&server, 100).await;
+    for (name, rule, severity) in
+        [("quota-high", "quota_percent(\"calls\") > 85", "warning"), ("quota-out", "used(\"calls\") > 200", "critical")]
+    {
+        let body =
+            json!({"account_id": "*", "rule": rule, "severity": severity, "channel": channel["id"], "name": name});
+        server.post("/v1/alerts", body).await.ok(201);
+    }
+    // The pages are the last of 72 accounts that pass their quota.
+    let used = |n: u32| if n < 60 { 90 } else { 300 };
+    let events: Vec<Value> =
+        (0..72).map(|n| json!({"account_id": format!("a{n}"), "metric": "calls", "value": used(n)})).collect();
+    server.post("/v1/events/batch", json!(events)).await.ok(202);
+    let mut messages = Vec::new();
+    while messages.iter().map(size).sum::<usize>() < 84 {
+        messages.push(receiver.next().await.json());
+    }
+    let text = |message: &Value| message["text"].as_str().unwrap().to_owned();
+    let singly = messages.iter().filter(|message| text(message).contains("Firing: quota-out")).count();
+    assert_eq!(singly, 10);
+    let digest = messages.iter().map(Value::to_string).find(|told| told.contains("*quota-out* (critical)")).unwrap();
+    assert!(digest.find("*quota-out*") < digest.find("*quota-high*"), "{digest}");
+    let all: String = messages.iter().map(Value::to_string).collect();
+    for n in 60..72 {
+        assert!(
+            all.contains(&format!("quota-out · a{n}\"")) || digest.contains(&format!("`a{n}`")),
+            "a{n} is not named"
+        );
+    }
+    settled(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_blocks_are_refused_comes_without_them() {
+    let server = Server::start().await;
+    let mut receiver = Receiver::answering(Reply::status(200).saying(r#"{"ok":true,"ts":"1.2"}"#)).await;
+    quota(&server, 100).await;
+    let url = format!("http://{}/services/T/B/x", receiver.address);
+    let hook = server.post("/v1/channels", json!({"type": "slack", "name": "s", "url": url})).await.ok(201);
+    for (channel, refusal) in [
+        (hook, Reply::status(400).saying("invalid_blocks")),
+        (bot(&server, &receiver).await, Reply::status(200).saying(r#"{"ok":false,"error":"invalid_blocks"}"#)),
+    ] {
+        receiver.script([refusal]);
+        server.post(&format!("/v1/channels/{}/test", channel["id"].as_str().unwrap()), json!({})).await.ok(202);
+        let refused = receiver.next().await.json();
+        let plain = receiver.next().await.json();
+        assert!(refused["blocks"].is_array() && plain["blocks"].is_null(), "{plain}");
+        assert!(plain["text"].as_str().unwrap().contains("this is a test"), "{plain}");
+        settled(&server).await;
+    }
+    assert!(receiver.rest().is_empty());
 }
 
 /// Waits until nothing is owed to anybody.
