@@ -8,10 +8,11 @@ use super::problem::{Fault, Problem};
 use super::text;
 use crate::domain::control::command::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
 use crate::domain::control::resource::Alert;
-use crate::domain::definition::{NoDataPolicy, Severity};
+use crate::domain::definition::{NoDataPolicy, Quota, Severity};
 use crate::domain::id::{AccountScope, MetricName};
 use crate::domain::limits::{MESSAGE_CHARS_MAX, REPEAT_INTERVAL};
-use crate::domain::rule::{GRAMMAR, Input, RuleProgram};
+use crate::domain::quantity::Quantity;
+use crate::domain::rule::{GRAMMAR, Input, Name, RuleProgram};
 use crate::domain::time::Millis;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,7 @@ pub(super) struct AlertCreate {
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(ok|alert|keep)$")]
     no_data: NoDataPolicy,
+    /// Labels for silences and receivers. `alert_id`, `account_id`, `metric`, `severity` and `name` are reserved.
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -130,6 +132,7 @@ pub(super) async fn draft(app: &App, caller: &Caller, wanted: AlertCreate) -> Re
     let recover = wanted.recover.map(recovery).transpose()?;
     let project = project(app, caller, wanted.project_id)?;
     let channels = alert_channels::resolve(app, caller, &wanted.channel, project)?;
+    text::unreserved("/labels", wanted.labels.keys())?;
     let warnings = warnings(app, caller, &program, (&account, metric.as_ref())).await;
     Ok(AlertDraft {
         normalized: program.normalized().to_owned(),
@@ -191,6 +194,8 @@ pub(super) async fn patch(
             Some((choice, channels))
         }
     };
+    let set = wanted.labels.iter().flatten().flatten().filter(|(_, value)| value.is_some());
+    text::unreserved("/labels", set.map(|(name, _)| name))?;
     let bounded = |message: String| text::bounded("/message", message, MESSAGE_CHARS_MAX);
     Ok(AlertPatch {
         account,
@@ -297,7 +302,39 @@ pub(super) async fn warnings(
             ),
         });
     }
+    warnings.extend(zero_limits(app, caller, program, (account, metric)));
     warnings
+}
+
+/// Names the limits of zero that a rule takes percentages of.
+fn zero_limits(
+    app: &App,
+    caller: &Caller,
+    program: &RuleProgram,
+    (account, metric): (&AccountScope, Option<&MetricName>),
+) -> Option<AlertWarning> {
+    let percents = program.inputs().iter().filter(|input| input.name == Name::QuotaPercent);
+    let asked: Vec<Option<&MetricName>> = percents.map(|input| input.metric.as_ref().or(metric)).collect();
+    let quotas: Vec<(MetricName, Quota)> = {
+        let (state, tenant) = (app.node.data.control.state(), caller.principal.tenant);
+        match account {
+            AccountScope::One(account) => state.effective_quotas(tenant, account),
+            AccountScope::All => {
+                let defaults = state.quotas_of(tenant, account);
+                defaults.map(|record| (record.metric.clone(), record.quota)).collect()
+            }
+        }
+    };
+    let is_asked = |metric: &MetricName| asked.iter().any(|asked| asked.is_none_or(|asked| asked == metric));
+    let zero = quotas.iter().filter(|(metric, quota)| quota.limit == Quantity::ZERO && is_asked(metric));
+    let named: Vec<&str> = zero.map(|(metric, _)| metric.as_str()).take(10).collect();
+    (!named.is_empty()).then(|| AlertWarning {
+        code: "limit_zero".to_owned(),
+        detail: format!(
+            "the limit of {} is zero: nothing is allowed, and quota_percent is greater than every number once anything is used",
+            named.join(", ")
+        ),
+    })
 }
 
 fn has_quota(app: &App, caller: &Caller, account: &AccountScope, metric: Option<&MetricName>) -> bool {

@@ -14,7 +14,9 @@ use crate::domain::control::fold::Control;
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{AccountId, MetricName};
 use crate::domain::incident;
-use crate::domain::partition::effect::{Evidence, InstanceRow, TransitionRow};
+use crate::domain::partition::effect::{Evidence, InstanceRow, State as AlertState, TransitionRow};
+use crate::domain::quantity::Quantity;
+use crate::domain::rule::{Name, RuleProgram};
 use crate::domain::time::Timestamp;
 use crate::store::{InstanceQuery, TransitionPlace, TransitionQuery};
 use axum::extract::{Path, RawQuery, State};
@@ -36,6 +38,8 @@ pub(super) struct InstanceView {
     silenced: bool,
     #[schema(value_type = Option<f64>)]
     value: Option<Box<RawValue>>,
+    /// Whether the value is greater than every number, and null therefore: something is used of a limit of zero.
+    over: bool,
     evaluated_at: String,
     revision: u64,
 }
@@ -63,6 +67,8 @@ pub(super) struct TransitionView {
     acknowledged_by: Option<String>,
     #[schema(value_type = Option<f64>)]
     value: Option<Box<RawValue>>,
+    /// Whether the value is greater than every number, and null therefore: something was used of a limit of zero.
+    over: bool,
     value_name: Option<String>,
     #[schema(value_type = Option<f64>)]
     limit: Option<Box<RawValue>>,
@@ -80,6 +86,7 @@ pub(super) struct TransitionView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct InputView {
     expression: String,
+    /// A number, `over` (greater than every number), `true`, `false` or `unknown`.
     value: String,
 }
 
@@ -100,9 +107,10 @@ pub(super) async fn instances(
     caller.require(Scope::ReadAlerts)?;
     let query = Query::read(query.as_deref(), &[&PARAMETERS[..], &["account_id", "state"]].concat())?;
     let paging = Paging::read(&app, &caller, uri.path(), &query)?;
+    let definition = find(&app, &caller, &id)?.definition;
     let asked = InstanceQuery {
         tenant: caller.principal.tenant,
-        alert: find(&app, &caller, &id)?.definition.id,
+        alert: definition.id,
         states: states(&query)?,
         accounts: query.accounts("account_id")?,
         after: paging.after_parts(|parts| match parts {
@@ -113,13 +121,26 @@ pub(super) async fn instances(
         limit: paging.size + 1,
     };
     let rows = app.node.data.store.instances(asked).await.map_err(store_away)?;
-    let items = rows.iter().map(instance).collect();
+    let rule = RuleProgram::compile(&definition.rule).ok();
+    let state = app.node.data.control.state();
+    let items = rows.iter().map(|row| instance(row, is_over(&state, rule.as_ref(), row))).collect();
+    drop(state);
     Ok(paging.answer(&app, items, |row: &InstanceView| {
         format!("{} {}", row.account_id, row.metric.as_deref().unwrap_or("-"))
     }))
 }
 
-fn instance(row: &InstanceRow) -> InstanceView {
+/// Whether an instance's value is greater than every number: the share of a limit of zero of which something is used. The
+/// row holds no value then, and there is no other share that it has none for.
+fn is_over(state: &Control, rule: Option<&RuleProgram>, row: &InstanceRow) -> bool {
+    let first = rule.and_then(|rule| rule.inputs().first()).filter(|input| input.name == Name::QuotaPercent);
+    let metric = first.and_then(|input| input.metric.as_ref().or(row.key.metric.as_ref()));
+    let quota = metric.and_then(|metric| state.effective_quota(row.key.tenant, &row.key.account, metric));
+    let is_decided = row.state.is_some_and(|state| state != AlertState::Inconclusive);
+    is_decided && row.value.is_none() && quota.is_some_and(|(quota, _)| quota.limit == Quantity::ZERO)
+}
+
+fn instance(row: &InstanceRow, over: bool) -> InstanceView {
     InstanceView {
         object: "alert_instance",
         account_id: row.key.account.to_string(),
@@ -128,6 +149,7 @@ fn instance(row: &InstanceRow) -> InstanceView {
         since: row.since.to_string(),
         silenced: row.silenced,
         value: row.value.map(number),
+        over,
         evaluated_at: row.evaluated_at.to_string(),
         revision: row.revision.0,
     }
@@ -158,6 +180,7 @@ pub(super) async fn history(
         alert: find(&app, &caller, &id)?.definition.id,
         accounts: query.accounts("account_id")?,
         metric: None,
+        changes_only: false,
         from,
         to,
         age: created.age(),
@@ -224,6 +247,7 @@ pub(super) fn transition(state: &Control, row: &TransitionRow) -> TransitionView
         acknowledged_at: acknowledged.map(|known| known.at.to_string()),
         acknowledged_by: acknowledged.and_then(|known| known.by).map(|key| key.to_string()),
         value: evidence.value.map(number),
+        over: evidence.is_over(),
         value_name: evidence.value_name.clone(),
         limit: evidence.quota.map(|quota| number(quota.limit)),
         used: evidence.quota.map(|quota| number(quota.used)),

@@ -84,16 +84,16 @@ fn quota(name: &'static str, used: i64) -> Field {
     let day = if name == "ended" { (23, 24) } else { (24, 25) };
     let schema = json!({
         "type": "object",
-        "required": ["limit", "used", "remaining", "percent", "period", "starts_at", "resets_at"],
+        "required": ["limit", "used", "remaining", "percent", "over", "period", "starts_at", "resets_at"],
         "properties": {
             "limit": {"type": "number"}, "used": {"type": "number"}, "remaining": {"type": "number"},
-            "percent": {"type": ["number", "null"]}, "period": {"enum": ["hour", "day", "week", "month"]},
+            "percent": {"type": ["number", "null"]}, "over": {"type": "boolean"}, "period": {"enum": ["hour", "day", "week", "month"]},
             "starts_at": {"type": "string", "format": "date-time"},
             "resets_at": {"type": "string", "format": "date-time"},
         },
     });
     let percent = serde_json::Number::from_f64(used as f64 / 50.0);
-    let example = json!({"limit": 5000, "used": used, "remaining": 5000 - used, "percent": percent, "period": "day",
+    let example = json!({"limit": 5000, "used": used, "remaining": 5000 - used, "percent": percent, "over": false, "period": "day",
         "starts_at": format!("2026-11-{}T00:00:00.000Z", day.0), "resets_at": format!("2026-11-{}T00:00:00.000Z", day.1)});
     (name, schema, example)
 }
@@ -128,12 +128,14 @@ fn transition() -> Vec<Field> {
         number("alert_version", 1),
         text("account_id", "acc_123"),
         maybe_text("metric", "api.requests"),
+        ("metrics", json!({"type": "array", "items": {"type": "string"}}), json!(["api.requests"])),
         text("state", "firing"),
         text("reason", "condition"),
         text("severity", "warning"),
         text("rule", "quota_percent > 85"),
         maybe_text("value_name", "quota_percent"),
         ("value", json!({"type": ["number", "null"]}), json!(86.2)),
+        ("over", json!({"type": "boolean"}), json!(false)),
         ("quota", object(true), quota),
         ("window", object(true), json!(null)),
         ("inputs", json!({"type": "array"}), inputs),

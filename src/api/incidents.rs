@@ -55,6 +55,9 @@ pub(super) struct IncidentView {
     /// The first input's value when it began.
     #[schema(value_type = Option<f64>)]
     value: Option<Box<RawValue>>,
+    /// Whether that was greater than every number, and null therefore: something was used of a limit of zero.
+    #[serde(default)]
+    over: bool,
     /// And when it ended.
     #[schema(value_type = Option<f64>)]
     end_value: Option<Box<RawValue>>,
@@ -102,6 +105,7 @@ fn view(state: &Control, tenant: Tenant, entry: &IncidentEntry) -> IncidentView 
         end_reason: end.as_ref().map(|end| end.reason.name().to_owned()),
         value_name: begin.evidence.value_name.clone(),
         value: begin.evidence.value.map(number),
+        over: begin.evidence.is_over(),
         end_value: end.as_ref().and_then(|end| end.evidence.value).map(number),
         sequence: begin.sequence,
         end_sequence: end.as_ref().map(|end| end.sequence),

@@ -63,6 +63,7 @@ mod quotas;
 mod rehearsals;
 mod relations;
 mod sandbox;
+mod silence_preview;
 mod silences;
 mod stream;
 mod stream_rows;

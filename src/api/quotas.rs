@@ -9,7 +9,7 @@ use super::incoming::Incoming;
 use super::input::Query;
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
-use crate::domain::control::command::Command;
+use crate::domain::control::command::{AlertWarning, Command};
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{QuotaRecord, Scope};
 use crate::domain::definition::{Fold, Quota};
@@ -38,6 +38,9 @@ pub(super) struct QuotaView {
     period: &'static str,
     /// `sum`, `max` or `last`.
     aggregate: &'static str,
+    /// What is odd about it.
+    #[schema(value_type = Vec<Object>)]
+    warnings: Vec<AlertWarning>,
     created_at: String,
     updated_at: String,
 }
@@ -46,6 +49,7 @@ pub(super) struct QuotaView {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QuotaPut {
+    /// 0 allows nothing: any use is over every threshold.
     #[serde(with = "exact")]
     #[schema(value_type = f64, minimum = 0)]
     limit: Quantity,
@@ -66,9 +70,18 @@ fn view(caller: &Caller, record: &QuotaRecord) -> QuotaView {
         limit: record.quota.limit,
         period: record.quota.period.name(),
         aggregate: record.quota.aggregate.name(),
+        warnings: warnings(&record.quota),
         created_at: record.life.created_at.to_string(),
         updated_at: record.life.updated_at.to_string(),
     }
+}
+
+/// What is odd about a quota.
+fn warnings(quota: &Quota) -> Vec<AlertWarning> {
+    let detail =
+        "nothing is allowed: any use is over every threshold of quota_percent, and quota.exceeded is sent for it";
+    let zero = AlertWarning { code: "limit_zero".to_owned(), detail: detail.to_owned() };
+    if quota.limit == Quantity::ZERO { vec![zero] } else { Vec::new() }
 }
 
 fn scope(text: &str) -> Result<AccountScope, Problem> {

@@ -73,6 +73,8 @@ pub(super) struct WouldFire {
     /// The most extreme value of the rule's first input.
     #[schema(value_type = Option<f64>)]
     peak: Option<Box<RawValue>>,
+    /// Whether it was greater than every number, and null therefore: something was used of a limit of zero.
+    over: bool,
 }
 
 /// Why an instance stands as it does.
@@ -86,9 +88,11 @@ pub(super) struct ExplanationView {
     state: &'static str,
     /// The log whose records the positions name.
     log: String,
-    /// What produced the state, as it was stored; null where nothing has happened yet.
+    /// What decided the state, as it was stored: the transition that led to it, with the window and the values of that
+    /// moment. Reminders and corrections, which change no state, stand in the history. Null where nothing has happened yet.
     transition: Option<TransitionView>,
-    /// The present rule on what is counted up to `at`, with the present quotas.
+    /// Beside it the rule as it evaluates at `at`, on what is counted up to then, with the present rule and quotas: on
+    /// the newest closed window, or on an open one that proves it true already. It may say otherwise than what decided.
     evaluation: Option<EvaluationView>,
 }
 
@@ -101,11 +105,15 @@ pub(super) struct EvaluationView {
     value_name: Option<String>,
     #[schema(value_type = Option<f64>)]
     value: Option<Box<RawValue>>,
+    /// Whether the value is greater than every number, and null therefore: something is used of a limit of zero.
+    over: bool,
     #[schema(value_type = Option<f64>)]
     limit: Option<Box<RawValue>>,
     #[schema(value_type = Option<f64>)]
     used: Option<Box<RawValue>>,
     window_start: Option<String>,
+    /// Whether that window has closed; null where the rule reads none.
+    window_closed: Option<bool>,
     /// Every sub-expression with its value.
     inputs: Vec<super::alert_rows::InputView>,
 }
@@ -160,7 +168,8 @@ pub(super) async fn preview(State(app): State<App>, caller: Caller, incoming: In
         metric: episode.metric.map(|metric| metric.to_string()),
         from: episode.from.to_string(),
         to: episode.to.map(|to| to.to_string()),
-        peak: episode.peak.map(number),
+        peak: episode.peak.filter(|_| !episode.over).map(number),
+        over: episode.over,
     });
     let view = PreviewView {
         would_fire: would_fire.collect(),
@@ -283,7 +292,8 @@ impl Past {
     }
 }
 
-/// Explains why an alert stands as it does on an account, or stood at a time.
+/// Explains why an alert stands as it does on an account, or stood at a time: what decided its state, and how its rule
+/// evaluates.
 #[utoipa::path(
     get, path = "/v1/alerts/{id}/explain", tag = "alerts",
     params(("id" = String, Path), ("account_id" = String, Query), ("metric" = Option<String>, Query),
@@ -314,6 +324,7 @@ pub(super) async fn explain(
         alert: definition.id,
         accounts: vec![account.clone()],
         metric: Some(metric.clone()),
+        changes_only: true,
         from: None,
         to: Some(at.plus(Millis(1))),
         age: Age::Falling,
@@ -323,7 +334,8 @@ pub(super) async fn explain(
     };
     let decided = app.node.data.store.transitions(asked).await.map_err(store_away)?.into_iter().next();
     let local = AlertDefinition { account: AccountScope::One(account.clone()), pause: None, ..definition.clone() };
-    let to = at.round_up(WINDOW).plus(WINDOW);
+    // Events may lie 5 minutes ahead, and an open window of theirs may have fired.
+    let to = at.round_up(WINDOW).plus(WINDOW).plus(WINDOW);
     let past = Past::read(&app, &caller, (&account, &local), (at, to), 0).await?;
     let standings = work(&app, move || appraise(past.script(&local, at), at)).await?;
     let standing = standings.into_iter().find(|standing| standing.metric == metric);
@@ -383,9 +395,11 @@ fn evaluation(standing: Standing) -> EvaluationView {
         rule: evidence.rule.clone(),
         value_name: evidence.value_name.clone(),
         value: evidence.value.map(number),
+        over: evidence.is_over(),
         limit: evidence.quota.map(|quota| number(quota.limit)),
         used: evidence.quota.map(|quota| number(quota.used)),
         window_start: evidence.window.map(|window| window.start.to_string()),
+        window_closed: evidence.window.map(|window| window.closed),
         inputs: super::alert_rows::inputs(&evidence),
     }
 }

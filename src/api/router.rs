@@ -10,7 +10,7 @@ use super::server::ListenerLimits;
 use super::{
     accounts, alert_rows, alerts, audit, channels, content_coding, description, events, incidents, keys, linger,
     metrics, oauth, oauth_clients, operations, outbox, projects, quarantine, quotas, rehearsals, relations, sandbox,
-    shapes, silences, trials, usage, usage_query, whoami, workspace,
+    shapes, silence_preview, silences, trials, usage, usage_query, whoami, workspace,
 };
 use super::{deliveries, event_types, stream, webhook_actions, webhooks};
 use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
@@ -80,6 +80,7 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(silences::list, silences::create))
         .routes(routes!(silences::get, silences::update))
         .routes(routes!(silences::expire))
+        .routes(routes!(silence_preview::preview))
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::replay))
         .routes(routes!(quarantine::discard))

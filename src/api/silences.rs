@@ -16,7 +16,7 @@ use crate::domain::control::resource::{Scope, SilenceRecord};
 use crate::domain::definition::{MatchOp, Matcher};
 use crate::domain::id::SilenceId;
 use crate::domain::limits::{MATCHER_CHARS_MAX, MATCHERS_MAX, MESSAGE_CHARS_MAX, METADATA_NAME_CHARS_MAX};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -48,7 +48,8 @@ pub(super) struct SilenceView {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MatcherBody {
-    /// `alert_id`, `account_id`, `metric`, `severity`, `name`, or a label of the alert.
+    /// `alert_id`, `account_id`, `metric`, `severity`, `name`, or a label of the alert. `metric` is compared with every
+    /// metric that the rule names: `=` and `=~` want any of them, `!=` and `!~` none.
     #[schema(min_length = 1, max_length = 40)]
     name: String,
     /// A text, or a regular expression for whole texts.
@@ -64,15 +65,18 @@ const fn equal() -> MatchOp {
     MatchOp::Equal
 }
 
-/// A silence to be.
+/// A silence to be. Either `ends_at` or `duration` says when it ends.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SilenceCreate {
-    /// All of them must match.
+    /// All of them must match, and at least one must not match the empty text.
     #[schema(value_type = Vec<MatcherBody>, min_items = 1, max_items = 20)]
     matchers: Vec<Object<MatcherBody>>,
-    starts_at: String,
-    ends_at: String,
+    /// Now where absent.
+    starts_at: Option<String>,
+    ends_at: Option<String>,
+    /// How long it lasts from `starts_at` on, such as `2h`.
+    duration: Option<String>,
     comment: Option<String>,
 }
 
@@ -80,6 +84,7 @@ pub(super) struct SilenceCreate {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SilenceUpdate {
+    /// All of them must match, and at least one must not match the empty text.
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<Vec<MatcherBody>>, min_items = 1, max_items = 20)]
     matchers: Option<Vec<Object<MatcherBody>>>,
@@ -87,6 +92,9 @@ pub(super) struct SilenceUpdate {
     starts_at: Option<String>,
     #[serde(deserialize_with = "present")]
     ends_at: Option<String>,
+    /// In place of `ends_at`: how long it lasts from `starts_at` on, such as `2h`.
+    #[serde(deserialize_with = "present")]
+    duration: Option<String>,
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
     comment: Option<Option<String>>,
@@ -124,7 +132,10 @@ fn view(caller: &Caller, record: &SilenceRecord, at: Timestamp) -> SilenceView {
 }
 
 /// Checks matchers; an expression is compiled here as it will be in the engine.
-fn matchers(wanted: Vec<Object<MatcherBody>>) -> Result<Vec<Matcher>, Problem> {
+///
+/// # Errors
+/// 422 where one is wrong, or where all of them match the empty text.
+pub(super) fn matchers(wanted: Vec<Object<MatcherBody>>) -> Result<Vec<Matcher>, Problem> {
     if wanted.is_empty() || wanted.len() > MATCHERS_MAX {
         let detail = format!("{} matchers, expected 1 to {MATCHERS_MAX}", wanted.len());
         return Err(Problem::invalid("/matchers", detail));
@@ -151,7 +162,46 @@ fn matchers(wanted: Vec<Object<MatcherBody>>) -> Result<Vec<Matcher>, Problem> {
         }
         Ok(matcher)
     };
-    wanted.into_iter().enumerate().map(check).collect()
+    let checked: Vec<Matcher> = wanted.into_iter().enumerate().map(check).collect::<Result<_, _>>()?;
+    if checked.iter().all(Matcher::matches_empty) {
+        let detail = "every matcher also matches the empty text, so the silence would hold all alerts that have none of \
+                      these labels; at least one must not, such as account_id=~.+ for all";
+        return Err(Problem::invalid("/matchers", detail));
+    }
+    Ok(checked)
+}
+
+/// When a silence begins and ends, as far as a request says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SilenceTimes {
+    pub(super) starts_at: Option<Timestamp>,
+    pub(super) ends_at: Option<Timestamp>,
+}
+
+impl SilenceTimes {
+    /// Reads the times of a request. A duration counts from `starts_at`, else from `default_start`.
+    ///
+    /// # Errors
+    /// 422 where a text cannot be read, or both `ends_at` and `duration` stand there.
+    pub(super) fn read(
+        (starts_at, ends_at, duration): (Option<&str>, Option<&str>, Option<&str>),
+        default_start: Timestamp,
+    ) -> Result<Self, Problem> {
+        let starts_at = starts_at.map(|text| instant("/starts_at", text)).transpose()?;
+        let named = ends_at.map(|text| instant("/ends_at", text)).transpose()?;
+        let span = duration.map(|text| text::duration("/duration", text)).transpose()?;
+        let ends_at = match (named, span) {
+            (Some(_), Some(_)) => {
+                return Err(Problem::invalid("/duration", "expected either ends_at or duration, found both"));
+            }
+            (None, Some(span)) if span <= Millis::ZERO => {
+                return Err(Problem::invalid("/duration", "expected at least 1s"));
+            }
+            (None, Some(span)) => Some(starts_at.unwrap_or(default_start).plus(span)),
+            (named, None) => named,
+        };
+        Ok(Self { starts_at, ends_at })
+    }
 }
 
 fn instant(pointer: &str, text: &str) -> Result<Timestamp, Problem> {
@@ -159,7 +209,11 @@ fn instant(pointer: &str, text: &str) -> Result<Timestamp, Problem> {
     Timestamp::parse(text).ok_or_else(wrong)
 }
 
-fn in_order(caller: &Caller, starts_at: Timestamp, ends_at: Timestamp) -> Result<(), Problem> {
+/// Checks that a silence ends behind its beginning, and not in the past.
+///
+/// # Errors
+/// 422 where it does not.
+pub(super) fn in_order(caller: &Caller, starts_at: Timestamp, ends_at: Timestamp) -> Result<(), Problem> {
     if starts_at >= ends_at {
         return Err(Problem::invalid("/ends_at", "it must be behind starts_at"));
     }
@@ -220,7 +274,20 @@ pub(super) async fn list(
     Ok(paging.answer_as(&app, items, key, |record| view(&caller, record, now)))
 }
 
-/// Creates a silence. What it holds is sent once when it ends, as far as it still fires.
+impl SilenceCreate {
+    pub(super) fn times(&self, caller: &Caller) -> Result<SilenceTimes, Problem> {
+        let (starts_at, ends_at) = (self.starts_at.as_deref(), self.ends_at.as_deref());
+        SilenceTimes::read((starts_at, ends_at, self.duration.as_deref()), caller.now())
+    }
+
+    /// The matchers, checked.
+    pub(super) fn into_matchers(self) -> Result<Vec<Matcher>, Problem> {
+        matchers(self.matchers)
+    }
+}
+
+/// Creates a silence. What it holds is sent once when it ends, as far as it still fires. `POST /v1/silences/preview` tells
+/// beforehand what that is.
 #[utoipa::path(
     post, path = "/v1/silences", tag = "silences", request_body = SilenceCreate,
     responses((status = 201, body = SilenceView), Problems), security(("key" = ["write:silences"]))
@@ -232,7 +299,9 @@ pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Inc
     if let Some(changed) = repeated(&app, &caller, sent)? {
         return Ok(answered(&caller, &changed));
     }
-    let (starts_at, ends_at) = (instant("/starts_at", &wanted.starts_at)?, instant("/ends_at", &wanted.ends_at)?);
+    let times = wanted.times(&caller)?;
+    let starts_at = times.starts_at.unwrap_or(caller.now());
+    let ends_at = times.ends_at.ok_or_else(|| Problem::invalid("/ends_at", "expected ends_at or duration"))?;
     in_order(&caller, starts_at, ends_at)?;
     let comment = wanted.comment.map(comment).transpose()?;
     let draft = SilenceDraft { matchers: matchers(wanted.matchers)?, starts_at, ends_at, comment };
@@ -279,10 +348,12 @@ pub(super) async fn update(
         return Ok(answered(&caller, &changed));
     }
     let record = find(&app, &caller, &id)?;
+    let written = (wanted.starts_at.as_deref(), wanted.ends_at.as_deref(), wanted.duration.as_deref());
+    let times = SilenceTimes::read(written, record.silence.starts_at)?;
     let patch = SilencePatch {
         matchers: wanted.matchers.map(matchers).transpose()?,
-        starts_at: wanted.starts_at.map(|text| instant("/starts_at", &text)).transpose()?,
-        ends_at: wanted.ends_at.map(|text| instant("/ends_at", &text)).transpose()?,
+        starts_at: times.starts_at,
+        ends_at: times.ends_at,
         comment: wanted.comment.map(|text| text.map(comment).transpose()).transpose()?,
     };
     let id = record.silence.id;

@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use crate::domain::limits::{METADATA_ENTRIES_MAX, METADATA_NAME_CHARS_MAX, METADATA_VALUE_CHARS_MAX, NAME_CHARS_MAX};
+use crate::domain::silence::MATCHER_FIELDS;
 use crate::domain::time::Millis;
 use std::collections::BTreeMap;
 
@@ -56,6 +57,22 @@ pub(super) fn map_patch(pointer: &str, patch: Patch) -> Result<Patch, Problem> {
         entry(pointer, name, value.as_deref().unwrap_or(""))?;
     }
     Ok(patch)
+}
+
+/// Refuses labels whose names matchers of silences read elsewhere; such a label could never be matched. Removing one is
+/// allowed, and stored ones stay.
+///
+/// # Errors
+/// 422 where a name is reserved.
+pub(super) fn unreserved<'a>(pointer: &str, names: impl Iterator<Item = &'a String>) -> Result<(), Problem> {
+    for name in names {
+        if MATCHER_FIELDS.contains(&name.as_str()) {
+            let fields = MATCHER_FIELDS.join(", ");
+            let detail = format!("{name} is a reserved name: matchers of silences read {fields} from the alert itself");
+            return Err(Problem::invalid(&format!("{pointer}/{name}"), detail));
+        }
+    }
+    Ok(())
 }
 
 fn entry(pointer: &str, name: &str, value: &str) -> Result<(), Problem> {

@@ -8,7 +8,7 @@ use super::problem::Problem;
 use super::receipt::{Receipt, store_away};
 use super::usage_totals::{self as totals, Group, Points, Span, Terms, WIDTHS, too_many};
 use crate::domain::control::resource::Scope;
-use crate::domain::definition::{Fold, Quota};
+use crate::domain::definition::{Fold, Quota, UsedPercent};
 use crate::domain::id::{AccountId, Epoch, MetricName};
 use crate::domain::limits::{USAGE_GROUPS_MAX, USAGE_POINTS_MAX};
 use crate::domain::partition::aggregate::Aggregate;
@@ -80,9 +80,11 @@ pub(super) struct QuotaLevel {
     used: Box<RawValue>,
     #[schema(value_type = f64)]
     remaining: Box<RawValue>,
-    /// Null where the limit is zero.
+    /// Null where it is greater than every number: any use of a limit of zero.
     #[schema(value_type = Option<f64>)]
     percent: Option<Box<RawValue>>,
+    /// Whether the percentage is greater than every number.
+    over: bool,
     period: &'static str,
     resets_at: String,
 }
@@ -371,12 +373,14 @@ async fn quotas(app: &App, caller: &Caller, asked: &Asked, as_of: Timestamp) -> 
     }
     let level = |(metric, quota): (MetricName, Quota)| {
         let used = used.get(&metric).copied().unwrap_or_default().value(quota.aggregate);
+        let percent = UsedPercent::of(used, quota.limit);
         QuotaLevel {
             metric: metric.to_string(),
             limit: number(quota.limit),
             used: number(used),
             remaining: number(quota.limit.minus(used)),
-            percent: used.percent_of(quota.limit).map(number),
+            percent: percent.exact().map(number),
+            over: percent.is_over(),
             period: quota.period.name(),
             resets_at: quota.period.bounds(at).1.to_string(),
         }

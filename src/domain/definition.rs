@@ -42,6 +42,39 @@ pub struct Quota {
     pub aggregate: Fold,
 }
 
+/// How much of a limit is used, in percent. A limit of zero allows nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsedPercent {
+    /// `used * 100 / limit`, rounded towards minus infinity at the ninth decimal; 0 where nothing is used of a limit of zero.
+    Exact(Quantity),
+    /// Something is used of a limit of zero, which is more than any percentage.
+    Over,
+}
+
+impl UsedPercent {
+    /// The share of a limit that is used.
+    pub fn of(used: Quantity, limit: Quantity) -> Self {
+        match used.percent_of(limit) {
+            Some(percent) => Self::Exact(percent),
+            None if used > Quantity::ZERO => Self::Over,
+            None => Self::Exact(Quantity::ZERO),
+        }
+    }
+
+    /// The percentage; absent where it is greater than every number.
+    pub const fn exact(self) -> Option<Quantity> {
+        match self {
+            Self::Exact(percent) => Some(percent),
+            Self::Over => None,
+        }
+    }
+
+    /// Whether it is greater than every number.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Over)
+    }
+}
+
 /// What is known of a metric. Undeclared metrics have the default one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetricDefinition {
@@ -151,7 +184,8 @@ pub struct Silence {
     pub ends_at: Timestamp,
 }
 
-/// One condition of a silence on a name: `alert_id`, `account_id`, `metric`, `severity`, `name` or a label.
+/// One condition of a silence on a name: `alert_id`, `account_id`, `metric`, `severity`, `name` or a label. What it is
+/// compared with stands in [`silence`](crate::domain::silence).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Matcher {
     /// What is looked at.
@@ -163,6 +197,14 @@ pub struct Matcher {
 }
 
 impl Matcher {
+    /// Whether the value is an expression.
+    pub const fn is_expression(&self) -> bool {
+        match self.op {
+            MatchOp::Matches | MatchOp::MatchesNot => true,
+            MatchOp::Equal | MatchOp::NotEqual => false,
+        }
+    }
+
     /// Compiles the value as an expression for whole texts, in linear time and bounded space.
     ///
     /// # Errors

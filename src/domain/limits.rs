@@ -188,6 +188,14 @@ pub const USAGE_QUERY_TIMEOUT: Millis = Millis::seconds(10);
 pub const PREVIEW_SPAN: Millis = Millis::days(31);
 /// Windows times instances that a preview evaluates.
 pub const PREVIEW_EVALUATIONS_MAX: usize = 10_000;
+/// How many instances the preview of a silence looks at, at most.
+pub const SILENCE_PREVIEW_INSTANCES_MAX: usize = 100_000;
+/// How many instances it reads at once.
+pub const SILENCE_PREVIEW_PAGE: usize = 1_000;
+/// How many instances it names.
+pub const SILENCE_PREVIEW_ITEMS_MAX: usize = 100;
+/// How many pending messages, and how many notifications of an alert, it looks for them among.
+pub const PENDING_MESSAGES_READ_MAX: usize = 1_000;
 /// Points times groups of one usage answer.
 pub const USAGE_POINTS_MAX: usize = 11_000;
 /// Items of one `errors[]`.

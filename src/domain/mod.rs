@@ -34,4 +34,5 @@ pub mod control;
 pub mod partition;
 
 pub mod incident;
+pub mod silence;
 pub mod webhook;

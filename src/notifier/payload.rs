@@ -1,16 +1,16 @@
 //! The body of a webhook. The same notification always gives the same bytes, on every retry and after every refold.
 
-use crate::domain::id::Log;
+use crate::domain::id::{Log, MetricName};
 use crate::domain::limits::QUOTA_THRESHOLD_PERCENT;
 use crate::domain::partition::effect::QuotaEvidence;
 use crate::domain::partition::notification::{Notification, NotificationKind};
 use crate::domain::quantity::Quantity;
-use crate::domain::rule::TraceStep;
+use crate::domain::rule::{RuleProgram, TraceStep};
 use crate::domain::webhook::event::{Content, Event};
 use crate::domain::webhook::kind::EventType;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Receivers are promised bodies of at most this size.
 const BODY_BYTES_MAX: usize = 20 * 1024;
@@ -43,12 +43,16 @@ struct Data<'a> {
     alert_version: u64,
     account_id: &'a str,
     metric: Option<&'a str>,
+    /// Every metric that the rule names.
+    metrics: &'a [String],
     state: &'static str,
     reason: &'static str,
     severity: &'static str,
     rule: &'a str,
     value_name: Option<&'a str>,
     value: Option<Box<RawValue>>,
+    /// Whether the value is greater than every number, and null therefore.
+    over: bool,
     quota: Option<Quota>,
     window: Option<Window>,
     inputs: &'a [TraceStep],
@@ -79,7 +83,9 @@ struct Quota {
     limit: Box<RawValue>,
     used: Box<RawValue>,
     remaining: Box<RawValue>,
+    /// Null where it is greater than every number: any use of a limit of zero.
     percent: Option<Box<RawValue>>,
+    over: bool,
     period: &'static str,
     starts_at: String,
     resets_at: String,
@@ -142,9 +148,10 @@ fn envelope<D: Serialize>(event: &Event, data: D) -> Vec<u8> {
 
 fn bounded_body(notification: &Notification, silenced: Option<bool>, base_url: &str) -> Vec<u8> {
     let evidence = &notification.evidence;
+    let metrics = metrics(notification);
     let mut inputs = evidence.trace.0.as_slice();
     loop {
-        let bytes = serde_json::to_vec(&body(notification, silenced, inputs, base_url)).unwrap_or_default();
+        let bytes = serde_json::to_vec(&body(notification, silenced, (&metrics, inputs), base_url)).unwrap_or_default();
         // The trace is the only part without a tight bound of its own; its outermost steps are given up last.
         if bytes.len() <= BODY_BYTES_MAX || inputs.is_empty() {
             return bytes;
@@ -156,7 +163,7 @@ fn bounded_body(notification: &Notification, silenced: Option<bool>, base_url: &
 fn body<'a>(
     notification: &'a Notification,
     silenced: Option<bool>,
-    inputs: &'a [TraceStep],
+    (metrics, inputs): (&'a [String], &'a [TraceStep]),
     base_url: &str,
 ) -> Body<Data<'a>> {
     let key = &notification.key;
@@ -178,12 +185,14 @@ fn body<'a>(
             alert_version: evidence.alert_version,
             account_id: key.account.as_str(),
             metric: key.metric.as_ref().map(|metric| metric.as_str()),
+            metrics,
             state: notification.state.name(),
             reason: notification.reason.name(),
             severity: notification.severity.name(),
             rule: &evidence.rule,
             value_name: evidence.value_name.as_deref(),
             value: evidence.value.map(number),
+            over: evidence.is_over(),
             quota: evidence.quota.map(quota),
             window: evidence.window.map(|window| Window {
                 start: window.start.to_string(),
@@ -207,6 +216,18 @@ fn body<'a>(
     }
 }
 
+/// Every metric that a notification's rule names, by name. An instance whose rule names all of its metrics has none of its
+/// own.
+pub(super) fn metrics(notification: &Notification) -> Vec<String> {
+    let own = notification.key.metric.as_ref();
+    let rule = RuleProgram::compile(&notification.evidence.rule).ok();
+    let mut named: BTreeSet<&MetricName> = rule.iter().flat_map(|rule| rule.metrics(own)).collect();
+    if rule.is_none() {
+        named.extend(own);
+    }
+    named.into_iter().map(ToString::to_string).collect()
+}
+
 /// Where people read on about a notification.
 pub(super) fn link(notification: &Notification, base_url: &str) -> String {
     let base = base_url.trim_end_matches('/');
@@ -222,7 +243,8 @@ fn quota(quota: QuotaEvidence) -> Quota {
         limit: number(quota.limit),
         used: number(quota.used),
         remaining: number(quota.limit.minus(quota.used)),
-        percent: quota.used.percent_of(quota.limit).map(number),
+        percent: quota.percent().exact().map(number),
+        over: quota.percent().is_over(),
         period: quota.period.name(),
         starts_at: quota.start.to_string(),
         resets_at: quota.end.to_string(),
@@ -296,6 +318,46 @@ pub(super) mod tests {
         let body: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         insta::assert_json_snapshot!(body);
         assert_eq!(bytes, webhook_body(&notification(7), "https://hw.example"));
+    }
+
+    #[test]
+    fn the_metrics_that_the_rule_names_are_told() {
+        let check = |rule: &str, own: Option<&str>, want: &[&str]| {
+            let mut told = notification(7);
+            told.evidence.rule = rule.to_owned();
+            told.key.metric = own.map(|own| MetricName::new(own).unwrap());
+            assert_eq!(metrics(&told), want, "{rule}");
+            let body: serde_json::Value = serde_json::from_slice(&webhook_body(&told, "https://hw.example")).unwrap();
+            assert_eq!(body["data"]["metrics"], serde_json::json!(want), "{rule}");
+            assert_eq!(body["data"]["metric"], serde_json::json!(own), "{rule}");
+        };
+        check("sum(\"pay\") > 1", None, &["pay"]);
+        check("sum(\"pay\") > count(\"calls\") && max(\"pay\") > 1", None, &["calls", "pay"]);
+        check("sum > avg(\"pay\")", Some("calls"), &["calls", "pay"]);
+        check("of a later grammar", Some("calls"), &["calls"]);
+        check("1 > 0", None, &[]);
+    }
+
+    #[test]
+    fn any_use_of_a_limit_of_zero_is_over_every_percentage() {
+        let check = |used: i64, limit: i64, percent: serde_json::Value, over: bool| {
+            let mut told = notification(7);
+            let quota = told.evidence.quota.as_mut().unwrap();
+            (quota.used, quota.limit) = (Quantity::whole(used), Quantity::whole(limit));
+            told.evidence.value = quota.percent().exact();
+            let body: serde_json::Value = serde_json::from_slice(&webhook_body(&told, "https://hw.example")).unwrap();
+            let data = &body["data"];
+            assert_eq!(
+                (&data["quota"]["percent"], &data["quota"]["over"]),
+                (&percent, &over.into()),
+                "{used} of {limit}"
+            );
+            assert_eq!((&data["value"], &data["over"]), (&percent, &over.into()), "{used} of {limit}");
+        };
+        check(1, 0, serde_json::Value::Null, true);
+        check(0, 0, 0.into(), false);
+        check(-1, 0, 0.into(), false);
+        check(120, 100, 120.into(), false);
     }
 
     #[test]

@@ -5,8 +5,9 @@
 
 use super::markup::{cut, escaped, link, mrkdwn, units};
 use super::payload;
-use crate::domain::partition::effect::Reason;
+use crate::domain::partition::effect::{Evidence, Reason};
 use crate::domain::partition::notification::{Notification, NotificationKind};
+use crate::domain::rule::{RuleProgram, TraceStep};
 use serde_json::{Value, json};
 
 /// What Slack takes of a header.
@@ -72,11 +73,16 @@ fn fields(notification: &Notification) -> Vec<Value> {
 fn facts(notification: &Notification) -> Vec<(&'static str, String)> {
     let evidence = &notification.evidence;
     let mut fields = vec![("Account", notification.key.account.to_string())];
-    if let Some(metric) = &notification.key.metric {
-        fields.push(("Metric", metric.to_string()));
+    let metrics = payload::metrics(notification);
+    if !metrics.is_empty() {
+        fields.push((if metrics.len() == 1 { "Metric" } else { "Metrics" }, metrics.join(", ")));
     }
-    if let (Some(name), Some(value)) = (&evidence.value_name, evidence.value) {
-        fields.push(("Value", format!("{name} = {value}")));
+    match (&evidence.value_name, evidence.value) {
+        (Some(name), Some(value)) => fields.push(("Value", format!("{name} = {value}"))),
+        (Some(name), None) if evidence.is_over() => {
+            fields.push(("Value", format!("{name} is over every number: nothing is allowed")));
+        }
+        (Some(_) | None, _) => {}
     }
     if let Some(quota) = &evidence.quota {
         fields.push(("Limit", format!("{} of {} a {}", quota.used, quota.limit, quota.period.name())));
@@ -113,21 +119,40 @@ fn why(notification: &Notification) -> String {
         times => format!("\nIt fired {times} times meanwhile."),
     };
     let head = format!("*Why* {because}.{meanwhile}\n");
-    // The outermost conditions stand last, and are kept; what is cut is cut by whole lines.
-    let mut room = SECTION_UNITS_MAX.saturating_sub(units(&head)).saturating_sub(2);
-    let mut steps: Vec<String> = Vec::new();
-    for step in notification.evidence.trace.0.iter().rev() {
+    let room = SECTION_UNITS_MAX.saturating_sub(units(&head));
+    head + &steps(&notification.evidence, room)
+}
+
+/// The steps that decided, as many as there is room for: the whole rule first of all, then the outermost conditions. What
+/// is left out is left out by whole lines.
+fn steps(evidence: &Evidence, units_max: usize) -> String {
+    const NOTE_UNITS: usize = 40;
+    let line = |step: &TraceStep| {
         let expression = escaped(&step.expression.replace('`', "'"), STEP_UNITS_MAX);
-        let line = format!("`{expression}` = {}", escaped(&step.value, STEP_UNITS_MAX));
-        let Some(left) = room.checked_sub(units(&line).saturating_add(1)) else {
-            steps.push("…".to_owned());
-            break;
-        };
-        room = left;
-        steps.push(line);
+        format!("`{expression}` = {}", escaped(&step.value, STEP_UNITS_MAX))
+    };
+    let lines: Vec<String> = evidence.trace.0.iter().map(line).collect();
+    let depths = RuleProgram::compile(&evidence.rule).map(|rule| rule.depths()).unwrap_or_default();
+    let mut order: Vec<usize> = (0..lines.len()).collect();
+    if depths.len() == lines.len() {
+        order.sort_by_key(|at| depths.get(*at).copied());
+    } else {
+        // Inner steps stand before outer ones.
+        order.reverse();
     }
-    steps.reverse();
-    format!("{head}{}", steps.join("\n"))
+    let mut room = units_max.saturating_sub(NOTE_UNITS);
+    let mut kept: Vec<usize> = Vec::new();
+    for at in order {
+        let length = lines.get(at).map_or(0, |line| units(line).saturating_add(1));
+        let Some(left) = room.checked_sub(length) else { break };
+        room = left;
+        kept.push(at);
+    }
+    kept.sort_unstable();
+    let rest = lines.len().saturating_sub(kept.len());
+    let note = (rest > 0).then(|| format!("… and {rest} inner steps"));
+    let shown = kept.iter().filter_map(|at| lines.get(*at).cloned());
+    note.into_iter().chain(shown).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -139,6 +164,35 @@ mod tests {
     #[test]
     fn a_message_shows_value_limit_rule_and_why() {
         insta::assert_json_snapshot!(message(&notification(7), "https://hw.example"));
+    }
+
+    #[test]
+    fn the_outermost_conditions_are_kept_where_there_is_no_room_for_all() {
+        use crate::domain::quantity::Quantity;
+        use crate::domain::rule::Value;
+        let names = ["sum", "count", "min", "max", "avg", "last", "rate"];
+        let conditions: Vec<String> =
+            (0..14).map(|n| format!("{}(\"m{n}\") {} {n}", names[n % 7], if n == 13 { "<" } else { ">=" })).collect();
+        let rule = conditions.join(" && ");
+        let program = RuleProgram::compile(&rule).unwrap();
+        let mut told = notification(7);
+        let values: Vec<Value> = (0..14).map(|_| Value::Known(Quantity::whole(20))).collect();
+        told.evidence.trace = program.explain(&values);
+        told.evidence.rule = rule.clone();
+        let why = why(&told);
+        assert!(units(&why) <= SECTION_UNITS_MAX, "{}", units(&why));
+        let text = why.replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&");
+        assert!(text.contains(&format!("`{}` = false", program.normalized())), "the whole rule: {text}");
+        for condition in &conditions {
+            let value = if condition.contains('<') { "false" } else { "true" };
+            assert!(text.contains(&format!("`{condition}` = {value}")), "{condition}: {text}");
+        }
+        assert!(text.contains("… and "), "what is left out is counted: {text}");
+        // A rule of a later grammar, and one step that is longer than the room.
+        told.evidence.rule = "?".to_owned();
+        assert!(super::why(&told).contains("false"));
+        told.evidence.trace.0 = vec![TraceStep { expression: "x".repeat(4_000), value: "true".to_owned() }];
+        assert!(super::message(&told, "https://hw.example").to_string().contains("xxx"));
     }
 
     #[test]

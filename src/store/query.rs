@@ -225,6 +225,8 @@ pub struct TransitionQuery {
     pub accounts: Vec<AccountId>,
     /// The metric of the instance; all where absent, `None` for that without one.
     pub metric: Option<Option<MetricName>>,
+    /// Whether only those are wanted that led to another state: no reminders, no corrections.
+    pub changes_only: bool,
     /// The earliest own time, inclusive.
     pub from: Option<Timestamp>,
     /// The latest own time, exclusive.

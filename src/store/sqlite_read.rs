@@ -212,7 +212,7 @@ pub(super) fn transitions(connection: &Connection, query: &TransitionQuery) -> A
         "SELECT body FROM alert_transitions
          WHERE workspace = ?1 AND mode = ?2 AND alert = ?3
            AND (?4 = '[]' OR account IN (SELECT value FROM json_each(?4))) AND (?13 IS NULL OR metric = ?13)
-           AND at >= ?5 AND at < ?6
+           AND at >= ?5 AND at < ?6 AND (NOT ?14 OR json_extract(body, '$.from') <> json_extract(body, '$.to'))
            AND (?9 IS NULL OR (at, account, metric, sequence) {behind} (?9, ?10, ?11, ?12))
          ORDER BY at {order}, account {order}, metric {order}, sequence {order} LIMIT ?7 OFFSET ?8"
     ))?;
@@ -230,7 +230,8 @@ pub(super) fn transitions(connection: &Connection, query: &TransitionQuery) -> A
         after.map(|place| place.account.as_str()),
         after.map(|place| place.metric.as_ref().map_or("", MetricName::as_str)),
         after.map(|place| place.sequence.cast_signed()),
-        query.metric.as_ref().map(|metric| metric.as_ref().map_or("", MetricName::as_str))
+        query.metric.as_ref().map(|metric| metric.as_ref().map_or("", MetricName::as_str)),
+        query.changes_only
     ];
     let rows = select.query_map(values, |row| parsed(row.get_ref(0)?.as_str()?))?;
     rows.collect()

@@ -51,6 +51,42 @@ fn each_band_is_told_once_for_a_period_and_a_quota() {
 }
 
 #[test]
+fn any_use_of_a_limit_of_zero_is_over_every_threshold() {
+    check(
+        "engine 3
+         quota acme calls 0 day
+         alert high  quota_percent > 85 | on acme/calls
+         alert sum  quota_percent + 1 > 2 | on acme/calls
+         show high                               -> acme ok 0
+         at 01:00  usage acme calls 0
+         at 02:00  usage acme calls 0.000000001
+           -> firing high acme, notify 1 firing, inconclusive sum acme
+         show high                               -> acme firing
+         show sum                                -> acme inconclusive
+         at 03:00  usage acme calls 5
+         at 04:00  usage acme calls -5.000000001 -> ok high acme, notify 2 resolved after 1, ok sum acme
+         show high                               -> acme ok 0
+         at 05:00  usage acme calls -1
+         show high                               -> acme ok 0",
+    );
+    check(
+        "engine 3
+         quota acme calls 0 day
+         alert low  quota_percent < 10 | on acme/calls  -> firing low acme, notify 1 firing
+         at 02:00  usage acme calls 1                   -> ok low acme, notify 2 resolved after 1",
+    );
+    // A log of an earlier release goes on as it did, up to the record that raises the version and the next event.
+    check(
+        "quota acme calls 0 day
+         alert high  quota_percent > 85 | on acme/calls -> inconclusive high acme
+         at 01:00  usage acme calls 1
+         show high                                      -> acme inconclusive
+         at 02:00  engine 3
+         at 03:00  usage acme calls 1                   -> firing high acme, notify 1 firing",
+    );
+}
+
+#[test]
 fn a_changed_quota_is_told_of_anew() {
     check(
         "engine 2

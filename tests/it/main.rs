@@ -27,6 +27,7 @@ mod alerts;
 mod bands;
 mod copies;
 mod episodes;
+mod explanations;
 mod groups;
 mod history;
 mod lateness;

@@ -85,6 +85,75 @@ fn missing_data_that_a_silence_held_is_told_when_it_ends() {
 }
 
 #[test]
+fn a_matcher_looks_at_every_metric_that_the_rule_names() {
+    // The rule names all of its metrics, so the instance has none of its own.
+    check(
+        "engine 3
+         alert paid  sum(\"pay\") > 10 && count(\"refunds\") >= 0
+         silence 1 metric=pay until 02:00
+         at 01:00  usage acme pay 20      -> firing paid acme
+         show paid                        -> acme firing 20 silenced
+         at 02:00  tick                   -> firing paid acme silence_ended, notify 1 firing",
+    );
+    check(
+        "engine 3
+         alert paid  sum(\"pay\") > 10 && count(\"refunds\") >= 0
+         silence 1 metric!=refunds name=paid until 02:00
+         silence 2 metric!~other|ref.* name=paid until 02:00
+         silence 3 metric=~other|paying until 02:00
+         at 01:00  usage acme pay 20      -> firing paid acme, notify 1 firing
+         silence 4 metric=~ref.* until 02:00
+         show paid                        -> acme firing 20 silenced",
+    );
+    // Beside its own metric, those that are named count.
+    check(
+        "engine 3
+         alert more  sum > 10 && sum(\"base\") >= 0 | on acme/calls
+         silence 1 metric=base until 09:00
+         at 01:00  usage acme calls 20    -> firing more acme
+         show more                        -> acme firing 20 silenced",
+    );
+}
+
+#[test]
+fn an_expression_that_no_longer_compiles_holds_nothing() {
+    // No release takes it today; one that did may have stored it.
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10
+         silence 1 account_id=acme team!~( until 02:00
+         at 01:00  usage acme calls 20    -> firing busy acme, notify 1 firing
+         show busy                        -> acme firing 20",
+    );
+}
+
+#[test]
+fn a_log_of_an_earlier_release_is_folded_as_it_was() {
+    check(
+        "alert paid  sum(\"pay\") > 10
+         alert busy  sum(\"calls\") > 10
+         silence 1 metric=pay until 20:00
+         silence 2 name=busy team!~( until 20:00
+         at 01:00  usage acme pay 20      -> firing paid acme, notify 1 firing
+         at 01:10  usage acme calls 20    -> firing busy acme
+         show paid                        -> acme firing 20
+         show busy                        -> acme firing 20 silenced
+         # The upgrade tells nobody anything, and shows what holds from here on.
+         at 02:00  engine 3
+         show paid                        -> acme firing 20 silenced
+         show busy                        -> acme firing 20",
+    );
+    // A silence that holds everything goes on to do so.
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10
+         silence 1 team=~.* until 02:00
+         at 01:00  usage acme calls 20    -> firing busy acme
+         at 02:00  tick                   -> firing busy acme silence_ended, notify 1 firing",
+    );
+}
+
+#[test]
 fn expressions_match_whole_texts() {
     let matcher = |value: &str| Matcher { name: "metric".to_owned(), value: value.to_owned(), op: MatchOp::Matches };
     for (value, text, matches) in [

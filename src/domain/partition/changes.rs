@@ -1,7 +1,7 @@
 //! Taking in what changed in the control plane.
 
 use super::effect::{Effects, Reason};
-use super::fact::QUOTAS_TOLD;
+use super::fact::{QUOTAS_TOLD, V3};
 use super::fit::{Judging, drop_instances, refit, requota};
 use super::judge::Cause;
 use super::reach::look_anew;
@@ -94,14 +94,38 @@ impl Partition {
         }
     }
 
+    /// Tells the tenants that the engine version was raised. Silences may hold other instances from here on; nothing is sent
+    /// for that.
+    pub(super) fn hand_down_version(&mut self, before: u32, turn: &mut Turn<'_>) {
+        let version = self.engine_version;
+        self.tenants.values_mut().for_each(|state| state.engine_version = version);
+        if before < V3 && V3 <= version {
+            let silenced = self.tenants.iter().filter(|(_, state)| !state.silences.is_empty());
+            let tenants: Vec<Tenant> = silenced.map(|(tenant, _)| *tenant).collect();
+            for tenant in tenants {
+                self.show_all_silenced(tenant, turn);
+            }
+        }
+    }
+
+    /// Stores anew whether silences hold instances.
+    fn show_all_silenced(&mut self, tenant: Tenant, turn: &mut Turn<'_>) {
+        let at = self.tenant_clock(tenant);
+        self.each_account(tenant, turn, |world, state, account| {
+            for place in 0..account.instances.len() {
+                world.touch(state, account, place, at);
+            }
+        });
+    }
+
     pub(super) fn tenant_mut(&mut self, tenant: Tenant) -> &mut TenantState {
-        let (clock, grace) = (self.clock.now(), self.horizons.grace);
+        let (version, clock, grace) = (self.engine_version, self.clock.now(), self.horizons.grace);
         if !self.tenants.contains_key(&tenant) {
-            let state = TenantState::new(clock, grace);
+            let state = TenantState::new(version, clock, grace);
             self.timers.extend(super::deadlines::tenant_timers(tenant, &state, grace));
             self.tenants.insert(tenant, state);
         }
-        self.tenants.entry(tenant).or_insert_with(|| TenantState::new(clock, grace))
+        self.tenants.entry(tenant).or_insert_with(|| TenantState::new(version, clock, grace))
     }
 
     /// Returns an account's place, made where it is missing.
@@ -336,11 +360,11 @@ impl Partition {
         for slot in &slots {
             self.renew_account(*slot, epoch, turn);
         }
-        let (clock, grace) = (self.clock.now(), self.horizons.grace);
+        let (version, clock, grace) = (self.engine_version, self.clock.now(), self.horizons.grace);
         let state = self.tenant_mut(tenant);
         let accounts = std::mem::take(&mut state.accounts);
         // The clock goes back to the fold's own, and what closes and turns with it.
-        *state = TenantState { epoch, accounts, ..TenantState::new(clock, grace) };
+        *state = TenantState { epoch, accounts, ..TenantState::new(version, clock, grace) };
         // An event that knew of the reset may have renewed its account before.
         for slot in slots {
             let series = self.accounts.get_mut(slot).into_iter().flat_map(|account| &mut account.series);

@@ -3,11 +3,12 @@
 use super::aggregate::Aggregate;
 use super::archive::EventRow;
 use super::notification::Notification;
+use crate::domain::definition::UsedPercent;
 use crate::domain::id::{
     AccountId, AlertId, ChannelId, Epoch, MetricName, NotificationId, Position, QuarantineId, Tenant,
 };
 use crate::domain::quantity::Quantity;
-use crate::domain::rule::Trace;
+use crate::domain::rule::{Name, Trace};
 use crate::domain::time::{Period, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -293,6 +294,21 @@ pub struct QuotaEvidence {
     pub start: Timestamp,
     /// The period's end, exclusive.
     pub end: Timestamp,
+}
+
+impl QuotaEvidence {
+    /// How much of the limit is used.
+    pub fn percent(&self) -> UsedPercent {
+        UsedPercent::of(self.used, self.limit)
+    }
+}
+
+impl Evidence {
+    /// Whether the first input is greater than every number: `quota_percent` of a limit of zero of which something is used.
+    pub fn is_over(&self) -> bool {
+        let is_percent = self.value_name.as_deref().is_some_and(|name| name.starts_with(Name::QuotaPercent.text()));
+        is_percent && self.value.is_none() && self.quota.is_some_and(|quota| quota.percent().is_over())
+    }
 }
 
 /// One thing that happened to an alert instance.

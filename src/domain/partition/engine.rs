@@ -179,6 +179,7 @@ impl Partition {
                 if before < QUOTAS_TOLD && QUOTAS_TOLD <= self.engine_version {
                     self.take_as_told();
                 }
+                self.hand_down_version(before, turn);
             }
         }
     }

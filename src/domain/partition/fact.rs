@@ -21,6 +21,10 @@ pub const QUOTAS_TOLD: u32 = 2;
 /// The engine version whose semantics follow from faults that users reported.
 ///
 /// What it changes:
+/// - `metric` of a silence's matcher is compared with every metric that the rule names, and a matcher whose expression
+///   does not compile holds nothing.
+/// - `quota_percent` of a limit of zero is 0 while nothing is used, and greater than every number from then on. It was
+///   missing.
 pub const V3: u32 = 3;
 
 /// The engine version that this release folds at most, and asks for in the logs of partitions that it owns.

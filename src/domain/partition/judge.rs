@@ -87,7 +87,8 @@ fn find(tenant: &TenantState, account: &Account, compiled: &Compiled, instance: 
     Finding { window: closed.window, verdict, recovered: recovered.flatten() }
 }
 
-fn open_windows(
+/// The open windows that hold anything of what a rule reads.
+pub(super) fn open_windows(
     account: &Account,
     program: &RuleProgram,
     own: Option<&MetricName>,
@@ -192,14 +193,22 @@ fn gate(tenant: &TenantState, account: &Account, place: usize, compiled: &Compil
     let view =
         View { tenant, account, own: instance.metric.as_ref(), window: tenant.newest_closed(), at: tenant.closed };
     let Some(quota) = view.quota(metric) else { return Gate::Open };
-    level_gate(input.name, threshold, quota, verdict).unwrap_or(Gate::Open)
+    let used = view.used(metric, quota);
+    level_gate((input.name, used), threshold, quota, verdict).unwrap_or(Gate::Open)
 }
 
 /// The range of `used` in which the verdict on a level is proven to stay as it is.
 ///
 /// What rounding may decide, on each side of the crossing, is left to the full evaluation: two units of 10⁻⁹, and for a
 /// percentage as much as 10⁻⁹ of a percent of the limit is.
-fn level_gate(name: Name, threshold: Threshold, quota: &Quota, verdict: Verdict) -> Option<Gate> {
+fn level_gate((name, used): (Name, Quantity), threshold: Threshold, quota: &Quota, verdict: Verdict) -> Option<Gate> {
+    let (period, fold) = (quota.period, quota.aggregate);
+    if name == Name::QuotaPercent && quota.limit == Quantity::ZERO {
+        // 0 up to there, and greater than every number from then on.
+        let nothing = Gate::Level { least: Quantity(i128::MIN), most: Quantity::ZERO, period, fold };
+        let something = Gate::Level { least: Quantity(1), most: Quantity(i128::MAX), period, fold };
+        return Some(if used > Quantity::ZERO { something } else { nothing });
+    }
     let (crossing, rises) = match name {
         Name::Used => (threshold.constant, true),
         Name::Remaining => (quota.limit.minus(threshold.constant), false),
@@ -223,7 +232,7 @@ fn level_gate(name: Name, threshold: Threshold, quota: &Quota, verdict: Verdict)
     } else {
         (Quantity(i128::MIN), crossing.minus(margin))
     };
-    Some(Gate::Level { least, most, period: quota.period, fold: quota.aggregate })
+    Some(Gate::Level { least, most, period, fold })
 }
 
 /// Tells whether an event in the open window `start` must lead to an evaluation.

@@ -5,10 +5,10 @@
 
 use super::aggregate::Aggregate;
 use super::changes::Turn;
-use super::effect::{Effects, Evidence, Reason, State, TransitionRow};
-use super::fact::{Fact, Note};
+use super::effect::{Effects, Evidence, InstanceRow, Reason, State, TransitionRow};
+use super::fact::{ENGINE_VERSION, Fact, Note};
 use super::fit::Judging;
-use super::judge::Cause;
+use super::judge::{Cause, open_windows};
 use super::state::Partition;
 use super::values::View;
 use super::window::Arrival;
@@ -17,7 +17,7 @@ use crate::domain::definition::{AlertDefinition, Quota};
 use crate::domain::id::{AccountId, AccountScope, MetricName, Mode, PartitionId, Position, Stamp, Tenant, WorkspaceId};
 use crate::domain::limits::{CORRECTION_HORIZON, DEDUP_HORIZON};
 use crate::domain::quantity::Quantity;
-use crate::domain::rule::{Comparison, RuleProgram, Verdict};
+use crate::domain::rule::{Comparison, RuleProgram, Value, Verdict};
 use crate::domain::time::{Millis, Timestamp, WINDOW};
 use std::collections::BTreeMap;
 
@@ -60,6 +60,8 @@ pub struct Episode {
     pub to: Option<Timestamp>,
     /// The most extreme value of the first input while it would have lasted.
     pub peak: Option<Quantity>,
+    /// Whether that value was greater than every number.
+    pub over: bool,
 }
 
 /// What would have been.
@@ -91,7 +93,7 @@ pub fn rehearse(script: Script<'_>, to: Timestamp) -> Rehearsed {
     let mut start = script.from;
     while start < to {
         while let Some(window) = windows.next_if(|window| window.start <= start) {
-            stage.count(window, Judged::Yes);
+            stage.count(window, last_instant(window), Judged::Yes);
         }
         stage.step(start.plus(WINDOW).plus(script.grace), Note::Ticked { intake_through: None });
         start = start.plus(WINDOW);
@@ -102,9 +104,9 @@ pub fn rehearse(script: Script<'_>, to: Timestamp) -> Rehearsed {
 /// Tells how an alert's rule stands at `at` on each of its instances.
 pub fn appraise(script: Script<'_>, at: Timestamp) -> Vec<Standing> {
     let mut stage = Stage::set(Script { from: at, ..script });
-    let open = script.windows.iter().filter(|window| window.start.plus(WINDOW) > at && window.start <= at);
-    for window in open {
-        stage.count(window, Judged::No);
+    // Counted by the clock of that moment, so that no window closes for it.
+    for window in script.windows.iter().filter(|window| window.start.plus(WINDOW) > at) {
+        stage.count(window, at, Judged::No);
     }
     let partition = &stage.partition;
     let mut standings = Vec::new();
@@ -113,13 +115,23 @@ pub fn appraise(script: Script<'_>, at: Timestamp) -> Vec<Standing> {
         for instance in &account.instances {
             let Some(compiled) = tenant.alerts.get(&instance.alert) else { continue };
             let own = instance.metric.as_ref();
-            let view = View { tenant, account, own, window: tenant.newest_closed(), at };
+            let closed = View { tenant, account, own, window: tenant.newest_closed(), at };
+            let proven = compiled.rule.as_ref().filter(|_| compiled.fires_early()).and_then(|rule| {
+                let holds = |window: &Timestamp| View { window: *window, ..closed }.proves(rule);
+                open_windows(account, rule, own, tenant.closed).into_iter().find(holds)
+            });
+            let is_true = compiled.rule.as_ref().is_some_and(|rule| closed.verdict(rule) == Verdict::True);
+            let view = proven.filter(|_| !is_true).map_or(closed, |window| View { window, ..closed });
             let verdict = compiled.rule.as_ref().map_or(Verdict::Inconclusive, |rule| view.verdict(rule));
             let evidence = view.evidence(compiled);
             standings.push(Standing { metric: instance.metric.clone(), verdict, evidence });
         }
     }
     standings
+}
+
+fn last_instant(window: &PastWindow) -> Timestamp {
+    window.start.plus(WINDOW).minus(Millis(1))
 }
 
 /// Whether a window that is counted is judged, too.
@@ -152,7 +164,7 @@ impl<'a> Stage<'a> {
         let mut stage = Self {
             script,
             account,
-            partition: Partition::new(PartitionId(0), 1),
+            partition: Partition { engine_version: ENGINE_VERSION, ..Partition::new(PartitionId(0), 1) },
             position: Position::START,
             control: Position::START,
             falls: threshold.is_some_and(|t| matches!(t.op, Comparison::Less | Comparison::LessOrEqual)),
@@ -173,7 +185,7 @@ impl<'a> Stage<'a> {
         };
         stage.change(begin, std::iter::once(settings).chain(quotas).collect());
         for window in script.windows.iter().filter(|window| window.start.plus(WINDOW) <= script.from) {
-            stage.count(window, Judged::No);
+            stage.count(window, last_instant(window), Judged::No);
         }
         let alert = Change::Alert { tenant: TENANT, definition: Box::new(script.definition.clone()) };
         stage.change(script.from, vec![alert]);
@@ -199,11 +211,10 @@ impl<'a> Stage<'a> {
         self.take(effects);
     }
 
-    /// Counts a window as its end comes.
-    fn count(&mut self, window: &PastWindow, judged: Judged) {
+    /// Counts a window at an instant.
+    fn count(&mut self, window: &PastWindow, at: Timestamp, judged: Judged) {
         let Some(account) = self.account.clone() else { return };
-        let last = window.start.plus(WINDOW).minus(Millis(1));
-        self.step(last, Note::Ticked { intake_through: None });
+        self.step(at, Note::Ticked { intake_through: None });
         let slot = self.partition.account_slot(TENANT, &account);
         let clock = self.partition.clock();
         let Some(known) = self.partition.accounts.get_mut(slot) else { return };
@@ -220,7 +231,7 @@ impl<'a> Stage<'a> {
             correction_horizon: CORRECTION_HORIZON,
         };
         counted_in.windows.put(&arrival, &window.aggregate);
-        let stamp = Stamp { position: self.position, recorded_at: last };
+        let stamp = Stamp { position: self.position, recorded_at: at };
         let (mut index, mut effects) = (0, Effects::default());
         let mut turn = Turn { stamp, index: &mut index, effects: &mut effects };
         if made {
@@ -244,12 +255,28 @@ impl<'a> Stage<'a> {
         let firing = effects.instances.iter().filter(|row| row.state == Some(State::Firing));
         for row in firing {
             let place = self.open.get(&row.key.metric).copied();
+            let is_over = self.is_over(row);
             let episode = place.and_then(|place| self.rehearsed.episodes.get_mut(place));
+            let episode = episode.map(|episode| {
+                episode.over |= is_over;
+                episode
+            });
             if let (Some(episode), Some(value)) = (episode, row.value) {
                 let more = |peak: Quantity| if self.falls { peak.min(value) } else { peak.max(value) };
                 episode.peak = Some(episode.peak.map_or(value, more));
             }
         }
+    }
+
+    /// Whether the first input of an instance is greater than every number.
+    fn is_over(&self, row: &InstanceRow) -> bool {
+        let Some(tenant) = self.partition.tenants.get(&TENANT) else { return false };
+        let account = tenant.accounts.get(&row.key.account).and_then(|slot| self.partition.accounts.get(*slot));
+        let rule = tenant.alerts.get(&row.key.alert).and_then(|compiled| compiled.rule.as_ref());
+        let (Some(account), Some(input)) = (account, rule.and_then(|rule| rule.inputs().first())) else { return false };
+        let own = row.key.metric.as_ref();
+        let view = View { tenant, account, own, window: tenant.newest_closed(), at: row.evaluated_at };
+        view.value(input) == Value::Over
     }
 
     fn take_transition(&mut self, row: &TransitionRow) {
@@ -260,7 +287,8 @@ impl<'a> Stage<'a> {
         let metric = row.key.metric.clone();
         if crate::domain::incident::begins(row) {
             self.open.insert(metric.clone(), self.rehearsed.episodes.len());
-            self.rehearsed.episodes.push(Episode { metric, from: row.at, to: None, peak: row.evidence.value });
+            let (peak, over) = (row.evidence.value, row.evidence.is_over());
+            self.rehearsed.episodes.push(Episode { metric, from: row.at, to: None, peak, over });
         } else if crate::domain::incident::ends(row)
             && let Some(place) = self.open.remove(&metric)
             && let Some(episode) = self.rehearsed.episodes.get_mut(place)

@@ -194,7 +194,7 @@ impl Partition {
         for saved_tenant in saved.tenants {
             let tenant = saved_tenant.tenant;
             let account_count = saved_tenant.account_count;
-            let mut state = restored_tenant(saved_tenant, saved.clock.now());
+            let mut state = restored_tenant(saved.engine_version, saved_tenant, saved.clock.now());
             for _ in 0..account_count {
                 let (mut account, left): (Account, &[u8]) = postcard::take_from_bytes(rest)?;
                 rest = left;
@@ -262,12 +262,13 @@ fn saved_tenant(tenant: Tenant, state: &TenantState) -> SavedTenant {
     }
 }
 
-fn restored_tenant(saved: SavedTenant, clock: Timestamp) -> TenantState {
+fn restored_tenant(engine_version: u32, saved: SavedTenant, clock: Timestamp) -> TenantState {
     // What begins by the clock of a snapshot has begun: deadlines are handled before the record that passes them.
     let hush = |silence: Silence| (silence.id, Hush::new(silence, clock.plus(saved.advance)));
     let compiled =
         |(definition, paused): (AlertDefinition, bool)| (definition.id, Arc::new(Compiled::new(definition, paused)));
     TenantState {
+        engine_version,
         epoch: saved.epoch,
         advance: saved.advance,
         metrics: saved.metrics,

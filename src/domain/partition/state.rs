@@ -2,14 +2,16 @@
 
 use super::debts::Debts;
 use super::effect::SeriesKey;
+use super::fact::V3;
 use super::instance::Instance;
 use super::level::Levels;
 use super::reach;
 use super::window::Windows;
-use crate::domain::definition::{AlertDefinition, MatchOp, Matcher, MetricDefinition, Quota, Silence};
+use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Position, SilenceId, Tenant};
 use crate::domain::limits::GROUPS_PER_SERIES_MAX;
 use crate::domain::rule::RuleProgram;
+use crate::domain::silence::{MatcherSemantics, MatcherSet, SilenceSubject};
 use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
 use crate::domain::webhook::outbox::Outbox;
 use serde::{Deserialize, Serialize};
@@ -94,6 +96,8 @@ pub(super) struct DirtyPart {
 
 #[derive(Debug)]
 pub(super) struct TenantState {
+    /// The partition's.
+    pub(super) engine_version: u32,
     pub(super) epoch: Epoch,
     pub(super) advance: Millis,
     pub(super) metrics: BTreeMap<MetricName, MetricDefinition>,
@@ -138,9 +142,10 @@ impl Judged {
 }
 
 impl TenantState {
-    pub(super) fn new(clock: Timestamp, grace: Millis) -> Self {
+    pub(super) fn new(engine_version: u32, clock: Timestamp, grace: Millis) -> Self {
         let settled = clock.minus(grace);
         Self {
+            engine_version,
             epoch: Epoch(0),
             advance: Millis::ZERO,
             metrics: BTreeMap::new(),
@@ -170,7 +175,11 @@ impl TenantState {
         metric: Option<&MetricName>,
         at: Timestamp,
     ) -> bool {
-        self.silences.values().any(|hush| hush.holds(compiled, account, metric, at))
+        let semantics =
+            if self.engine_version >= V3 { MatcherSemantics::NamedMetrics } else { MatcherSemantics::OwnMetric };
+        let definition = &compiled.definition;
+        let subject = SilenceSubject { definition, rule: compiled.rule.as_ref(), account, metric };
+        self.silences.values().any(|hush| hush.holds(subject, semantics, at))
     }
 }
 
@@ -253,40 +262,19 @@ pub(super) struct Hush {
     pub(super) silence: Silence,
     /// Whether its beginning has come.
     pub(super) started: bool,
-    expressions: Vec<Option<regex::Regex>>,
+    matchers: MatcherSet,
 }
 
 impl Hush {
     /// `clock` is the tenant's.
     pub(super) fn new(silence: Silence, clock: Timestamp) -> Self {
-        let is_expression = |op| matches!(op, MatchOp::Matches | MatchOp::MatchesNot);
-        let expression = |matcher: &Matcher| if is_expression(matcher.op) { matcher.expression().ok() } else { None };
-        let expressions = silence.matchers.iter().map(expression).collect();
-        Self { started: silence.starts_at <= clock, silence, expressions }
+        let matchers = MatcherSet::new(&silence.matchers);
+        Self { started: silence.starts_at <= clock, silence, matchers }
     }
 
-    fn holds(&self, compiled: &Compiled, account: &AccountId, metric: Option<&MetricName>, at: Timestamp) -> bool {
+    fn holds(&self, subject: SilenceSubject<'_>, semantics: MatcherSemantics, at: Timestamp) -> bool {
         let runs = self.silence.starts_at <= at && at < self.silence.ends_at;
-        runs && !self.silence.matchers.is_empty()
-            && self.silence.matchers.iter().zip(&self.expressions).all(|(matcher, expression)| {
-                let definition = &compiled.definition;
-                let alert = definition.id.to_string();
-                let text = match matcher.name.as_str() {
-                    "alert_id" => alert.as_str(),
-                    "account_id" => account.as_str(),
-                    "metric" => metric.map_or("", MetricName::as_str),
-                    "severity" => definition.severity.name(),
-                    "name" => definition.name.as_deref().unwrap_or(""),
-                    label => definition.labels.get(label).map_or("", String::as_str),
-                };
-                let matched = expression.as_ref().is_some_and(|expression| expression.is_match(text));
-                match matcher.op {
-                    MatchOp::Equal => text == matcher.value,
-                    MatchOp::NotEqual => text != matcher.value,
-                    MatchOp::Matches => matched,
-                    MatchOp::MatchesNot => !matched,
-                }
-            })
+        runs && self.matchers.matches(subject, semantics)
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a rule's inputs stand at: levels of the judged periods and the window that is looked at.
 
 use super::effect::{Evidence, QuotaEvidence, WindowEvidence};
+use super::fact::V3;
 use super::instance::Gate;
 use super::state::{Account, Compiled, TenantState};
 use super::window::Part;
-use crate::domain::definition::Quota;
+use crate::domain::definition::{Quota, UsedPercent};
 use crate::domain::id::{MetricName, Position};
 use crate::domain::quantity::Quantity;
 use crate::domain::rule::{Input, Name, RuleProgram, Value, Verdict};
@@ -41,7 +42,7 @@ impl<'a> View<'a> {
         self.account.quota_of(self.tenant, metric)
     }
 
-    fn used(&self, metric: &MetricName, quota: &Quota) -> Quantity {
+    pub(super) fn used(&self, metric: &MetricName, quota: &Quota) -> Quantity {
         let judged = self.tenant.judged(quota.period);
         let series = self.account.series_of(metric);
         series.map_or(Quantity::ZERO, |series| series.levels.used(quota.period, judged).value(quota.aggregate))
@@ -54,14 +55,23 @@ impl<'a> View<'a> {
             Name::Used => Value::Known(used()),
             Name::Limit => Value::Known(quota.limit),
             Name::Remaining => Value::Known(quota.limit.minus(used())),
-            // A limit of zero has no percentage: a division by zero, so the rule is inconclusive.
-            Name::QuotaPercent => used().percent_of(quota.limit).map_or(Value::NoQuota, Value::Known),
+            Name::QuotaPercent => self.quota_percent(used(), quota.limit),
             Name::PeriodElapsedPercent => {
                 let (start, end) = self.tenant.judged(quota.period);
                 let elapsed = Quantity::whole(self.at.max(start).min(end).since(start).0);
                 elapsed.percent_of(Quantity::whole(end.since(start).0)).map_or(Value::NoQuota, Value::Known)
             }
             Name::Sum | Name::Count | Name::Min | Name::Max | Name::Avg | Name::Last | Name::Rate => Value::NoData,
+        }
+    }
+
+    fn quota_percent(&self, used: Quantity, limit: Quantity) -> Value {
+        if self.tenant.engine_version < V3 {
+            return used.percent_of(limit).map_or(Value::NoQuota, Value::Known);
+        }
+        match UsedPercent::of(used, limit) {
+            UsedPercent::Exact(percent) => Value::Known(percent),
+            UsedPercent::Over => Value::Over,
         }
     }
 
@@ -92,6 +102,11 @@ impl<'a> View<'a> {
             let metric = input.metric.as_ref().or(self.own);
             metric.and_then(|metric| self.part(metric)).is_none_or(|part| !part.has_negative)
         })
+    }
+
+    /// Tells whether the rule is true on the window, and stays so while only non-negative values come.
+    pub(super) fn proves(&self, program: &RuleProgram) -> bool {
+        self.only_non_negative(program) && self.verdict(program) == Verdict::True
     }
 
     /// The periods and limits that the rule reads: what "once per period and limit" compares.
@@ -189,6 +204,6 @@ impl Account {
 pub(super) const fn known(value: &Value) -> Option<Quantity> {
     match value {
         Value::Known(quantity) => Some(*quantity),
-        Value::NoData | Value::NoQuota => None,
+        Value::Over | Value::NoData | Value::NoQuota => None,
     }
 }

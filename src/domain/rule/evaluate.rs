@@ -1,33 +1,45 @@
 //! Exact evaluation with three-valued logic: what is decided without the missing parts is decided.
 
-use super::ir::{Arithmetic, Node, Tree};
+use super::ir::{Arithmetic, Comparison, Node, Tree};
 use super::program::Value;
 use crate::domain::quantity::Quantity;
 
 /// A part's value; `None` where it cannot be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    Number(Option<Quantity>),
+    Number(Option<Number>),
     Flag(Option<bool>),
+}
+
+/// A number that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Number {
+    Exact(Quantity),
+    /// Greater than every exact number; nothing is calculated with it.
+    Over,
 }
 
 /// Evaluates a node. Both sides of `&&` and `||` are looked at only where the first does not decide.
 pub(super) fn part(tree: &Tree, at: usize, values: &[Value]) -> Part {
     match tree.get(at) {
-        Node::Number(number) => Part::Number(Some(*number)),
+        Node::Number(number) => Part::Number(Some(Number::Exact(*number))),
         Node::Flag(flag) => Part::Flag(Some(*flag)),
         Node::Input(slot) => Part::Number(match values.get(*slot) {
-            Some(Value::Known(quantity)) => Some(*quantity),
+            Some(Value::Known(quantity)) => Some(Number::Exact(*quantity)),
+            Some(Value::Over) => Some(Number::Over),
             Some(Value::NoData | Value::NoQuota) | None => None,
         }),
-        Node::Negate(inner) => Part::Number(number(tree, *inner, values).map(|q| Quantity(q.0.saturating_neg()))),
+        Node::Negate(inner) => {
+            let negated = exact(tree, *inner, values).map(|q| Quantity(q.0.saturating_neg()));
+            Part::Number(negated.map(Number::Exact))
+        }
         Node::Arithmetic(operator, left, right) => {
-            let both = number(tree, *left, values).zip(number(tree, *right, values));
-            Part::Number(both.and_then(|(left, right)| calculate(*operator, left, right)))
+            let both = exact(tree, *left, values).zip(exact(tree, *right, values));
+            Part::Number(both.and_then(|(left, right)| calculate(*operator, left, right)).map(Number::Exact))
         }
         Node::Compare(comparison, left, right) => {
             let both = number(tree, *left, values).zip(number(tree, *right, values));
-            Part::Flag(both.map(|(left, right)| comparison.holds(left, right)))
+            Part::Flag(both.and_then(|(left, right)| compare(*comparison, left, right)))
         }
         Node::Not(inner) => Part::Flag(flag(tree, *inner, values).map(|flag| !flag)),
         Node::And(left, right) => Part::Flag(match flag(tree, *left, values) {
@@ -50,10 +62,27 @@ pub(super) fn flag(tree: &Tree, at: usize, values: &[Value]) -> Option<bool> {
     }
 }
 
-fn number(tree: &Tree, at: usize, values: &[Value]) -> Option<Quantity> {
+fn number(tree: &Tree, at: usize, values: &[Value]) -> Option<Number> {
     match part(tree, at, values) {
         Part::Number(number) => number,
         Part::Flag(_) => None,
+    }
+}
+
+fn exact(tree: &Tree, at: usize, values: &[Value]) -> Option<Quantity> {
+    match number(tree, at, values)? {
+        Number::Exact(quantity) => Some(quantity),
+        Number::Over => None,
+    }
+}
+
+/// Compares two numbers; which of two that are greater than every number is the greater one is unknown.
+fn compare(comparison: Comparison, left: Number, right: Number) -> Option<bool> {
+    match (left, right) {
+        (Number::Exact(left), Number::Exact(right)) => Some(comparison.holds(left, right)),
+        (Number::Over, Number::Exact(_)) => Some(comparison.holds_over()),
+        (Number::Exact(_), Number::Over) => Some(comparison.mirrored().holds_over()),
+        (Number::Over, Number::Over) => None,
     }
 }
 

@@ -46,7 +46,7 @@ enum Kind {
 }
 
 names! {
-    /// `used * 100 / limit`.
+    /// `used * 100 / limit`; of a limit of zero 0, and greater than every number once anything is used.
     QuotaPercent = "quota_percent", Quota;
     /// What was used in the quota's period.
     Used = "used", Quota;
@@ -115,6 +115,14 @@ impl Comparison {
             Self::LessOrEqual => left <= right,
             Self::Equal => left == right,
             Self::NotEqual => left != right,
+        }
+    }
+
+    /// Tells whether the comparison holds of something greater than every number, and any number.
+    pub const fn holds_over(self) -> bool {
+        match self {
+            Self::Greater | Self::GreaterOrEqual | Self::NotEqual => true,
+            Self::Less | Self::LessOrEqual | Self::Equal => false,
         }
     }
 

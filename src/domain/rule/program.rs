@@ -1,9 +1,10 @@
 //! A compiled rule: what the engine evaluates.
 
 use super::error::RuleError;
-use super::evaluate::{self, Part};
+use super::evaluate::{self, Number, Part};
 use super::ir::{Comparison, Input, Node, Tree};
 use super::{parse, print, warn};
+use crate::domain::id::MetricName;
 use crate::domain::quantity::Quantity;
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +27,11 @@ pub struct RuleProgram {
 pub enum Value {
     /// Its value.
     Known(Quantity),
+    /// Greater than every number: the share of a limit of zero that any use is.
+    Over,
     /// There is no event to tell it from.
     NoData,
-    /// There is no quota, or its limit is zero.
+    /// There is no quota. Before engine version 3 also: its limit is zero.
     NoQuota,
 }
 
@@ -75,7 +78,7 @@ pub struct Trace(pub Vec<TraceStep>);
 pub struct TraceStep {
     /// Its canonical text.
     pub expression: String,
-    /// A number, `true`, `false` or `unknown`.
+    /// A number, `over` (greater than every number), `true`, `false` or `unknown`.
     pub value: String,
 }
 
@@ -146,12 +149,22 @@ impl RuleProgram {
         self.inputs().iter().any(|input| input.metric.is_none())
     }
 
+    /// The metrics that the rule names, `own` where a name is unqualified; a metric comes once for each input.
+    pub fn metrics<'a>(&'a self, own: Option<&'a MetricName>) -> impl Iterator<Item = &'a MetricName> {
+        self.inputs().iter().filter_map(move |input| input.metric.as_ref().or(own))
+    }
+
     /// Evaluates the rule; `values` are in the order of [`Self::inputs`].
     pub fn evaluate(&self, values: &[Value]) -> Verdict {
-        if let Some(threshold) = &self.threshold
-            && let Some(Value::Known(value)) = values.get(threshold.slot)
-        {
-            return if threshold.op.holds(*value, threshold.constant) { Verdict::True } else { Verdict::False };
+        if let Some(threshold) = &self.threshold {
+            let holds = match values.get(threshold.slot) {
+                Some(Value::Known(value)) => Some(threshold.op.holds(*value, threshold.constant)),
+                Some(Value::Over) => Some(threshold.op.holds_over()),
+                Some(Value::NoData | Value::NoQuota) | None => None,
+            };
+            if let Some(holds) = holds {
+                return if holds { Verdict::True } else { Verdict::False };
+            }
         }
         match evaluate::flag(&self.tree, self.tree.root(), values) {
             Some(true) => Verdict::True,
@@ -163,17 +176,43 @@ impl RuleProgram {
 
     /// Tells every sub-expression's value.
     pub fn explain(&self, values: &[Value]) -> Trace {
-        let steps =
-            self.tree.nodes.iter().enumerate().filter(|(_, node)| !matches!(node, Node::Number(_) | Node::Flag(_)));
+        let steps = self.tree.nodes.iter().enumerate().filter(|(_, node)| is_shown(node));
         let step = |(at, _): (usize, &Node)| TraceStep {
             expression: print::print(&self.tree, at),
             value: match evaluate::part(&self.tree, at, values) {
-                Part::Number(Some(number)) => number.to_string(),
+                Part::Number(Some(Number::Exact(number))) => number.to_string(),
+                Part::Number(Some(Number::Over)) => "over".to_owned(),
                 Part::Flag(Some(flag)) => flag.to_string(),
                 Part::Number(None) | Part::Flag(None) => "unknown".to_owned(),
             },
         };
         Trace(steps.map(step).collect())
+    }
+
+    /// Tells how deep each step of [`Self::explain`] lies, 0 for the whole rule. All parts of a chain of `&&`, or of `||`,
+    /// lie one below it; the shorter chains within come last.
+    pub fn depths(&self) -> Vec<usize> {
+        let mut depths = vec![usize::MAX; self.tree.nodes.len()];
+        let mut waiting = vec![(self.tree.root(), 0_usize, None)];
+        while let Some((at, depth, chain)) = waiting.pop() {
+            let node = self.tree.get(at);
+            let continues = matches!((node, chain), (Node::And(..), Some(true)) | (Node::Or(..), Some(false)));
+            if let Some(known) = depths.get_mut(at) {
+                *known = if continues { usize::MAX } else { depth };
+            }
+            let below = if continues { depth } else { depth.saturating_add(1) };
+            match node {
+                Node::And(left, right) => waiting.extend([(*left, below, Some(true)), (*right, below, Some(true))]),
+                Node::Or(left, right) => waiting.extend([(*left, below, Some(false)), (*right, below, Some(false))]),
+                Node::Arithmetic(_, left, right) | Node::Compare(_, left, right) => {
+                    waiting.extend([(*left, below, None), (*right, below, None)]);
+                }
+                Node::Negate(inner) | Node::Not(inner) => waiting.push((*inner, below, None)),
+                Node::Number(_) | Node::Flag(_) | Node::Input(_) => {}
+            }
+        }
+        let shown = self.tree.nodes.iter().zip(depths).filter(|(node, _)| is_shown(node));
+        shown.map(|(_, depth)| depth).collect()
     }
 
     /// Whether a true verdict on a window that is still open is final, as long as only non-negative values come.
@@ -185,6 +224,11 @@ impl RuleProgram {
     pub const fn threshold(&self) -> Option<Threshold> {
         self.threshold
     }
+}
+
+/// Whether a node is a step of an explanation: a constant says nothing.
+const fn is_shown(node: &Node) -> bool {
+    !matches!(node, Node::Number(_) | Node::Flag(_))
 }
 
 /// `sum`, `count`, `max` and `rate` only grow while non-negative values come; so does their passing a constant, and what

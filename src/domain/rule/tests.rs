@@ -48,6 +48,60 @@ fn what_is_decided_without_the_missing_parts_is_decided() {
 }
 
 #[test]
+fn the_outermost_steps_of_an_explanation_are_known() {
+    let check = |source: &str, want: &[(&str, usize)]| {
+        let program = compile(source);
+        let steps = program.explain(&known(&["1", "1", "1", "1"])).0;
+        let depths = program.depths();
+        assert_eq!(steps.len(), depths.len());
+        for (expression, depth) in want {
+            let at = steps.iter().position(|step| step.expression == *expression).expect(expression);
+            assert_eq!(depths[at], *depth, "{expression} of {source}");
+        }
+        assert_eq!(depths.last(), Some(&0), "{source}");
+    };
+    check("sum > 1", &[("sum", 1), ("sum > 1", 0)]);
+    check(
+        "sum > 1 && count > 1 && max > 1 && min + 1 > 1",
+        &[("sum > 1", 1), ("min + 1 > 1", 1), ("min + 1", 2), ("min", 3), ("sum > 1 && count > 1", usize::MAX)],
+    );
+    check("sum > 1 && !(count > 1 || max > 1 || min > 1)", &[("sum > 1", 1), ("count > 1", 3), ("count", 4)]);
+}
+
+#[test]
+fn what_is_greater_than_every_number_is_compared_and_not_calculated_with() {
+    let check = |source: &str, values: &[Value], want: Verdict| {
+        let program = compile(source);
+        assert_eq!(program.evaluate(values), want, "{source} {values:?}");
+        let root = program.explain(values).0.last().unwrap().value.clone();
+        let said = match want {
+            Verdict::True => "true",
+            Verdict::False => "false",
+            Verdict::NoData | Verdict::Inconclusive => "unknown",
+        };
+        assert_eq!(root, said, "{source}");
+    };
+    use Verdict::{False, Inconclusive, True};
+    let (over, one) = (Value::Over, Value::Known(Quantity::ONE));
+    for (op, want) in [(">", True), (">=", True), ("!=", True), ("<", False), ("<=", False), ("==", False)] {
+        check(&format!("quota_percent {op} 999999999999999"), &[over], want);
+        check(&format!("quota_percent {op} used"), &[over, one], want);
+    }
+    for (op, want) in [("<", True), ("<=", True), ("!=", True), (">", False), (">=", False), ("==", False)] {
+        check(&format!("85 {op} quota_percent"), &[over], want);
+        check(&format!("used {op} quota_percent"), &[one, over], want);
+    }
+    check("quota_percent + 0 > 1", &[over], Inconclusive);
+    check("-quota_percent < 1", &[over], Inconclusive);
+    check("quota_percent / quota_percent > 0", &[over], Inconclusive);
+    check("quota_percent > quota_percent(\"x\")", &[over, over], Inconclusive);
+    check("quota_percent > 85 && used > 0", &[over, one], True);
+    check("quota_percent + 1 > 2 || used > 0", &[over, one], True);
+    let trace = compile("quota_percent > 85").explain(&[over]);
+    assert_eq!((trace.0[0].expression.as_str(), trace.0[0].value.as_str()), ("quota_percent", "over"));
+}
+
+#[test]
 fn slips_get_words_of_their_own() {
     let check = |source: &str, code: RuleErrorCode, offset: usize, says: &str| {
         let error = RuleProgram::compile(source).expect_err(source);

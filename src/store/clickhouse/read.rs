@@ -198,6 +198,9 @@ pub(in crate::store) async fn transitions(client: &Client, query: &TransitionQue
         filter.and("metric = ?", Value::Text(metric_text(metric.as_ref())));
     }
     filter.between("at", query.from, query.to);
+    if query.changes_only {
+        filter.sql.push_str(" AND JSONExtractString(body, 'from') != JSONExtractString(body, 'to')");
+    }
     let (order, behind) = query.age.sql();
     if let Some(place) = &query.after {
         let condition = format!("(at, account, metric, sequence) {behind} ({}, ?", instant(place.at));

@@ -188,8 +188,26 @@ impl Answers {
             let narrow = [(vec![], None, Age::Falling), (vec![account(2), account(0)], Some(None), Age::Rising)];
             for ((from, to), (accounts, metric, age)) in spans.into_iter().zip(narrow) {
                 let alert = ALERTS[0];
-                let query =
-                    TransitionQuery { after: None, tenant, alert, accounts, metric, from, to, age, offset, limit };
+                let (after, changes_only) = (None, false);
+                let query = TransitionQuery {
+                    after,
+                    tenant,
+                    alert,
+                    accounts,
+                    metric,
+                    changes_only,
+                    from,
+                    to,
+                    age,
+                    offset,
+                    limit,
+                };
+                for changes_only in [false, true] {
+                    let all = TransitionQuery { changes_only, accounts: vec![], metric: None, ..query.clone() };
+                    let rows = store.transitions(all.clone()).await.unwrap();
+                    assert!(!changes_only || rows.iter().all(|row| row.from != row.to));
+                    self.note("transitions of all", &all, rows);
+                }
                 let rows = store.transitions(query.clone()).await.unwrap();
                 let last = rows.first().map(|row| TransitionPlace {
                     at: row.at,

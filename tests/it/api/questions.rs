@@ -189,9 +189,42 @@ async fn an_explanation_names_what_produced_the_state() {
     assert!(told["log"].as_str().unwrap().starts_with('p') && told["transition"]["position"].as_u64() > Some(0));
     let inputs = told["evaluation"]["inputs"].as_array().unwrap();
     assert!(inputs.contains(&json!({"expression": "quota_percent > 85", "value": "true"})), "{told}");
+    assert_eq!((&told["evaluation"]["over"], &told["evaluation"]["window_closed"]), (&json!(false), &Value::Null));
     let earlier = server.get(&format!("{path}&metric=calls&at={before}")).await.ok(200);
     assert_eq!(earlier["state"], "ok");
     server.get(&format!("/v1/alerts/{alert}/explain")).await.problem(400, "invalid_parameter");
     server.get(&format!("{path}&metric=jobs")).await.problem(404, "resource_not_found");
     server.get(&format!("/v1/alerts/{alert}/explain?account_id=nobody")).await.problem(404, "resource_not_found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_early_firing_is_explained_by_its_open_window() {
+    let server = Server::start().await;
+    let channel = json!({"type": "webhook", "name": "hook", "url": "https://example.com/"});
+    server.post("/v1/channels", channel).await.ok(201);
+    let alert = json!({"account_id": "*", "rule": "sum > 100", "channel": "webhook", "labels": {"team": "a"}});
+    let alert = server.post("/v1/alerts", alert).await.ok(201)["id"].as_str().unwrap().to_owned();
+    // The state outlives the window in the worst case, too: it is evaluated again at its close alone.
+    let silence = json!({"matchers": [{"name": "team", "value": "a"}], "duration": "1h"});
+    let silence = server.post("/v1/silences", silence).await.ok(201)["id"].as_str().unwrap().to_owned();
+    server.count("acme", "calls", 150).await;
+    let path = format!("/v1/alerts/{alert}/explain?account_id=acme");
+    let check = |told: &Value| {
+        let (transition, evaluation) = (&told["transition"], &told["evaluation"]);
+        assert_eq!((&told["state"], &evaluation["verdict"]), (&json!("firing"), &json!("true")), "{told}");
+        assert_eq!((&transition["value"], &evaluation["value"]), (&json!(150), &json!(150)), "{told}");
+        assert_eq!((&transition["from"], &transition["to"]), (&json!("ok"), &json!("firing")), "{told}");
+    };
+    check(&server.get(&path).await.ok(200));
+    // What is told again changes no state, so it is not what decided.
+    server.post(&format!("/v1/silences/{silence}/expire"), json!({})).await.ok(200);
+    let history = eventually("the end of the silence", async || {
+        let history = server.get(&format!("/v1/alerts/{alert}/history")).await.ok(200);
+        (history["items"].as_array().unwrap().len() == 2).then_some(history)
+    })
+    .await;
+    assert_eq!(history["items"][0]["reason"], "silence_ended");
+    let told = server.get(&path).await.ok(200);
+    check(&told);
+    assert_eq!(told["transition"], history["items"][1]);
 }

@@ -15,6 +15,51 @@ fn alert(rule: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_zero_allows_nothing() {
+    let server = Server::start().await;
+    let hook = json!({"type": "webhook", "name": "hook", "url": "https://example.com/"});
+    server.post("/v1/channels", hook).await.ok(201);
+    let quota = "/v1/accounts/acme/quotas/calls";
+    let made = server.put(quota, json!({"limit": 0, "period": "month"})).await.ok(201);
+    assert_eq!(made["warnings"][0]["code"], "limit_zero", "{made}");
+    assert_eq!(server.get("/v1/accounts/acme/quotas").await.ok(200)["items"][0]["warnings"], made["warnings"]);
+    let create = async |account: &str, rule: &str| {
+        let body = json!({"account_id": account, "rule": rule, "channel": "webhook"});
+        server.post("/v1/alerts", body).await.ok(201)
+    };
+    let warned = |alert: &Value| {
+        let codes = alert["warnings"].as_array().unwrap().iter().map(|warning| warning["code"].clone());
+        codes.filter(|code| *code == "limit_zero").count()
+    };
+    let high = create("acme", "quota_percent > 85").await;
+    assert_eq!((warned(&high), warned(&create("acme", "used > 5").await)), (1, 0));
+    assert_eq!(warned(&create("acme", "quota_percent(\"other\") > 5").await), 0);
+    assert_eq!(warned(&create("*", "quota_percent(\"calls\") > 5").await), 0, "of some other account it may be more");
+    let level = async || server.get("/v1/accounts/acme/usage?metric=calls").await.ok(200)["quotas"][0].clone();
+    let explain = format!("/v1/alerts/{}/explain?account_id=acme", high["id"].as_str().unwrap());
+    server.count("acme", "calls", 0).await;
+    let nothing = level().await;
+    assert_eq!((&nothing["percent"], &nothing["over"]), (&json!(0), &json!(false)), "{nothing}");
+    let evaluation = server.get(&explain).await.ok(200)["evaluation"].clone();
+    assert_eq!((&evaluation["verdict"], &evaluation["value"]), (&json!("false"), &json!(0)), "{evaluation}");
+    server.count("acme", "calls", 1).await;
+    let something = level().await;
+    assert_eq!((&something["percent"], &something["over"]), (&Value::Null, &json!(true)), "{something}");
+    let explained = server.get(&explain).await.ok(200);
+    assert_eq!((&explained["state"], &explained["evaluation"]["verdict"]), (&json!("firing"), &json!("true")));
+    for shown in [&explained["transition"], &explained["evaluation"]] {
+        assert_eq!((&shown["value"], &shown["over"], &shown["used"]), (&Value::Null, &json!(true), &json!(1)));
+        let inputs = shown["inputs"].as_array().unwrap();
+        assert!(inputs.contains(&json!({"expression": "quota_percent", "value": "over"})), "{shown}");
+    }
+    let path = format!("/v1/alerts/{}/instances", high["id"].as_str().unwrap());
+    let instance = server.get(&path).await.ok(200)["items"][0].clone();
+    assert_eq!((&instance["value"], &instance["over"]), (&Value::Null, &json!(true)), "{instance}");
+    let incident = server.get("/v1/incidents").await.ok(200)["items"][0].clone();
+    assert_eq!((&incident["value"], &incident["over"]), (&Value::Null, &json!(true)), "{incident}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slips_are_told_in_their_own_words() {
     let server = start().await;
     let existing = server.post("/v1/alerts", alert("used > 1")).await.ok(201);

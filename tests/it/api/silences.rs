@@ -1,8 +1,8 @@
 //! Silences over the API: their life, their matchers, and what they hold.
 
-use crate::receiver::Receiver;
+use crate::receiver::{Receiver, Reply};
 use crate::server::{Server, eventually};
-use highwater::domain::time::Millis;
+use highwater::domain::time::{Millis, Timestamp};
 use highwater::runtime::clock;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -87,6 +87,24 @@ async fn what_is_wrong_with_a_silence_is_named() {
     check(json!({"starts_at": at(-100), "ends_at": at(-10)}), "/ends_at").await;
     check(json!({"starts_at": "tomorrow"}), "/starts_at").await;
     check(json!({"comment": ""}), "/comment").await;
+    check(json!({"duration": "2h"}), "/duration").await;
+    check(json!({"ends_at": null}), "/ends_at").await;
+    check(json!({"ends_at": null, "duration": "0s"}), "/duration").await;
+    check(json!({"ends_at": null, "duration": "2 hours"}), "/duration").await;
+    check(json!({"ends_at": null, "starts_at": at(-7_210), "duration": "2h"}), "/ends_at").await;
+    // What also matches the empty text holds every alert that has no such label.
+    let matchers = |pairs: &[(&str, &str)]| {
+        let one = |(op, value): &(&str, &str)| json!({"name": "team", "op": op, "value": value});
+        json!({"matchers": pairs.iter().map(one).collect::<Vec<_>>()})
+    };
+    for all in [&[("=", "")][..], &[("!=", "core")], &[("=~", ".*")], &[("!~", "core")], &[("=~", "a|"), ("!=", "b")]] {
+        check(matchers(all), "/matchers").await;
+        let kept = server.post("/v1/silences", silence("name", "x", (-5, 600))).await.ok(201);
+        let refused = server.patch(&path(&kept), matchers(all)).await.problem(422, "validation_failed");
+        assert_eq!(refused["errors"][0]["pointer"], "/matchers", "{refused}");
+        let some = [all, &[("!=", "")]].concat();
+        server.patch(&path(&kept), matchers(&some)).await.ok(200);
+    }
     // Not an expression at all where none is meant, and one that is slow elsewhere.
     for (value, op) in [("a)|(b", "="), ("(a+)+", "=~")] {
         let mut body = silence("name", "x", (-5, 600));
@@ -97,6 +115,118 @@ async fn what_is_wrong_with_a_silence_is_named() {
         let mut body = silence("name", "x", (-5, 600));
         body[name] = json!("x");
         server.post("/v1/silences", body).await.problem(422, "unknown_field");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_duration_stands_in_for_an_end() {
+    let server = Server::start().await;
+    let matchers = json!([{"name": "name", "value": "x"}]);
+    let instant = |value: &Value| Timestamp::parse(value.as_str().unwrap()).unwrap();
+    let before = clock::now();
+    let ask = server.ask(Method::POST, "/v1/silences").header("idempotency-key", "s-2");
+    let ask = ask.json(&json!({"matchers": matchers, "duration": "2h"}));
+    let made = ask.clone().send().await.ok(201);
+    let starts_at = instant(&made["starts_at"]);
+    assert!(before <= starts_at && starts_at <= clock::now(), "{made}");
+    assert_eq!((instant(&made["ends_at"]), &made["status"]), (starts_at.plus(Millis::hours(2)), &json!("active")));
+    assert_eq!(ask.send().await.ok(201), made, "a repetition begins nothing anew");
+    let later = json!({"matchers": matchers, "starts_at": at(600), "duration": "5m"});
+    let later = server.post("/v1/silences", later).await.ok(201);
+    assert_eq!(instant(&later["ends_at"]), instant(&later["starts_at"]).plus(Millis::minutes(5)));
+    // Of a change it counts from where the silence begins.
+    let longer = server.patch(&path(&made), json!({"duration": "3h"})).await.ok(200);
+    assert_eq!(instant(&longer["ends_at"]), starts_at.plus(Millis::hours(3)));
+    let moved = server.patch(&path(&later), json!({"starts_at": at(1_200), "duration": "1h"})).await.ok(200);
+    assert_eq!(instant(&moved["ends_at"]), instant(&moved["starts_at"]).plus(Millis::hours(1)));
+    let both = server.patch(&path(&made), json!({"duration": "3h", "ends_at": at(600)})).await;
+    assert_eq!(both.problem(422, "validation_failed")["errors"][0]["pointer"], "/duration");
+    server.patch(&path(&made), json!({"duration": null})).await.problem(422, "validation_failed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_preview_tells_what_a_silence_would_hold() {
+    let server = Server::start().await;
+    let mut receiver = Receiver::answering(Reply::status(503)).await;
+    let channel = json!({"type": "webhook", "name": "hook", "url": receiver.url()});
+    let channel = server.post("/v1/channels", channel).await.ok(201)["id"].clone();
+    let alert = async |rule: &str, name: &str| {
+        let body = json!({"account_id": "*", "rule": rule, "channel": "webhook", "name": name, "severity": "critical"});
+        server.post("/v1/alerts", body).await.ok(201)["id"].as_str().unwrap().to_owned()
+    };
+    let paid = alert("sum(\"pay\") > 10", "paid").await;
+    let busy = alert("sum(\"calls\") > 10", "busy").await;
+    for (account, metric, value) in [("zen", "pay", 1), ("acme", "pay", 20), ("acme", "calls", 20)] {
+        server.count(account, metric, value).await;
+    }
+    receiver.next().await;
+    let ask = async |matchers: Value| server.post("/v1/silences/preview", json!({"matchers": matchers})).await.ok(200);
+    let matcher = |name: &str, op: &str, value: &str| json!({"name": name, "op": op, "value": value});
+    let seen = eventually("the pending message", async || {
+        let seen = ask(json!([matcher("metric", "=", "pay")])).await;
+        (seen["pending_messages"] == 1).then_some(seen)
+    })
+    .await;
+    assert_eq!((&seen["object"], &seen["ends_at"]), (&json!("silence_preview"), &Value::Null));
+    assert_eq!((&seen["alerts"], &seen["instances"], &seen["firing"]), (&json!(1), &json!(2), &json!(1)));
+    assert_eq!((&seen["states"], &seen["has_more"]), (&json!({"firing": 1, "ok": 1}), &json!(false)));
+    let first = &seen["items"][0];
+    for (name, value) in [
+        ("alert_id", json!(paid)),
+        ("alert_name", json!("paid")),
+        ("severity", json!("critical")),
+        ("account_id", json!("acme")),
+        ("metric", Value::Null),
+        ("metrics", json!(["pay"])),
+        ("state", json!("firing")),
+        ("silenced", json!(false)),
+    ] {
+        assert_eq!(first[name], value, "{name}: {seen}");
+    }
+    assert_eq!(first["pending_messages"][0]["channel_id"], channel);
+    assert_eq!((&seen["items"][1]["account_id"], &seen["items"][1]["pending_messages"]), (&json!("zen"), &json!([])));
+    let count = async |matchers: Value| ask(matchers).await["instances"].clone();
+    assert_eq!(count(json!([matcher("severity", "=", "critical")])).await, 4);
+    assert_eq!(count(json!([matcher("alert_id", "=", &busy)])).await, 2);
+    assert_eq!(count(json!([matcher("metric", "!=", "pay"), matcher("name", "=~", ".+")])).await, 2);
+    assert_eq!(count(json!([matcher("account_id", "=", "acme")])).await, 2);
+    assert_eq!(count(json!([matcher("account_id", "=", "nobody")])).await, 0);
+    assert_eq!(count(json!([matcher("severity", "=", "info")])).await, 0);
+    // What is created says the same of each instance.
+    let body = json!({"matchers": [matcher("metric", "=", "pay")], "duration": "1h"});
+    server.post("/v1/silences", body.clone()).await.ok(201);
+    eventually("the silence on the instances", async || {
+        let seen = server.post("/v1/silences/preview", body.clone()).await.ok(200);
+        assert!(seen["ends_at"].is_string(), "{seen}");
+        seen["items"].as_array().unwrap().iter().all(|item| item["silenced"] == true).then_some(())
+    })
+    .await;
+    assert_eq!(server.get(&format!("/v1/alerts/{busy}")).await.ok(200)["silenced"], false);
+    // Nothing is kept of a preview, and what creation refuses it refuses, too.
+    assert_eq!(server.get("/v1/silences").await.ok(200)["items"].as_array().unwrap().len(), 1);
+    let empty = json!({"matchers": [matcher("team", "=", "")]});
+    server.post("/v1/silences/preview", empty).await.problem(422, "validation_failed");
+    let other = server.owner_of(server.new_workspace().await, highwater::domain::id::Mode::Live).await;
+    let theirs = server.ask(Method::POST, "/v1/silences/preview").key(&other).json(&body).send().await.ok(200);
+    assert_eq!((&theirs["instances"], &theirs["items"]), (&json!(0), &json!([])));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn labels_that_matchers_would_not_reach_are_refused() {
+    let server = Server::start().await;
+    let channel = json!({"type": "webhook", "name": "hook", "url": "https://example.com/"});
+    server.post("/v1/channels", channel).await.ok(201);
+    let alert = |labels: Value| json!({"account_id": "a", "rule": "sum > 1", "channel": "webhook", "labels": labels});
+    let made = server.post("/v1/alerts", alert(json!({"team": "core"}))).await.ok(201);
+    let alert_path = format!("/v1/alerts/{}", made["id"].as_str().unwrap());
+    for name in ["alert_id", "account_id", "metric", "severity", "name"] {
+        let refused = server.post("/v1/alerts", alert(json!({"team": "x", name: "x"}))).await;
+        let refused = refused.problem(422, "validation_failed");
+        assert_eq!(refused["errors"][0]["pointer"], format!("/labels/{name}"), "{refused}");
+        let refused = server.patch(&alert_path, json!({"labels": {name: "x"}})).await;
+        assert_eq!(refused.problem(422, "validation_failed")["errors"][0]["pointer"], format!("/labels/{name}"));
+        // One that is stored may be removed.
+        server.patch(&alert_path, json!({"labels": {name: null}})).await.ok(200);
     }
 }
 

@@ -39,7 +39,8 @@ impl Model {
         let mut answer = match condition {
             Condition::PercentOver(percent) => {
                 match (self.quotas.get(&(subject.2, subject.3)), self.used(subject, at)) {
-                    (Some((limit, _)), Some(used)) if *limit > 0 => {
+                    // Of a limit of zero any use is more than any share of it.
+                    (Some((limit, _)), Some(used)) => {
                         if used * 100 > percent * limit * 1_000 {
                             Answer::Yes
                         } else {
