@@ -23,6 +23,7 @@ pub const QUOTAS_TOLD: u32 = 2;
 /// What it changes:
 /// - `metric` of a silence's matcher is compared with every metric that the rule names, and a matcher whose expression
 ///   does not compile holds nothing.
+/// - What is told again of a firing that an open window proves names that window and its values.
 /// - `quota_percent` of a limit of zero is 0 while nothing is used, and greater than every number from then on. It was
 ///   missing.
 pub const V3: u32 = 3;

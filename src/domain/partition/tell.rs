@@ -2,6 +2,7 @@
 
 use super::debts::Debts;
 use super::effect::{Effects, InstanceKey, InstanceRow, Reason, State, TransitionRow};
+use super::fact::V3;
 use super::instance::{Instance, Step, Told};
 use super::judge::Cause;
 use super::notification::{Notification, NotificationKind, notification_id};
@@ -57,8 +58,15 @@ impl Site<'_> {
     }
 
     fn view<'v>(&'v self, account: &'v Account, place: usize) -> View<'v> {
-        let own = account.instances.get(place).and_then(|instance| instance.metric.as_ref());
-        View { tenant: self.tenant, account, own, window: self.window, at: self.cause.at }
+        let instance = account.instances.get(place);
+        let own = instance.and_then(|instance| instance.metric.as_ref());
+        // What is told again of a firing that an open window proves rests on that window, and not on the closed one.
+        let fires = instance.filter(|instance| instance.state == State::Firing && self.tenant.engine_version >= V3);
+        let early = fires.and_then(|instance| instance.early).filter(|start| *start >= self.tenant.closed);
+        // A correction is about the window that it names.
+        let names_newest = self.window == self.tenant.newest_closed();
+        let window = early.filter(|_| names_newest).unwrap_or(self.window);
+        View { tenant: self.tenant, account, own, window, at: self.cause.at }
     }
 
     /// The step's own reason, or what led to it where that says more.

@@ -224,6 +224,8 @@ async fn an_early_firing_is_explained_by_its_open_window() {
     })
     .await;
     assert_eq!(history["items"][0]["reason"], "silence_ended");
+    // The message rests on the open window, too.
+    assert_eq!((&history["items"][0]["value"], &history["items"][1]["value"]), (&json!(150), &json!(150)), "{history}");
     let told = server.get(&path).await.ok(200);
     check(&told);
     assert_eq!(told["transition"], history["items"][1]);
