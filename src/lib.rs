@@ -13,6 +13,7 @@ pub mod journal;
 pub mod limiter;
 pub mod notifier;
 pub mod snapshot;
+pub mod sqlite_file;
 pub mod store;
 
 pub mod runtime;

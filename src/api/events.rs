@@ -303,7 +303,10 @@ pub(super) fn not_appended(error: AppendError) -> Problem {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", error.to_string()).with("limit", limit)
         }
         AppendError::ReadOnly { .. } => Problem::read_only(),
-        AppendError::Overloaded { .. } | AppendError::Storage { .. } | AppendError::Closed => Problem::unavailable(
+        AppendError::Overloaded { .. }
+        | AppendError::Storage { .. }
+        | AppendError::Damaged { .. }
+        | AppendError::Closed => Problem::unavailable(
             "overloaded",
             "the journal did not take all events; send them again: those with an id, or under an Idempotency-Key, count once",
         ),

@@ -156,13 +156,15 @@ impl Running {
         loop {
             match Arc::try_unwrap(node) {
                 Ok(node) => return node.stop_by(deadline).await,
-                Err(_) if deadline.remaining_before(LAST_PATIENCE).is_zero() => break,
+                Err(held) if deadline.remaining_before(LAST_PATIENCE).is_zero() => {
+                    // What is durable is folded at the next start.
+                    tracing::warn!("a request is still under way; stopping without a last snapshot");
+                    return held.data.close_by(deadline).await;
+                }
                 // A request that was cut off may hold the node a moment longer.
                 Err(held) => node = held,
             }
             tokio::time::sleep(HELD_PAUSE).await;
         }
-        // What is durable is folded at the next start.
-        tracing::warn!("a request is still under way; stopping without a last snapshot");
     }
 }

@@ -5,7 +5,6 @@ use super::terminal::{complain, say};
 use super::{DataArguments, workspace};
 use crate::domain::id::{Mode, Tenant};
 use crate::domain::limits::RATE_LIMIT_MAX;
-use crate::runtime::data::Data;
 use secrecy::ExposeSecret;
 
 #[derive(Debug, clap::Args)]
@@ -28,7 +27,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     super::multi_threaded()?.block_on(async {
-        let data = Data::open(&arguments.data.places()?).await?;
+        let data = super::open(&arguments.data.places()?).await?;
         let id = workspace::find_or_create(&data, arguments.workspace.as_deref()).await?;
         let mode = if arguments.sandbox { Mode::Sandbox } else { Mode::Live };
         let taken = data.control.state().keys(id).any(|record| record.key.mode == mode);

@@ -3,20 +3,23 @@
 use crate::api::{ServeError, TlsError};
 use crate::config::ConfigError;
 use crate::folder::FolderError;
-use crate::journal::{OpenError, ReadError};
+use crate::journal::{AppendError, OpenError, ReadError};
 use crate::runtime::control::FoldError as ControlFoldError;
 use crate::runtime::data::StartError;
 use crate::runtime::offline::OfflineError;
 use crate::runtime::ownership::OwnershipError;
 use crate::runtime::partitions::TakeError;
 use crate::runtime::processor::FoldError;
+use crate::store::StoreError;
 use std::process::ExitCode;
 
 /// What the help says of them.
 pub(super) const CODES: &str = "\
 Exit codes: 0 done · 1 failed · 2 wrong arguments or configuration · 3 the data is in use ·
-  4 the data is damaged, or of a later release · 5 verify found drift · 6 import refused some lines · 7 an address is taken ·
-  8 refused: there is an owner key already · 9 refused: another node or store keeps the rows of this journal";
+  4 the data is damaged, of a later release, or the journal is not the newest one · 5 verify found drift ·
+  6 import refused some lines · 7 an address is taken · 8 refused: there is an owner key already ·
+  9 refused: another node or store keeps the rows of this journal ·
+  10 there was nothing to compare or to replay: the journal is empty, or the store is missing";
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,7 @@ pub(super) enum Code {
     AddressTaken = 7,
     Bootstrapped = 8,
     OtherKeeper = 9,
+    NothingThere = 10,
 }
 
 impl From<Code> for ExitCode {
@@ -58,6 +62,7 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
     match cause.downcast_ref() {
         Some(StartError::Folder(inner)) => return code_of_cause(inner),
         Some(StartError::Control(inner)) => return code_of_cause(inner),
+        Some(StartError::JournalBehind(_)) => return Some(Code::Damaged),
         Some(StartError::OtherKeeper { .. }) => return Some(Code::OtherKeeper),
         Some(StartError::Ownership(OwnershipError::Take(inner))) => return code_of_cause(inner),
         Some(_) | None => {}
@@ -66,23 +71,26 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         Some(OfflineError::Start(inner)) => return code_of_cause(inner),
         Some(OfflineError::Fold(inner)) => return code_of_cause(inner),
         Some(OfflineError::Read(inner)) => return code_of_cause(inner),
+        Some(OfflineError::Store(inner)) => return code_of_cause(inner),
+        Some(OfflineError::Control(inner)) => return code_of_cause(inner),
         Some(_) | None => {}
     }
+    is_damage(cause).then_some(Code::Damaged)
+}
+
+/// Tells damage from a storage that does not answer.
+fn is_damage(cause: &(dyn std::error::Error + 'static)) -> bool {
     let read = match cause.downcast_ref() {
         Some(OpenError::Read(inner)) => Some(inner),
         Some(_) | None => cause.downcast_ref(),
     };
-    let damaged = read.is_some_and(is_damage)
-        || matches!(cause.downcast_ref(), Some(FoldError::Fact { .. } | FoldError::TooNew { .. }))
-        || matches!(cause.downcast_ref(), Some(ControlFoldError::Entry { .. } | ControlFoldError::TooNew { .. }))
-        || matches!(cause.downcast_ref(), Some(TakeError::JournalBehind { .. }));
-    damaged.then_some(Code::Damaged)
-}
-
-/// Tells damage from a storage that does not answer.
-const fn is_damage(error: &ReadError) -> bool {
-    match error {
+    read.is_some_and(|error| match error {
         ReadError::Damaged { .. } | ReadError::Gap { .. } | ReadError::CutBack { .. } => true,
         ReadError::Storage { .. } => false,
-    }
+    }) || matches!(cause.downcast_ref(), Some(OpenError::Damaged { .. }))
+        || matches!(cause.downcast_ref(), Some(AppendError::Damaged { .. }))
+        || matches!(cause.downcast_ref(), Some(StoreError::Damaged { .. }))
+        || matches!(cause.downcast_ref(), Some(FoldError::Fact { .. } | FoldError::TooNew { .. }))
+        || matches!(cause.downcast_ref(), Some(ControlFoldError::Entry { .. } | ControlFoldError::TooNew { .. }))
+        || matches!(cause.downcast_ref(), Some(TakeError::JournalBehind(_)))
 }

@@ -8,7 +8,6 @@ use crate::config;
 use crate::domain::control::command::Command;
 use crate::domain::id::{Mode, Tenant};
 use crate::runtime::clock::Stopwatch;
-use crate::runtime::data::Data;
 use crate::runtime::import::{RefusedLine, Totals, import};
 use crate::runtime::ingest::{IdSource, Sender};
 use crate::runtime::node::{Duty, Node};
@@ -49,7 +48,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     super::multi_threaded()?.block_on(async {
         let engine_version = config::engine_version(arguments.engine_version)?;
-        let data = Data::open(&arguments.data.places()?).await?.held_back_to(engine_version);
+        let data = super::open(&arguments.data.places()?).await?.held_back_to(engine_version);
         let workspace = workspace::find_or_create(&data, arguments.workspace.as_deref()).await?;
         let mode = if arguments.sandbox { Mode::Sandbox } else { Mode::Live };
         let tenant = Tenant { workspace, mode };
@@ -140,7 +139,9 @@ async fn take_in(arguments: &Arguments, node: &Node, tenant: Tenant, source: Sou
     progress.set_message("counting");
     while !node.settle(Duration::from_secs(1)).await {
         if node.has_failed() {
-            anyhow::bail!("the fold stopped; see the log");
+            progress.finish_and_clear();
+            complain("highwater: the journal or the store is damaged; the log says where");
+            return Ok(Code::Damaged);
         }
     }
     progress.finish_and_clear();

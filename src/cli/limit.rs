@@ -6,7 +6,6 @@ use super::{DataArguments, workspace};
 use crate::domain::control::command::Command;
 use crate::domain::id::{KeyId, Tenant};
 use crate::domain::limits::RATE_LIMIT_MAX;
-use crate::runtime::data::Data;
 use anyhow::Context;
 
 #[derive(Debug, clap::Args)]
@@ -27,7 +26,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     super::multi_threaded()?.block_on(async {
-        let data = Data::open(&arguments.data.existing()?).await?;
+        let data = super::open(&arguments.data.existing()?).await?;
         let id = arguments.key;
         let tenant = {
             let control = data.control.state();

@@ -13,8 +13,9 @@ mod verify;
 mod workspace;
 
 use crate::config::{self, ConfigError, DATA_DEFAULT, Given, LOG_DEFAULT, PlacesGiven};
-use crate::runtime::data::{JournalPlace, Places};
+use crate::runtime::data::{Data, Places};
 use crate::telemetry::{self, LogFormat};
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,28 +93,40 @@ impl DataArguments {
 
     /// Where the data is, where there is any: a misspelt folder must not look like an empty one.
     fn existing(&self) -> Result<Places, ConfigError> {
-        self.existing_with(false)
+        let places = self.places()?;
+        self.refuse_unless(has_journal(&places))?;
+        Ok(places)
     }
 
-    /// As [`Self::existing`], for a command that may archive.
-    fn existing_with(&self, archive: bool) -> Result<Places, ConfigError> {
-        let places = self.places_with(archive)?;
-        let exists = match &places.journal {
-            JournalPlace::Sqlite(None) => self.data.join("journal.db").is_file(),
-            JournalPlace::Sqlite(Some(file)) => file.is_file(),
-            #[cfg(feature = "kafka")]
-            JournalPlace::Kafka(_) => true,
-        };
-        if exists {
-            return Ok(places);
-        }
-        let detail = format!("there is no data in {}", self.data.display());
-        Err(ConfigError::Value { name: "data", detail })
+    /// As [`Self::existing`], for a command that says what is missing: a part of the data is enough.
+    fn with_traces(&self) -> Result<Places, ConfigError> {
+        self.with_traces_and(false)
     }
+
+    /// As [`Self::with_traces`], for a command that may archive.
+    fn with_traces_and(&self, archive: bool) -> Result<Places, ConfigError> {
+        let places = self.places_with(archive)?;
+        let own = ["master.key", "snapshots"].iter().any(|name| self.data.join(name).exists());
+        let store = places.store_file().is_some_and(|file| file.is_file());
+        self.refuse_unless(has_journal(&places) || own || store)?;
+        Ok(places)
+    }
+
+    fn refuse_unless(&self, exists: bool) -> Result<(), ConfigError> {
+        let detail = format!("there is no data in {}", self.data.display());
+        if exists { Ok(()) } else { Err(ConfigError::Value { name: "data", detail }) }
+    }
+}
+
+/// Reports whether the journal's file is there; brokers have to be asked.
+fn has_journal(places: &Places) -> bool {
+    places.journal_file().is_none_or(|file| file.is_file())
 }
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    // Whatever is written from here on is for this user alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -165,6 +178,11 @@ fn known_variables() -> Vec<&'static str> {
     let own = command.get_arguments();
     let subcommands = command.get_subcommands().flat_map(clap::Command::get_arguments);
     own.chain(subcommands).filter_map(|argument| argument.get_env()?.to_str()).collect()
+}
+
+/// Opens the data for a command that changes it.
+async fn open(places: &Places) -> anyhow::Result<Data> {
+    Data::open(places).await.with_context(|| format!("open {}", places.folder.display()))
 }
 
 fn multi_threaded() -> anyhow::Result<tokio::runtime::Runtime> {

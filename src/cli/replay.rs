@@ -2,9 +2,10 @@
 
 use super::DataArguments;
 use super::exit::Code;
-use super::terminal::{grouped, say};
+use super::terminal::{complain, grouped, say};
 #[cfg(feature = "clickhouse")]
 use crate::config::ConfigError;
+use crate::folder::with_ending;
 use crate::runtime::clock::Stopwatch;
 #[cfg(feature = "clickhouse")]
 use crate::runtime::data::ClickHousePlace;
@@ -23,16 +24,25 @@ pub(super) struct Arguments {
     archive: bool,
 }
 
+/// What is said of a journal without a record.
+pub(super) const EMPTY: &str = "highwater: the journal is empty: there is nothing to fold. Where data is missing, put the newest \
+                                journal.db back, with the journal.db-wal that belongs to it";
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     let stopwatch = Stopwatch::start();
     super::multi_threaded()?.block_on(async {
-        // The old store may be what is broken, so it is not opened.
-        let places = arguments.data.existing_with(arguments.archive)?;
-        let mut logs = Logs::open(&places).await?;
+        // The old store may be what is broken, so nothing but how far it reaches is read of it.
+        let places = arguments.data.with_traces_and(arguments.archive)?;
+        let opened = Logs::open(&places).await;
+        let mut logs = opened.with_context(|| format!("open {}", places.folder.display()))?;
+        if logs.is_empty() {
+            complain(EMPTY);
+            return Ok(Code::NothingThere);
+        }
         let (report, store) = match &places.store {
             StorePlace::Sqlite(path) => {
-                path.as_deref().map_or(Ok(()), |path| logs.folder.hold(path))?;
-                into_file(&logs, &path.clone().unwrap_or_else(|| logs.folder.store())).await?
+                let store = path.clone().unwrap_or_else(|| logs.folder.store());
+                into_file(&mut logs, &store).await.with_context(|| format!("fold {}", places.journal_name()))?
             }
             #[cfg(feature = "clickhouse")]
             StorePlace::ClickHouse(place) => into_database(&logs, place).await?,
@@ -47,14 +57,28 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     })
 }
 
-/// Makes a file beside the old one, which goes when the new one is whole.
-async fn into_file(logs: &Logs, store: &Path) -> anyhow::Result<(Report, Store)> {
+/// Makes a file beside the old one, which goes when the new one is whole. Both are locked until the end.
+async fn into_file(logs: &mut Logs, store: &Path) -> anyhow::Result<(Report, Store)> {
+    logs.folder.hold(store)?;
     let fresh = with_ending(store, ".new");
     remove(&fresh)?;
-    let report = fold_into(logs, Store::Sqlite(SqliteStore::open(&fresh)?)).await?;
-    remove(store)?;
-    std::fs::rename(&fresh, store).with_context(|| format!("put the new store in the place of {}", store.display()))?;
+    logs.folder.hold(&fresh)?;
+    let filled = Store::Sqlite(SqliteStore::open(&fresh)?);
+    let report = fold_into(logs, filled.clone()).await?;
+    // Everything is in the file itself then: its WAL would not move along.
+    filled.close();
+    let place = || format!("put the new store in the place of {}", store.display());
+    // The old WAL goes first: SQLite would take it for the new file's.
+    remove_wal(store)?;
+    std::fs::rename(&fresh, store).with_context(place)?;
+    sync_folder_of(store).with_context(place)?;
     Ok((report, Store::Sqlite(SqliteStore::open(store)?)))
+}
+
+/// Makes a renaming last beyond a power cut.
+fn sync_folder_of(file: &Path) -> std::io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder)?.sync_all()
 }
 
 /// Fills a database that is empty: rows that are there could be such as do not follow from the log.
@@ -76,18 +100,19 @@ async fn fold_into(logs: &Logs, store: Store) -> anyhow::Result<Report> {
 
 /// Removes a SQLite file with what belongs to it.
 pub(super) fn remove(path: &Path) -> anyhow::Result<()> {
-    for path in [path.to_owned(), with_ending(path, "-wal"), with_ending(path, "-shm")] {
-        match std::fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("remove {}", path.display())),
-        }
-    }
-    Ok(())
+    remove_wal(path)?;
+    remove_file(path)
 }
 
-fn with_ending(path: &Path, ending: &str) -> std::path::PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
+fn remove_wal(path: &Path) -> anyhow::Result<()> {
+    remove_file(&with_ending(path, "-wal"))?;
+    remove_file(&with_ending(path, "-shm"))
+}
+
+fn remove_file(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
+    }
 }

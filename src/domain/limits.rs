@@ -287,7 +287,7 @@ const _: () = assert!(DEDUP_HORIZON.0 >= LATENESS_HORIZON.0 + AHEAD_MAX.0);
 const _: () = assert!(FRAME_BYTES_MAX < RECORD_BYTES_MAX);
 const _: () = assert!(EVENT_BYTES_MAX <= JSON_BODY_BYTES_MAX);
 // Docker kills what has not stopped within 10 seconds.
-const _: () = assert!(DRAIN_TIMEOUT.0 + STOP_TIMEOUT.0 + STOP_BLOCKED_TIMEOUT.0 < 8_000);
+const _: () = assert!(DRAIN_TIMEOUT.0 + STOP_TIMEOUT.0 + FILES_CLOSE_TIMEOUT.0 + STOP_BLOCKED_TIMEOUT.0 < 8_000);
 
 /// How long a request may take, from its head to its answer.
 pub const REQUEST_TIMEOUT: Millis = Millis::seconds(30);
@@ -320,6 +320,8 @@ pub const DRAIN_TIMEOUT: Millis = Millis::seconds(3);
 pub const DELIVERIES_STOP_TIMEOUT: Millis = Millis::seconds(4);
 /// How long a stopping server takes at most behind its last request: attempts end, rows are stored, last snapshots are taken.
 pub const STOP_TIMEOUT: Millis = Millis::seconds(4);
+/// How long the journal and the store may take to be closed where that time is over.
+pub const FILES_CLOSE_TIMEOUT: Millis = Millis::milliseconds(500);
 /// How long a stopping process waits for calls that block, such as one to a disk or a broker that hangs.
 pub const STOP_BLOCKED_TIMEOUT: Millis = Millis::milliseconds(250);
 /// Bytes of a request's head.

@@ -11,6 +11,7 @@ mod kafka;
 mod memory;
 mod port;
 mod sqlite;
+mod sqlite_read;
 mod tail;
 
 #[cfg(test)]

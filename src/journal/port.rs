@@ -52,6 +52,12 @@ pub enum AppendError {
         /// What the storage said.
         detail: String,
     },
+    /// The file is not what was written.
+    #[error("the journal is damaged: {detail}")]
+    Damaged {
+        /// What the storage said.
+        detail: String,
+    },
     /// One record is larger than any may be.
     #[error("a record of {bytes} bytes, at most {limit} are taken")]
     TooLarge {
@@ -138,6 +144,14 @@ pub enum OpenError {
     /// Its end is damaged.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The file is not what was written.
+    #[error("the journal {path} is damaged: {detail}")]
+    Damaged {
+        /// Where it is.
+        path: String,
+        /// Which record or page, and what is wrong with it.
+        detail: String,
+    },
     /// The storage failed.
     #[error("cannot open the journal at {path}: {detail}")]
     Storage {
@@ -194,6 +208,26 @@ impl Journal {
             Self::Sqlite(journal) => journal.is_writable(),
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => true,
+        }
+    }
+
+    /// Reports whether the storage turned out to be damaged when it was written: nothing can be appended any more.
+    pub fn is_damaged(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Sqlite(journal) => journal.is_damaged(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => false,
+        }
+    }
+
+    /// Closes a journal of this process in order: everything is in its file. Appends are refused from then on; blocks.
+    pub fn close(&self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Sqlite(journal) => journal.close(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => {}
         }
     }
 

@@ -2,30 +2,53 @@
 //!
 //! Whatever waits goes into one transaction and one fsync (WAL, `synchronous=FULL`). Rows are chained by checksum per log,
 //! so a torn, changed or missing row is found when it is read; the end of every log is checked when the file is opened.
+//! Closing it, or dropping its last handle, waits for the writer, which leaves everything in the file and nothing in the WAL.
 
-use super::chain::{link, log, number};
+use super::chain::{link, number};
 use super::port::{AppendError, OpenError, ReadError, Record};
+use super::sqlite_read::{self, Head, open_error, read_checked};
 use super::tail::Tail;
 use crate::domain::id::{Log, Position, Stamp};
 use crate::domain::limits::{APPEND_QUEUE_MAX, RECORD_BYTES_MAX};
 use crate::domain::time::Timestamp;
+use crate::sqlite_file;
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, params};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
-
-const FORMAT: i64 = 1;
-/// How many rows of each log are checked when the file is opened.
-const CHECKED_AT_OPEN: u64 = 64;
-const SCHEMA: &str = include_str!("../../schemas/sqlite/journal.sql");
 
 /// A journal in a SQLite file.
 #[derive(Clone, Debug)]
 pub struct SqliteJournal {
     shared: Arc<Shared>,
-    queue: mpsc::Sender<Append>,
+    queue: mpsc::Sender<Message>,
+    // Behind the queue: whoever drops the last handle drops the queue first, which ends the thread.
+    writer: Arc<WriterThread>,
+}
+
+/// The writer's thread; none for a journal that is only read, or that was closed.
+#[derive(Debug, Default)]
+struct WriterThread(Mutex<Option<JoinHandle<()>>>);
+
+impl WriterThread {
+    /// Waits until it has ended.
+    fn join(&self) {
+        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal's writer panicked");
+        }
+    }
+}
+
+impl Drop for WriterThread {
+    fn drop(&mut self) {
+        self.join();
+    }
 }
 
 #[derive(Debug)]
@@ -36,6 +59,15 @@ struct Shared {
     ends: Vec<watch::Sender<Position>>,
     /// Whether the last transaction went in.
     is_writable: AtomicBool,
+    /// Whether the file was found damaged when it was written.
+    is_damaged: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Message {
+    Append(Append),
+    /// Everything before it is written, nothing behind it.
+    Close,
 }
 
 #[derive(Debug)]
@@ -44,51 +76,68 @@ struct Append {
     answer: oneshot::Sender<Result<Vec<Stamp>, AppendError>>,
 }
 
-/// Where the next record of a log goes.
-#[derive(Clone, Copy, Debug)]
-struct Head {
-    position: Position,
-    crc: u32,
-}
-
 impl SqliteJournal {
     /// Opens a journal, made where there is none; `clock` stamps the records.
     ///
     /// # Errors
     /// Where the file is of a later release, has another number of partitions, or its end is damaged.
     pub fn open(path: &Path, partitions: u32, clock: fn() -> Timestamp) -> Result<Self, OpenError> {
-        let failed =
-            |error: rusqlite::Error| OpenError::Storage { path: path.display().to_string(), detail: error.to_string() };
+        let failed = |error: rusqlite::Error| open_error(path, error);
         let connection = Connection::open(path).map_err(failed)?;
-        prepare(&connection).map_err(failed)?;
-        check_meta(&connection, partitions, failed)?;
-        let mut heads = Vec::new();
-        for at in 0..=usize::try_from(partitions).unwrap_or(0) {
-            heads.push(check_end(&connection, log(at))?);
-        }
+        sqlite_read::prepare(&connection).map_err(failed)?;
+        sqlite_read::check_meta(&connection, partitions, path)?;
+        let heads = sqlite_read::check_ends(&connection, partitions, path)?;
         let newest =
             connection.query_row("SELECT max(recorded_at) FROM records", [], |row| row.get::<_, Option<i64>>(0));
         let newest = Timestamp(newest.map_err(failed)?.unwrap_or(0));
         let (queue, waiting) = mpsc::channel(APPEND_QUEUE_MAX);
-        let shared = Arc::new(Shared {
-            path: path.to_owned(),
-            readers: Mutex::new(Vec::new()),
-            tails: heads.iter().map(|_| Mutex::new(Tail::default())).collect(),
-            ends: heads.iter().map(|head| watch::channel(head.position).0).collect(),
-            is_writable: AtomicBool::new(true),
-        });
+        let shared = Arc::new(Shared::new(path, &heads));
         let writer = Writer { connection, heads, newest, clock, shared: Arc::clone(&shared) };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || writer.run(waiting))
             .map_err(|error| OpenError::Storage { path: path.display().to_string(), detail: error.to_string() })?;
-        Ok(Self { shared, queue })
+        Ok(Self { shared, queue, writer: Arc::new(WriterThread(Mutex::new(Some(thread)))) })
+    }
+
+    /// Opens a journal for reading alone, beside a process that may append to it; it must exist. Its logs end where they
+    /// ended at this moment, and nothing can be appended.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_to_read(path: &Path, partitions: u32) -> Result<Self, OpenError> {
+        let failed = |error: rusqlite::Error| open_error(path, error);
+        let connection = sqlite_file::open_to_read(path).map_err(failed)?;
+        let heads = if sqlite_file::is_blank(&connection).map_err(failed)? {
+            sqlite_read::no_ends(partitions)
+        } else {
+            sqlite_read::check_known_meta(&connection, partitions, path)?;
+            sqlite_read::check_ends(&connection, partitions, path)?
+        };
+        let shared = Shared::new(path, &heads);
+        shared.lock_readers().push(connection);
+        // Nobody takes from this queue: an append finds it closed.
+        let (queue, _) = mpsc::channel(1);
+        Ok(Self { shared: Arc::new(shared), queue, writer: Arc::default() })
+    }
+
+    /// Writes what waits, moves everything from the WAL into the file and closes it; blocks. Appends are refused from then on.
+    pub(super) fn close(&self) {
+        // A writer that has ended needs no telling.
+        if self.queue.blocking_send(Message::Close).is_err() {
+            tracing::debug!("the journal was closed already");
+        }
+        self.writer.join();
+    }
+
+    pub(super) fn is_damaged(&self) -> bool {
+        self.shared.is_damaged.load(Ordering::Relaxed)
     }
 
     pub(super) async fn append(&self, batch: Vec<(Log, Bytes)>) -> Result<Vec<Stamp>, AppendError> {
         check_sizes(&batch)?;
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Append { batch, answer }).map_err(|error| match error {
+        self.queue.try_send(Message::Append(Append { batch, answer })).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AppendError::Overloaded { waiting: APPEND_QUEUE_MAX },
             mpsc::error::TrySendError::Closed(_) => AppendError::Closed,
         })?;
@@ -98,7 +147,7 @@ impl SqliteJournal {
     pub(super) fn append_blocking(&self, batch: Vec<(Log, Bytes)>) -> Result<Vec<Stamp>, AppendError> {
         check_sizes(&batch)?;
         let (answer, answered) = oneshot::channel();
-        self.queue.blocking_send(Append { batch, answer }).map_err(|_| AppendError::Closed)?;
+        self.queue.blocking_send(Message::Append(Append { batch, answer })).map_err(|_| AppendError::Closed)?;
         answered.blocking_recv().unwrap_or(Err(AppendError::Closed))
     }
 
@@ -140,6 +189,17 @@ impl SqliteJournal {
 }
 
 impl Shared {
+    fn new(path: &Path, heads: &[Head]) -> Self {
+        Self {
+            path: path.to_owned(),
+            readers: Mutex::new(Vec::new()),
+            tails: heads.iter().map(|_| Mutex::new(Tail::default())).collect(),
+            ends: heads.iter().map(|head| watch::channel(head.position).0).collect(),
+            is_writable: AtomicBool::new(true),
+            is_damaged: AtomicBool::new(false),
+        }
+    }
+
     fn lock_readers(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,7 +208,8 @@ impl Shared {
         let pooled = self.lock_readers().pop();
         match pooled {
             Some(connection) => Ok(connection),
-            None => Connection::open(&self.path).map_err(storage),
+            None => sqlite_file::open_to_read(&self.path)
+                .map_err(|error| ReadError::Storage { detail: format!("{}: {error}", self.path.display()) }),
         }
     }
 }
@@ -162,17 +223,41 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes until every handle is gone.
-    fn run(mut self, mut waiting: mpsc::Receiver<Append>) {
-        while let Some(first) = waiting.blocking_recv() {
-            let mut group = vec![first];
-            while group.len() < APPEND_QUEUE_MAX {
-                match waiting.try_recv() {
-                    Ok(more) => group.push(more),
-                    Err(_) => break,
+    /// Writes until it is told to close, or every handle is gone.
+    fn run(mut self, mut waiting: mpsc::Receiver<Message>) {
+        let mut is_closing = false;
+        while !is_closing && let Some(first) = waiting.blocking_recv() {
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Append(append) => group.push(append),
+                    Message::Close => is_closing = true,
+                }
+                if !is_closing && group.len() < APPEND_QUEUE_MAX {
+                    next = waiting.try_recv().ok();
                 }
             }
-            self.commit(group);
+            if !group.is_empty() {
+                self.commit(group);
+            }
+        }
+        // What waits behind the end is answered that the journal is closed.
+        drop(waiting);
+        self.finish();
+    }
+
+    /// Leaves everything in the file: whoever copies it needs no WAL.
+    fn finish(self) {
+        self.shared.lock_readers().clear();
+        let file = self.shared.path.display();
+        match sqlite_file::checkpoint(&self.connection) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(%file, "somebody reads the journal: its -wal file still holds records"),
+            Err(error) => tracing::warn!(%file, %error, "the journal's -wal file still holds records"),
+        }
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(%file, %error, "the journal could not be closed");
         }
     }
 
@@ -209,6 +294,11 @@ impl Writer {
                 }
             }
             Err(error) => {
+                if let AppendError::Damaged { detail } = &error
+                    && !self.shared.is_damaged.swap(true, Ordering::Relaxed)
+                {
+                    tracing::error!(file = %self.shared.path.display(), detail, "the journal is damaged");
+                }
                 for append in group {
                     drop(append.answer.send(Err(error.clone())));
                 }
@@ -247,6 +337,9 @@ impl Writer {
 /// What a transaction that did not go in is told as; all of it was rolled back.
 fn refused(error: rusqlite::Error) -> AppendError {
     let detail = error.to_string();
+    if sqlite_file::is_damage(&error) {
+        return AppendError::Damaged { detail };
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) => AppendError::ReadOnly { detail },
         Some(_) | None => AppendError::Storage { detail },
@@ -260,116 +353,6 @@ fn check_sizes(batch: &[(Log, Bytes)]) -> Result<(), AppendError> {
     }
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;
-         PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY;",
-    )?;
-    connection.execute_batch(SCHEMA)
-}
-
-fn check_meta(
-    connection: &Connection,
-    partitions: u32,
-    failed: impl Fn(rusqlite::Error) -> OpenError + Copy,
-) -> Result<(), OpenError> {
-    let known = |name: &str| {
-        let value = connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get::<_, i64>(0));
-        value.optional().map_err(failed)
-    };
-    let set = |name: &str, value: i64| {
-        connection.execute("INSERT INTO meta (name, value) VALUES (?1, ?2)", params![name, value]).map_err(failed)
-    };
-    match known("format")? {
-        Some(found) if found > FORMAT => return Err(OpenError::TooNew { found, known: FORMAT }),
-        Some(_) => {}
-        None => {
-            set("format", FORMAT)?;
-        }
-    }
-    match known("partitions")?.map(|found| u32::try_from(found).unwrap_or(0)) {
-        Some(found) if found != partitions => Err(OpenError::Partitions { found, wanted: partitions }),
-        Some(_) => Ok(()),
-        None => set("partitions", i64::from(partitions)).map(drop),
-    }
-}
-
-/// Checks the last rows of a log; returns where its next record goes.
-fn check_end(connection: &Connection, log: Log) -> Result<Head, OpenError> {
-    let newest = connection
-        .query_row(
-            "SELECT position, crc FROM records WHERE log = ?1 ORDER BY position DESC LIMIT 1",
-            [number(log) as i64],
-            |row| Ok(Head { position: Position(row.get::<_, i64>(0)?.cast_unsigned()), crc: row.get(1)? }),
-        )
-        .optional()
-        .map_err(storage)?;
-    let Some(newest) = newest else { return Ok(Head { position: Position::START, crc: 0 }) };
-    let after = Position(newest.position.0.saturating_sub(CHECKED_AT_OPEN));
-    read_checked(connection, log, after, usize::MAX, usize::MAX)?;
-    Ok(newest)
-}
-
-/// Reads rows behind a position, each checked against the one before it.
-fn read_checked(
-    connection: &Connection,
-    log: Log,
-    after: Position,
-    records_max: usize,
-    bytes_max: usize,
-) -> Result<Vec<Record>, ReadError> {
-    let mut previous = previous_link(connection, log, after)?;
-    let mut select = connection
-        .prepare_cached(
-            "SELECT position, recorded_at, crc, payload FROM records WHERE log = ?1 AND position > ?2 ORDER BY position",
-        )
-        .map_err(storage)?;
-    let mut rows = select.query(params![number(log) as i64, after.0.cast_signed()]).map_err(storage)?;
-    let mut records = Vec::new();
-    let mut bytes = 0;
-    let mut expected = after.next();
-    while records.len() < records_max && bytes < bytes_max {
-        let Some(row) = rows.next().map_err(storage)? else { break };
-        let position = Position(row.get::<_, i64>(0).map_err(storage)?.cast_unsigned());
-        let damaged = |detail: String| ReadError::Damaged { log, position, detail };
-        if position != expected {
-            return Err(ReadError::Gap { log, expected, found: position });
-        }
-        let unreadable = |error: rusqlite::Error| damaged(error.to_string());
-        let recorded_at = Timestamp(row.get(1).map_err(unreadable)?);
-        let crc: u32 = row.get(2).map_err(unreadable)?;
-        let payload: Vec<u8> = row.get(3).map_err(unreadable)?;
-        let found = link(previous, position, recorded_at, &payload);
-        if found != crc {
-            return Err(damaged(format!("its checksum is {found:08x}, the row says {crc:08x}")));
-        }
-        previous = crc;
-        expected = position.next();
-        bytes += payload.len();
-        records.push(Record { position, recorded_at, payload: Bytes::from(payload) });
-    }
-    Ok(records)
-}
-
-fn previous_link(connection: &Connection, log: Log, at: Position) -> Result<u32, ReadError> {
-    if at == Position::START {
-        return Ok(0);
-    }
-    let found = connection
-        .query_row(
-            "SELECT crc FROM records WHERE log = ?1 AND position = ?2",
-            params![number(log) as i64, at.0.cast_signed()],
-            |row| row.get(0),
-        )
-        .optional()
-        .map_err(storage)?;
-    found.ok_or_else(|| ReadError::Damaged { log, position: at, detail: "the row is missing".to_owned() })
-}
-
-fn storage(error: rusqlite::Error) -> ReadError {
-    ReadError::Storage { detail: error.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,5 +364,6 @@ mod tests {
         assert!(matches!(told(ffi::SQLITE_FULL), AppendError::ReadOnly { .. }));
         assert!(matches!(told(ffi::SQLITE_READONLY), AppendError::ReadOnly { .. }));
         assert!(matches!(told(ffi::SQLITE_BUSY), AppendError::Storage { .. }));
+        assert!(matches!(told(ffi::SQLITE_CORRUPT), AppendError::Damaged { .. }));
     }
 }

@@ -1,140 +1,46 @@
 //! The data of a node: where its parts are, and how they are opened together.
 
-use super::clock;
+use super::clock::{self, Deadline};
 use super::control::{Asking, ControlPlane, FoldError as ControlFoldError, SubmitError};
+use super::copies::Copies;
+pub use super::copies::JournalBehind;
 use super::ownership::OwnershipError;
+#[cfg(feature = "clickhouse")]
+pub use super::places::ClickHousePlace;
+pub use super::places::{JournalPlace, MasterKey, Places, StorePlace};
 use crate::domain::control::command::{Command, Settings};
 use crate::domain::control::keeper::Keeper;
-use crate::domain::id::{Mode, Tenant, WorkspaceId};
+use crate::domain::id::{Log, Mode, PartitionId, Position, Tenant, WorkspaceId};
+use crate::domain::limits::FILES_CLOSE_TIMEOUT;
 use crate::folder::{DataFolder, FolderError};
-use crate::journal::{Journal, OpenError, SqliteJournal};
+use crate::journal::{Journal, OpenError, ReadError, SqliteJournal};
 use crate::notifier::NotifierError;
-use crate::snapshot::{SnapshotError, SnapshotPlace, Snapshots};
-use crate::store::{SqliteStore, Store, StoreError};
+use crate::snapshot::{SnapshotError, Snapshots};
+use crate::store::{Progress, SqliteStore, Store, StoreError};
 use crate::vault::Vault;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many partitions embedded data has.
 pub const EMBEDDED_PARTITIONS: u32 = 4;
 
-/// Where the parts of the data are.
-#[derive(Clone, Debug)]
-pub struct Places {
-    /// The folder of this process.
-    pub folder: PathBuf,
-    /// The logs.
-    pub journal: JournalPlace,
-    /// The read models.
-    pub store: StorePlace,
-    /// The snapshots; in the data folder where absent. Nodes that share a journal share them.
-    pub snapshots: Option<SnapshotPlace>,
-    /// The master key; in the data folder where absent, made there at first.
-    pub master_key: Option<MasterKey>,
-}
-
-/// Where the logs are.
-#[derive(Clone, Debug)]
-pub enum JournalPlace {
-    /// In a SQLite file; in the data folder where absent.
-    Sqlite(Option<PathBuf>),
-    /// In Kafka's topics.
-    #[cfg(feature = "kafka")]
-    Kafka(crate::journal::KafkaSettings),
-}
-
-/// Where the read models are.
-#[derive(Clone, Debug)]
-pub enum StorePlace {
-    /// In a SQLite file; in the data folder where absent.
-    Sqlite(Option<PathBuf>),
-    /// In ClickHouse.
-    #[cfg(feature = "clickhouse")]
-    ClickHouse(ClickHousePlace),
-}
-
-/// A database of ClickHouse, and how it is used.
-#[cfg(feature = "clickhouse")]
-#[derive(Clone)]
-pub struct ClickHousePlace {
-    /// Such as `clickhouse+http://host:8123/database`; it may hold a password.
-    pub address: String,
-    /// How the adapter behaves.
-    pub settings: crate::store::ClickHouseSettings,
-}
-
-#[cfg(feature = "clickhouse")]
-impl ClickHousePlace {
-    /// Opens the database, made where there is none; blocks.
-    ///
-    /// # Errors
-    /// Where the server does not answer or refuses.
-    pub fn open(&self) -> Result<crate::store::ClickHouseStore, StoreError> {
-        crate::store::ClickHouseStore::open(&self.address, self.settings.clone())
-    }
-}
-
-#[cfg(feature = "clickhouse")]
-impl std::fmt::Debug for ClickHousePlace {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClickHousePlace").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
-
-/// A master key; nothing prints it.
-#[derive(Clone, Copy)]
-pub struct MasterKey(pub [u8; 32]);
-
-impl std::fmt::Debug for MasterKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MasterKey")
-    }
-}
-
-impl Places {
-    /// Everything in one folder.
-    pub fn in_folder(folder: &Path) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            journal: JournalPlace::Sqlite(None),
-            store: StorePlace::Sqlite(None),
-            snapshots: None,
-            master_key: None,
-        }
-    }
-
-    /// Tells whether the data is shared with other nodes.
-    pub const fn is_shared(&self) -> bool {
-        match &self.journal {
-            JournalPlace::Sqlite(_) => false,
-            #[cfg(feature = "kafka")]
-            JournalPlace::Kafka(_) => true,
-        }
-    }
-}
-
-impl Places {
-    fn open_snapshots(&self, folder: &DataFolder) -> Result<Snapshots, SnapshotError> {
-        let own = || SnapshotPlace::Folder(folder.snapshots());
-        Snapshots::open(&self.snapshots.clone().unwrap_or_else(own))
-    }
-}
-
 /// The opened logs of a data folder, with the control plane folded: all that a refold needs.
 #[derive(Debug)]
 pub struct Logs {
-    /// The folder, locked.
-    pub folder: DataFolder,
     /// The logs.
     pub journal: Journal,
     /// The control plane, folded.
     pub control: ControlPlane,
+    // Last, as in `Data`.
+    /// The folder, locked.
+    pub folder: DataFolder,
 }
 
 /// Opened data: nothing runs yet.
 #[derive(Debug)]
 pub struct Data {
-    folder: DataFolder,
     /// The logs.
     pub journal: Journal,
     /// The read models.
@@ -147,6 +53,8 @@ pub struct Data {
     pub vault: Arc<Vault>,
     /// The engine version that the logs are asked for at most; absent: what this release folds.
     pub engine_version: Option<u32>,
+    // Last: its locks are held until everything else is closed.
+    folder: DataFolder,
 }
 
 /// Why a node does not start.
@@ -173,6 +81,21 @@ pub enum StartError {
     /// The notifier cannot be made.
     #[error(transparent)]
     Notifier(#[from] NotifierError),
+    /// The journal is not the newest one.
+    #[error(transparent)]
+    JournalBehind(#[from] JournalBehind),
+    /// The journal does not say where it ends.
+    #[error("find the end of the journal")]
+    End(#[from] ReadError),
+    /// The master key is gone.
+    #[error(
+        "{} is missing: this data was made with a master key, and none other opens what it sealed; put it back, or name it \
+         with --master-key-file", path.display()
+    )]
+    LostMasterKey {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The master key is not the one that the data was made with.
     #[error("the master key is not the one that this data was made with; put the right one back")]
     MasterKey,
@@ -206,25 +129,48 @@ pub enum StartError {
 }
 
 impl Logs {
-    /// Opens the logs, made where there are none, and folds the whole control log.
+    /// Opens the logs to make everything else anew, and folds the whole control log.
     ///
     /// # Errors
-    /// Where the folder is in use, a log is damaged, or the brokers do not answer.
+    /// Where the folder is in use, a log is damaged or ends before the old store or a snapshot, or the brokers do not answer.
     pub async fn open(places: &Places) -> Result<Self, StartError> {
         let mut folder = DataFolder::open(&places.folder)?;
-        let journal = open_journal(places, &mut folder).await?;
+        places.hold_existing(&mut folder)?;
+        let snapshots = Snapshots::open_to_read(&places.snapshot_place())?;
+        // The old store may be what is broken; what can be read of it still tells whether the journal is the newest one.
+        let stored = places.stored().await.unwrap_or_else(|error| {
+            tracing::warn!(error = %crate::telemetry::chain(&error), "the old store cannot be read, and is made anew");
+            BTreeMap::new()
+        });
+        let journal = open_journal(places, &mut folder, &snapshots, &stored).await?;
+        let copies = Copies::find(&snapshots, journal.partitions(), &stored).await?;
         let control = {
             let journal = journal.clone();
-            let opened = tokio::task::spawn_blocking(move || ControlPlane::open(journal)).await;
+            let opened = tokio::task::spawn_blocking(move || {
+                copies.check(|log| journal.end_now(log).map_err(StartError::End))?;
+                Ok::<_, StartError>(ControlPlane::open(journal.clone())?)
+            })
+            .await;
             opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
         };
-        Ok(Self { folder, journal, control })
+        Ok(Self { journal, control, folder })
     }
 
     /// The key of the event fingerprints.
     pub fn fingerprint_key(&self) -> [u8; 16] {
         self.control.state().fingerprint_key().unwrap_or_default()
     }
+
+    /// Reports whether nothing was ever recorded.
+    pub fn is_empty(&self) -> bool {
+        is_empty(&self.journal)
+    }
+}
+
+/// Reports whether a journal has no record at all.
+pub(super) fn is_empty(journal: &Journal) -> bool {
+    let partitions = (0..journal.partitions()).map(|number| Log::Partition(PartitionId(number)));
+    partitions.chain([Log::Control]).all(|log| journal.end(log) == Position::START)
 }
 
 impl Data {
@@ -234,28 +180,21 @@ impl Data {
     /// Where any part of it cannot be used; nothing is changed then.
     pub async fn open(places: &Places) -> Result<Self, StartError> {
         let mut folder = DataFolder::open(&places.folder)?;
-        let journal = open_journal(places, &mut folder).await?;
-        let snapshots = places.open_snapshots(&folder)?;
+        places.hold_existing(&mut folder)?;
+        let snapshots = Snapshots::open(&places.snapshot_place())?;
+        let stored = if places.is_shared() { BTreeMap::new() } else { places.stored().await? };
+        let journal = open_journal(places, &mut folder, &snapshots, &stored).await?;
         let control = ControlPlane::open_from(snapshots.clone(), journal.clone()).await?;
-        let store = match &places.store {
-            StorePlace::Sqlite(path) => {
-                path.as_deref().map_or(Ok(()), |path| folder.hold(path))?;
-                Store::Sqlite(SqliteStore::open(&path.clone().unwrap_or_else(|| folder.store()))?)
+        let vault = Arc::new(Vault::new(master_key(places, &folder, &control)?));
+        check_key(&control, &vault)?;
+        let store = match places.store_file() {
+            Some(file) => {
+                folder.hold(&file)?;
+                Store::Sqlite(SqliteStore::open(&file)?)
             }
-            #[cfg(feature = "clickhouse")]
-            StorePlace::ClickHouse(place) => {
-                let place = place.clone();
-                let opened = tokio::task::spawn_blocking(move || place.open()).await;
-                Store::ClickHouse(opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
-            }
+            None => open_server(places).await?,
         };
-        let key = match places.master_key {
-            Some(MasterKey(key)) => key,
-            None if places.is_shared() => return Err(StartError::NoMasterKey),
-            None => folder.master_key(clock::random())?,
-        };
-        let vault = Arc::new(Vault::new(key));
-        let data = Self { folder, journal, store, snapshots, control, vault, engine_version: None };
+        let data = Self { journal, store, snapshots, control, vault, engine_version: None, folder };
         data.set_up().await?;
         if places.is_shared() {
             data.check_snapshots().await?;
@@ -267,6 +206,22 @@ impl Data {
     #[must_use]
     pub fn held_back_to(self, engine_version: Option<u32>) -> Self {
         Self { engine_version, ..self }
+    }
+
+    /// Closes what is in files of this process, in order: everything is in them, and nothing in a WAL. Who still uses the
+    /// disk is not waited for beyond the deadline and a moment.
+    pub async fn close_by(&self, deadline: Deadline) {
+        let (journal, store) = (self.journal.clone(), self.store.clone());
+        let closed = tokio::task::spawn_blocking(move || {
+            journal.close();
+            store.close();
+        });
+        let patience = Duration::from_millis(u64::try_from(FILES_CLOSE_TIMEOUT.0).unwrap_or(0));
+        match tokio::time::timeout(deadline.remaining() + patience, closed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(error = %error, "the data could not be closed in order"),
+            Err(_) => tracing::warn!("the data could not be closed in time: copy the -wal files, too"),
+        }
     }
 
     /// The folder that holds the data.
@@ -285,8 +240,7 @@ impl Data {
             // Another node may do the same at this moment; the first of the two commands counts.
             self.control.submit(Asking::by_command_line(NOBODY), command).await?;
         }
-        let known = self.control.state().master_key_check().map(String::from).unwrap_or_default();
-        if self.vault.verify_check(&known) { Ok(()) } else { Err(StartError::MasterKey) }
+        check_key(&self.control, &self.vault)
     }
 
     /// Makes sure that the folds' rows go where those of the other nodes go. A node that keeps them in a store of its own is
@@ -334,18 +288,74 @@ impl Data {
     }
 }
 
-async fn open_journal(places: &Places, folder: &mut DataFolder) -> Result<Journal, StartError> {
+/// Opens the journal to append to it. One that would be older than its copies is not even made.
+async fn open_journal(
+    places: &Places,
+    folder: &mut DataFolder,
+    snapshots: &Snapshots,
+    stored: &BTreeMap<PartitionId, Progress>,
+) -> Result<Journal, StartError> {
     match &places.journal {
-        JournalPlace::Sqlite(path) => {
-            path.as_deref().map_or(Ok(()), |path| folder.hold(path))?;
-            let path = path.clone().unwrap_or_else(|| folder.journal());
-            Ok(Journal::Sqlite(SqliteJournal::open(&path, EMBEDDED_PARTITIONS, clock::now)?))
+        JournalPlace::Sqlite(_) => {
+            let path = places.journal_file().unwrap_or_else(|| folder.journal());
+            let copies = Copies::find(snapshots, EMBEDDED_PARTITIONS, stored).await?;
+            if !path.is_file() {
+                copies.check(|_| Ok::<_, StartError>(Position::START))?;
+            }
+            folder.hold(&path)?;
+            let journal = Journal::Sqlite(SqliteJournal::open(&path, EMBEDDED_PARTITIONS, clock::now)?);
+            copies.check(|log| Ok::<_, StartError>(journal.end(log)))?;
+            Ok(journal)
         }
         #[cfg(feature = "kafka")]
         JournalPlace::Kafka(settings) => {
             Ok(Journal::Kafka(crate::journal::KafkaJournal::open(settings.clone()).await?))
         }
     }
+}
+
+/// Opens the store that is not in a file.
+async fn open_server(places: &Places) -> Result<Store, StoreError> {
+    match &places.store {
+        StorePlace::Sqlite(_) => Err(StoreError::Address { detail: "it is a file".to_owned() }),
+        #[cfg(feature = "clickhouse")]
+        StorePlace::ClickHouse(place) => {
+            let place = place.clone();
+            let opened = tokio::task::spawn_blocking(move || place.open()).await;
+            Ok(Store::ClickHouse(opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?))
+        }
+    }
+}
+
+/// The master key that was given, or that of the folder. One is made only for data that has none yet.
+fn master_key(places: &Places, folder: &DataFolder, control: &ControlPlane) -> Result<[u8; 32], StartError> {
+    if let Some(MasterKey(key)) = places.master_key {
+        return Ok(key);
+    }
+    if places.is_shared() {
+        return Err(StartError::NoMasterKey);
+    }
+    let known = folder.known_master_key()?;
+    let is_new = control.state().master_key_check().is_none();
+    match known {
+        Some(key) => {
+            if is_new {
+                tracing::warn!(
+                    "the journal is empty, and a master key is there: if this is a copy of older data, its journal.db-wal is \
+                     missing, and nothing of that data is here"
+                );
+            }
+            Ok(key)
+        }
+        None if is_new => Ok(folder.master_key(clock::random())?),
+        None => Err(StartError::LostMasterKey { path: folder.master_key_file() }),
+    }
+}
+
+/// Makes sure that data which was made with a key is opened with that one.
+pub(super) fn check_key(control: &ControlPlane, vault: &Vault) -> Result<(), StartError> {
+    let known = control.state().master_key_check().map(String::from);
+    if known.is_none_or(|known| vault.verify_check(&known)) { Ok(()) } else { Err(StartError::MasterKey) }
 }
 
 /// Who keeps the rows of a node with this store.
@@ -366,7 +376,7 @@ pub async fn take_over(logs: &Logs, places: &Places, store: &Store) -> Result<()
     if !logs.journal.is_shared() {
         return Ok(());
     }
-    let snapshots = places.open_snapshots(&logs.folder)?;
+    let snapshots = Snapshots::open(&places.snapshot_place())?;
     let mark = snapshots.set_mark(&ulid::Ulid(clock::ulid()).to_string()).await?;
     let taken = Command::ShareSnapshots { mark, takes_over: true };
     logs.control.submit(Asking::by_command_line(NOBODY), taken).await?;

@@ -53,6 +53,11 @@ impl Herald {
         Ok(Self { stop, task: Mutex::new(Some(task)), posts, writer })
     }
 
+    /// Reports whether the rows of the control log are stored no more.
+    pub fn is_dead(&self) -> bool {
+        self.writer.is_dead()
+    }
+
     /// Ends in order: nothing more is sent for the control log, what was sent is recorded and stored. All of it takes at
     /// most `patience`.
     pub async fn stop(&self, patience: Duration) {
@@ -73,8 +78,7 @@ impl Herald {
         }
         let writer = self.writer.clone();
         let drained = tokio::task::spawn_blocking(move || {
-            writer.drain(deadline.remaining());
-            writer.stop();
+            writer.end(deadline.remaining());
         });
         drop(drained.await);
     }

@@ -3,12 +3,15 @@
 //! [`data`] opens everything, [`node`] starts it; [`control`] and [`ingest`] are the ways in; [`base`] keeps snapshots of the control plane; [`ownership`] decides which [`partitions`] are taken and given
 //! back; [`processor`] folds one's log; [`lag`] tells how far behind all of it is; [`pending`] for how long the oldest message;
 //! [`engine_version`] decides what the logs may be asked for; [`writer`], [`dispatcher`], [`courier`], [`herald`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
-//! folds without serving.
+//! folds without serving, what [`reader`] opens beside whoever writes.
 
 pub mod clock;
 
+mod copies;
 pub mod data;
 pub mod node;
+mod places;
+pub mod reader;
 
 pub mod base;
 pub mod control;

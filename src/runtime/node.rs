@@ -198,9 +198,9 @@ impl Node {
         tokio::time::timeout(patience, all).await.is_ok()
     }
 
-    /// Tells whether a fold has stopped for good, that of the control log or one of a partition.
+    /// Tells whether a fold has stopped for good, that of the control log or one of a partition, or a file is damaged.
     pub fn has_failed(&self) -> bool {
-        self.stuck.load(Ordering::Acquire) || self.partitions.has_failed()
+        self.stuck.load(Ordering::Acquire) || self.partitions.has_failed() || self.data.journal.is_damaged()
     }
 
     /// Tells whether another store keeps the rows from now on, so that this node must end.
@@ -218,7 +218,8 @@ impl Node {
         self.stop_by(Deadline::within(UNHURRIED)).await;
     }
 
-    /// Stops in order: nothing new, attempts under way end, folds stop, the store is written, a last snapshot is taken.
+    /// Stops in order: nothing new, attempts under way end, folds stop, the store is written, a last snapshot is taken,
+    /// files are closed.
     ///
     /// What has not ended in time is left behind: what is durable is folded, and what is pending is sent, by the next start.
     pub async fn stop_by(mut self, deadline: Deadline) {
@@ -247,6 +248,7 @@ impl Node {
                 "the partitions could not be given back in time; the next start folds them from older snapshots"
             );
         }
+        self.data.close_by(deadline).await;
     }
 
     /// How far a partition's rows reach.

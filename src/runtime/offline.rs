@@ -2,8 +2,10 @@
 
 use super::base::{self, Base, rows_between};
 use super::control::FoldError as ControlFoldError;
-use super::data::{Data, StartError};
+use super::data::StartError;
+
 use super::processor::{Fold, FoldError, FoldRestoreError};
+use super::reader::DataReader;
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::domain::limits::{READ_BYTES_MAX, READ_RECORDS_MAX};
 use crate::domain::partition::RestoreError;
@@ -29,6 +31,8 @@ pub struct Report {
     pub snapshots: u64,
     /// Rows that are missing because they are older than the store is to keep them.
     pub expired: u64,
+    /// Records behind what is stored: they were read, and there was nothing to compare them with.
+    pub unstored: u64,
     /// Each partition's digest.
     pub digests: Vec<(PartitionId, Position, String)>,
     /// What differs: the first few, in words.
@@ -132,48 +136,83 @@ fn write_control(journal: &Journal, store: &Store, end: Position) -> Result<u64,
 ///
 /// # Errors
 /// Where the journal is damaged, or something cannot be read; drift is no error but stands in the report.
-pub async fn verify(data: &Data, scratch: &Path) -> Result<Report, OfflineError> {
-    let key = data.fingerprint_key();
-    let stored = data.store.progress_all().await?;
+pub async fn verify(data: &DataReader, scratch: &Path) -> Result<Report, OfflineError> {
     let expected = Store::Sqlite(SqliteStore::open(scratch)?);
     let mut report = Report::default();
     for partition in (0..data.journal.partitions()).map(PartitionId) {
-        let log_end = data.journal.end(Log::Partition(partition));
-        // Rows are compared at the store's own position: what is behind it is yet to be written.
-        let end = stored.get(&partition).map_or(Position::START, |progress| progress.position).min(log_end);
-        let kept = data.snapshots.newest_at_or_below(partition, end).await?.snapshot;
-        let stops: Vec<Position> = kept.iter().map(|snapshot| snapshot.position).collect();
-        let fold = Fold::new(partition, data.journal.partitions(), key);
-        let mut drifted = None;
-        let (fold, folded) = fold_all(&data.journal, fold, end, &stops, |fold, effects, stopped| {
-            let progress = Progress { position: fold.partition.position(), clock: fold.partition.clock() };
-            expected.write_blocking(partition, effects.into(), progress)?;
-            if let Some(kept) = kept.as_ref().filter(|_| stopped) {
-                let now = fold.snapshot()?;
-                drifted = Some(now.part("engine") != kept.part("engine") || now.part("dedup") != kept.part("dedup"));
-            }
-            Ok(())
-        })?;
-        report.records += folded;
-        report.snapshots += u64::from(drifted.is_some());
-        if let (Some(true), Some(kept)) = (drifted, &kept) {
-            report.note(format!(
-                "snapshot of partition {} at {}: its state does not follow from the journal",
-                partition.0, kept.position
-            ));
-        }
-        report.digests.push((partition, fold.partition.position(), fold.partition.digest()?));
+        verify_partition(data, partition, &expected, &mut report).await?;
     }
     verify_control(data, &mut report).await?;
-    let end = stored.get(&PartitionId::CONTROL).map_or(Position::START, |progress| progress.position);
+    let end = data.stored.get(&PartitionId::CONTROL).map_or(Position::START, |progress| progress.position);
     report.records += write_control(&data.journal, &expected, end.min(data.journal.end(Log::Control)))?;
-    compare(&expected, &data.store, &mut report).await?;
+    if let Some(store) = &data.store {
+        compare(&expected, store, &mut report).await?;
+    }
     Ok(report)
 }
 
+/// Folds a partition up to what is stored of it, compares its newest snapshot, and reads what is behind that.
+async fn verify_partition(
+    data: &DataReader,
+    partition: PartitionId,
+    expected: &Store,
+    report: &mut Report,
+) -> Result<(), OfflineError> {
+    let log = Log::Partition(partition);
+    let log_end = data.journal.end(log);
+    // Rows are compared at the store's own position: what is behind it is yet to be written. Without a store there are
+    // snapshots alone.
+    let stored = data.stored.get(&partition).map_or(Position::START, |progress| progress.position);
+    let end = if data.store.is_some() { stored.min(log_end) } else { log_end };
+    let loaded = data.snapshots.newest_at_or_below(partition, end).await?;
+    for (name, why) in loaded.skipped {
+        report.note(format!("snapshot {name} cannot be read: {why}"));
+    }
+    let kept = loaded.snapshot;
+    let stops: Vec<Position> = kept.iter().map(|snapshot| snapshot.position).collect();
+    let fold = Fold::new(partition, data.journal.partitions(), data.fingerprint_key());
+    let mut drifted = None;
+    let (fold, folded) = fold_all(&data.journal, fold, end, &stops, |fold, effects, stopped| {
+        let progress = Progress { position: fold.partition.position(), clock: fold.partition.clock() };
+        expected.write_blocking(partition, effects.into(), progress)?;
+        if let Some(kept) = kept.as_ref().filter(|_| stopped) {
+            let now = fold.snapshot()?;
+            drifted = Some(now.part("engine") != kept.part("engine") || now.part("dedup") != kept.part("dedup"));
+        }
+        Ok(())
+    })?;
+    report.records += folded;
+    report.snapshots += u64::from(drifted.is_some());
+    if let (Some(true), Some(kept)) = (drifted, &kept) {
+        report.note(format!(
+            "snapshot of partition {} at {}: its state does not follow from the journal",
+            partition.0, kept.position
+        ));
+    }
+    report.digests.push((partition, fold.partition.position(), fold.partition.digest()?));
+    report.unstored += read_rest(&data.journal, log, end)?;
+    Ok(())
+}
+
+/// Reads a log of this process's own to its end, for damage alone; returns how many records there are. What brokers keep is
+/// theirs to check.
+fn read_rest(journal: &Journal, log: Log, after: Position) -> Result<u64, OfflineError> {
+    let (mut position, mut count) = (after, 0);
+    while !journal.is_shared() && position < journal.end(log) {
+        let records = journal.read_known(log, position, READ_RECORDS_MAX, READ_BYTES_MAX)?;
+        position = records.last().map_or(position, |record| record.position);
+        count += records.len() as u64;
+    }
+    Ok(count)
+}
+
 /// Folds the control log from its beginning and compares the snapshot that the next start would go on from.
-async fn verify_control(data: &Data, report: &mut Report) -> Result<(), OfflineError> {
-    let newest = base::newest(&data.snapshots, data.journal.end(Log::Control)).await?;
+async fn verify_control(data: &DataReader, report: &mut Report) -> Result<(), OfflineError> {
+    let end = data.journal.end(Log::Control);
+    for (name, why) in data.snapshots.newest_at_or_below(PartitionId::CONTROL, end).await?.skipped {
+        report.note(format!("snapshot {name} cannot be read: {why}"));
+    }
+    let newest = base::newest(&data.snapshots, end).await?;
     let Some(base) = Base::of(newest, &data.journal) else { return Ok(()) };
     let position = base.control.position();
     let folded = base::refold(&data.journal, None, position, |_, _| {})?;

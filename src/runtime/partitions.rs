@@ -2,6 +2,7 @@
 
 use super::clock::Deadline;
 use super::control::ControlPlane;
+use super::copies::JournalBehind;
 use super::courier::Post;
 use super::dispatcher::Dispatch;
 use super::herald::Herald;
@@ -89,17 +90,8 @@ pub enum TakeError {
     #[error("use the snapshots")]
     Snapshots(#[from] SnapshotError),
     /// Records that the store or a snapshot holds are missing from the journal.
-    #[error("the journal of partition {} ends at {journal}, but {what} holds {held}: the journal is older than its copies", partition.0)]
-    JournalBehind {
-        /// Whose log.
-        partition: PartitionId,
-        /// Where it ends.
-        journal: Position,
-        /// What is ahead of it.
-        what: &'static str,
-        /// Up to where.
-        held: Position,
-    },
+    #[error(transparent)]
+    JournalBehind(#[from] JournalBehind),
     /// The operating system gave no thread.
     #[error("start a thread")]
     Thread(#[from] std::io::Error),
@@ -209,7 +201,7 @@ impl Partitions {
             herald.stop(self.patience()).await;
         }
         let taken = snapshotter::take(&held.processor, &means.snapshots, &means.store);
-        let stored = tokio::time::timeout(self.patience(), taken).await.is_ok();
+        let stored = !held.writer.is_dead() && tokio::time::timeout(self.patience(), taken).await.is_ok();
         if !stored {
             let partition = held.processor.partition.0;
             tracing::warn!(partition, "the store is too far behind for a last snapshot");
@@ -221,8 +213,7 @@ impl Partitions {
                 held.writer.stop();
             }
             held.processor.stop();
-            held.writer.drain(if stored { patience } else { Duration::ZERO });
-            held.writer.stop();
+            held.writer.end(if stored { patience } else { Duration::ZERO });
         });
         if let Err(error) = stopped.await {
             tracing::error!(error = %error, "a fold could not be stopped in order");
@@ -231,7 +222,10 @@ impl Partitions {
 
     /// Tells whether a fold has stopped for good.
     pub fn has_failed(&self) -> bool {
-        self.held().iter().any(|held| held.processor.gauges.failed.load(Ordering::Acquire) || held.writer.is_dead())
+        self.held().iter().any(|held| {
+            let control = held.herald.as_ref().is_some_and(Herald::is_dead);
+            control || held.processor.gauges.failed.load(Ordering::Acquire) || held.writer.is_dead()
+        })
     }
 
     /// Tells whether every partition that is folded here knows the control plane up to a position.
@@ -249,8 +243,12 @@ async fn restore(means: &Means, partition: PartitionId) -> Result<(Fold, Positio
         let asked = tokio::task::spawn_blocking(move || journal.end_now(Log::Partition(partition))).await;
         asked.unwrap_or_else(|error| Err(ReadError::Storage { detail: error.to_string() }))?
     };
+    let log = Log::Partition(partition);
     if held > journal {
-        return Err(TakeError::JournalBehind { partition, journal, what: "the store", held });
+        return Err(JournalBehind { log, journal, what: "the store", held }.into());
+    }
+    if let Some(held) = means.snapshots.newest_position(partition).await?.filter(|held| *held > journal) {
+        return Err(JournalBehind { log, journal, what: "a snapshot", held }.into());
     }
     let mut below = held;
     loop {

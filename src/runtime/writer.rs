@@ -4,9 +4,10 @@ use super::clock::Stopwatch;
 use crate::domain::id::{PartitionId, Position};
 use crate::domain::limits::{STORE_BACKLOG_BYTES_MAX, STORE_LINGER};
 use crate::domain::partition::effect::Effects;
-use crate::store::{Progress, Store};
+use crate::store::{Progress, Store, StoreError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long a failed write waits at first and at most.
@@ -17,6 +18,7 @@ const RETRY_MOST: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 #[derive(Debug)]
@@ -39,8 +41,7 @@ struct LastWord(Arc<Shared>);
 impl Drop for LastWord {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.dead.store(true, Ordering::Release);
-            self.0.changed.notify_all();
+            self.0.die();
         }
     }
 }
@@ -73,12 +74,12 @@ impl Writer {
             stored: AtomicU64::new(0),
             dead: AtomicBool::new(false),
         });
-        let writer = Self { shared: Arc::clone(&shared) };
-        std::thread::Builder::new().name(format!("store-p{}", partition.0)).spawn(move || {
-            let last_word = LastWord(shared);
+        let writes = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name(format!("store-p{}", partition.0)).spawn(move || {
+            let last_word = LastWord(writes);
             last_word.0.run();
         })?;
-        Ok(writer)
+        Ok(Self { shared, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
     /// Hands over the effects up to a position; blocks while too much waits for the store.
@@ -142,7 +143,7 @@ impl Writer {
     /// Waits until everything that was handed over is stored, for at most `patience`; tells whether it is.
     pub fn drain(&self, patience: Duration) -> bool {
         let backlog = self.shared.lock();
-        let waiting = |backlog: &mut Backlog| backlog.progress.is_some() || backlog.writing;
+        let waiting = |backlog: &mut Backlog| (backlog.progress.is_some() || backlog.writing) && !self.is_dead();
         let (backlog, _) =
             self.shared.changed.wait_timeout_while(backlog, patience, waiting).unwrap_or_else(PoisonError::into_inner);
         backlog.progress.is_none() && !backlog.writing
@@ -153,9 +154,30 @@ impl Writer {
         self.shared.lock().stopped = true;
         self.shared.changed.notify_all();
     }
+
+    /// Stops the writer behind what was handed over, or after `patience`, and waits for its thread; blocks. A thread is not
+    /// waited for while it writes to a store that does not answer.
+    pub fn end(&self, patience: Duration) {
+        let is_idle = self.drain(patience);
+        self.stop();
+        if !is_idle {
+            return;
+        }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!(partition = self.shared.partition.0, "a writer of the store panicked");
+        }
+    }
 }
 
 impl Shared {
+    fn die(&self) {
+        self.dead.store(true, Ordering::Release);
+        self.changed.notify_all();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Backlog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,6 +188,12 @@ impl Shared {
             while let Err(error) = self.store.write_blocking(self.partition, Arc::clone(&effects), progress) {
                 let partition = self.partition.0;
                 let cause = crate::telemetry::chain(&error);
+                if matches!(error, StoreError::Damaged { .. }) {
+                    // Trying again would write into the same broken pages.
+                    tracing::error!(partition, error = %cause, "the rows are stored no more");
+                    self.die();
+                    return;
+                }
                 if self.degraded.swap(true, Ordering::Relaxed) {
                     tracing::debug!(partition, error = %cause, "the store is still away");
                 } else {

@@ -22,6 +22,9 @@ const DIGEST_BYTES: usize = 32;
 /// A snapshot says how large it is before it is unpacked; past this it is not believed.
 const UNPACKED_BYTES_MAX: u64 = 64 << 30;
 
+/// How often the snapshots are listed for one that is not removed before it is read.
+const LIST_TRIES: usize = 3;
+
 /// A partition's state at a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -136,6 +139,17 @@ impl Snapshots {
         partition: PartitionId,
         position: Position,
     ) -> Result<Loaded, SnapshotError> {
+        for _ in 1..LIST_TRIES {
+            match self.look_below(partition, position).await {
+                // Whoever owns the partition removed it meanwhile, for a newer one.
+                Err(SnapshotError::Objects(object_store::Error::NotFound { .. })) => {}
+                found => return found,
+            }
+        }
+        self.look_below(partition, position).await
+    }
+
+    async fn look_below(&self, partition: PartitionId, position: Position) -> Result<Loaded, SnapshotError> {
         let mut loaded = Loaded::default();
         for (path, at) in self.positions(partition).await?.into_iter().rev() {
             if at > position {
@@ -156,6 +170,14 @@ impl Snapshots {
             }
         }
         Ok(loaded)
+    }
+
+    /// The position of the newest snapshot of a partition, readable or not.
+    ///
+    /// # Errors
+    /// Where the object store fails.
+    pub async fn newest_position(&self, partition: PartitionId) -> Result<Option<Position>, SnapshotError> {
+        Ok(self.positions(partition).await?.last().map(|(_, at)| *at))
     }
 
     /// Removes all but the newest `keep` snapshots of a partition.
@@ -295,6 +317,8 @@ mod tests {
             assert_eq!(newest(u64::MAX).await, Some(snapshot(10_000)));
             assert_eq!(newest(9_999).await, Some(snapshot(900)));
             assert_eq!(newest(4).await, None);
+            assert_eq!(snapshots.newest_position(partition).await.unwrap(), Some(Position(10_000)));
+            assert_eq!(snapshots.newest_position(PartitionId(1)).await.unwrap(), None);
             assert_eq!(snapshots.newest_at_or_below(PartitionId(1), Position(9)).await.unwrap().snapshot, None);
             assert_eq!(snapshots.mark().await.unwrap(), None);
             let (one, other) = futures::join!(snapshots.set_mark("a"), snapshots.set_mark("b"));

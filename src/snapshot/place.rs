@@ -67,6 +67,19 @@ impl Snapshots {
             SnapshotPlace::S3 { bucket, prefix } => s3::open(bucket, prefix),
         }
     }
+
+    /// As [`Self::open`], for who only reads: a folder that does not exist is not made, and holds nothing.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_to_read(place: &SnapshotPlace) -> Result<Self, SnapshotError> {
+        match place {
+            SnapshotPlace::Folder(path) if !path.is_dir() => Ok(Self::memory()),
+            SnapshotPlace::Folder(path) => Self::local(path),
+            #[cfg(feature = "s3")]
+            SnapshotPlace::S3 { bucket, prefix } => s3::open(bucket, prefix),
+        }
+    }
 }
 
 #[cfg(feature = "s3")]

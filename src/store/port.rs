@@ -55,18 +55,20 @@ pub enum StoreError {
     /// The handle is being dropped.
     #[error("the store is closed")]
     Closed,
+    /// The file is not what was written. It can be made anew from the journal.
+    #[error("the store {path} is damaged: {detail}; `highwater replay` makes it anew from the journal")]
+    Damaged {
+        /// Where it is.
+        path: String,
+        /// Which page, and what is wrong with it.
+        detail: String,
+    },
     /// The storage failed; retryable once its cause is gone.
     #[error("the store failed: {detail}")]
     Storage {
         /// What it said.
         detail: String,
     },
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Storage { detail: error.to_string() }
-    }
 }
 
 /// A handle on the read models; cheap to clone.
@@ -119,6 +121,15 @@ impl Store {
             Self::Sqlite(store) => store.write(partition, &effects, up_to),
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(store) => store.write(partition, effects, up_to),
+        }
+    }
+
+    /// Closes a store of this process in order: everything is in its file. Writes are refused from then on; blocks.
+    pub fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close(),
+            #[cfg(feature = "clickhouse")]
+            Self::ClickHouse(_) => {}
         }
     }
 

@@ -12,7 +12,7 @@ fn client() -> reqwest::Client {
 }
 
 /// Checks how a command ended, and what it said on standard error.
-fn check(output: &Output, code: i32, says: &[&str]) {
+pub(crate) fn check(output: &Output, code: i32, says: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{said}");
     for part in says {
@@ -20,16 +20,16 @@ fn check(output: &Output, code: i32, says: &[&str]) {
     }
 }
 
-fn run(command: &str, data: &Path) -> Output {
+pub(crate) fn run(command: &str, data: &Path) -> Output {
     highwater(&[command, "--data", data.to_str().unwrap()])
 }
 
-fn serve(data: &Path, more: &[&str]) -> Output {
+pub(crate) fn serve(data: &Path, more: &[&str]) -> Output {
     let listen = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", data.to_str().unwrap()];
     highwater(&[&listen, more].concat())
 }
 
-async fn send(server: &Server, key: &str, account: &str, value: i64) {
+pub(crate) async fn send(server: &Server, key: &str, account: &str, value: i64) {
     let event = json!({"account_id": account, "metric": "m", "value": value});
     let url = format!("{}/v1/events", server.base);
     let (status, answer) = call(&client(), ("POST", &url, key), Some(&event)).await.unwrap();
@@ -39,7 +39,7 @@ async fn send(server: &Server, key: &str, account: &str, value: i64) {
     assert_eq!(call(&client(), ("GET", &url, key), None).await.unwrap().0, 200);
 }
 
-async fn used(server: &Server, key: &str, account: &str) -> f64 {
+pub(crate) async fn used(server: &Server, key: &str, account: &str) -> f64 {
     let url = format!("{}/v1/accounts/{account}/usage?window=1h", server.base);
     let (status, usage) = call(&client(), ("GET", &url, key), None).await.unwrap();
     assert_eq!(status, 200, "{usage}");
@@ -47,7 +47,7 @@ async fn used(server: &Server, key: &str, account: &str) -> f64 {
 }
 
 /// Data with a few events, its server stopped in order.
-async fn data_with_events(folder: &Path) -> (std::path::PathBuf, String) {
+pub(crate) async fn data_with_events(folder: &Path) -> (std::path::PathBuf, String) {
     let data = folder.join("data");
     let key = bootstrap(&data);
     let server = Server::start(&data);
@@ -64,8 +64,9 @@ async fn one_folder_serves_one_process() {
     let (data, _) = data_with_events(folder.path()).await;
     let server = Server::start(&data);
     check(&serve(&data, &[]), 3, &["is in use by process", "name another place"]);
-    check(&run("verify", &data), 3, &["is in use by process"]);
+    check(&run("replay", &data), 3, &["is in use by process"]);
     check(&run("bootstrap", &data), 3, &["is in use by process"]);
+    check(&run("verify", &data), 0, &[]);
     server.stop();
     check(&run("verify", &data), 0, &[]);
 }

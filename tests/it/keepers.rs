@@ -93,7 +93,7 @@ fn a_file_is_used_by_one_process_whatever_the_folder() {
     let first = Server::start_with(&folder.path().join("a"), &places);
     for shared in [&places[..2], &places[2..]] {
         let (code, said) = refused_to_serve(&folder.path().join("b"), shared);
-        assert!(said.contains("in use by process"), "{said}");
+        assert!(said.contains("is in use by"), "{said}");
         assert_eq!(code, IN_USE, "{said}");
     }
     let (journal_b, store_b) = (format!("sqlite:{}", path("j2.db")), format!("sqlite:{}", path("s2.db")));

@@ -62,6 +62,7 @@ mod deploy;
 // The binary, as a process.
 mod crash;
 mod faults;
+mod files;
 mod hooks;
 mod import;
 mod planes;

@@ -5,7 +5,19 @@ use std::path::{Path, PathBuf};
 /// The layers from the inside out: who stands further down may import who stands further up, never the reverse.
 const LAYERS: [&[&str]; 6] = [
     &["domain"],
-    &["credential", "vault", "dedup", "folder", "journal", "limiter", "store", "snapshot", "notifier", "telemetry"],
+    &[
+        "credential",
+        "vault",
+        "dedup",
+        "folder",
+        "sqlite_file",
+        "journal",
+        "limiter",
+        "store",
+        "snapshot",
+        "notifier",
+        "telemetry",
+    ],
     &["runtime"],
     &["api"],
     &["config"],

@@ -173,3 +173,44 @@ async fn a_failed_append_may_or_may_not_be_in() {
     assert!(journal.append(vec![(P0, payload(1))]).await.is_err());
     assert_eq!(journal.end(P0), Position(1));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_ends_leaves_nothing_in_its_wal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let wal = || std::fs::metadata(folder.path().join("journal.db-wal")).map_or(0, |metadata| metadata.len());
+    let journal = Journal::Sqlite(open(&path));
+    let lingering = journal.clone();
+    journal.append((0..50).map(|n| (P0, payload(n))).collect()).await.unwrap();
+    assert!(wal() > 0);
+    let closing = journal.clone();
+    tokio::task::spawn_blocking(move || closing.close()).await.unwrap();
+    assert_eq!(wal(), 0, "though handles are left");
+    assert_eq!(lingering.append(vec![(P0, payload(50))]).await, Err(AppendError::Closed));
+    assert_eq!(lingering.read(P0, Position(49), 10, usize::MAX).unwrap().len(), 1);
+    drop((journal, lingering));
+    let journal = Journal::Sqlite(open(&path));
+    journal.append(vec![(P0, payload(50))]).await.unwrap();
+    drop(journal);
+    assert_eq!(wal(), 0, "the last handle waits for the writer");
+}
+
+#[tokio::test]
+async fn who_reads_beside_a_writer_sees_one_moment_and_appends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    assert!(matches!(SqliteJournal::open_to_read(&path, 2), Err(OpenError::Storage { .. })), "none is made");
+    std::fs::write(&path, "").unwrap();
+    let blank = Journal::Sqlite(SqliteJournal::open_to_read(&path, 2).unwrap());
+    assert_eq!((blank.end(P0), blank.end(Log::Control)), (Position::START, Position::START));
+    drop(blank);
+    let writer = Journal::Sqlite(open(&path));
+    writer.append((0..50).map(|n| (P0, payload(n))).collect()).await.unwrap();
+    let reader = Journal::Sqlite(SqliteJournal::open_to_read(&path, 2).unwrap());
+    writer.append(vec![(P0, payload(50))]).await.unwrap();
+    assert_eq!((reader.end(P0), writer.end(P0)), (Position(50), Position(51)));
+    assert_eq!(read_all(&reader, P0, Position::START, 50), read_all(&writer, P0, Position::START, 50));
+    assert_eq!(reader.append(vec![(P0, payload(51))]).await, Err(AppendError::Closed));
+    let refused = SqliteJournal::open_to_read(&path, 3).unwrap_err();
+    assert_eq!(refused, OpenError::Partitions { found: 2, wanted: 3 });
+}

@@ -1,0 +1,429 @@
+//! What the files of a data directory are worth: what a stop leaves in which of them, what is said of one that is damaged,
+//! missing or old, who may read them, and that one process at a time writes them.
+
+use crate::faults::{check, data_with_events, run, send, serve, used};
+use crate::process::{Server, bootstrap, highwater};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+const DAMAGED: i32 = 4;
+const NOTHING_THERE: i32 = 10;
+
+fn says(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// How long a file's WAL is; a file that is not there is empty.
+fn wal_bytes(data: &Path, name: &str) -> u64 {
+    std::fs::metadata(data.join(format!("{name}-wal"))).map_or(0, |metadata| metadata.len())
+}
+
+/// Copies single files into a directory of their own.
+fn copy(data: &Path, to: &str, names: &[&str]) -> PathBuf {
+    let copy = data.with_file_name(to);
+    std::fs::create_dir(&copy).unwrap();
+    for name in names {
+        std::fs::copy(data.join(name), copy.join(name)).unwrap();
+    }
+    copy
+}
+
+fn import(data: &Path, events: &str) -> Output {
+    let file = data.with_file_name("events.ndjson");
+    std::fs::write(&file, events).unwrap();
+    highwater(&["import", "--data", data.to_str().unwrap(), file.to_str().unwrap()])
+}
+
+fn event(id: &str) -> String {
+    format!("{{\"account_id\": \"acme\", \"metric\": \"m\", \"value\": 1, \"id\": \"{id}\"}}\n")
+}
+
+#[tokio::test]
+async fn a_stop_leaves_everything_in_the_files_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, key) = data_with_events(folder.path()).await;
+    let clean = |what: &str| {
+        for name in ["journal.db", "store.db"] {
+            assert_eq!(wal_bytes(&data, name), 0, "{what}: {name}");
+        }
+    };
+    clean("serve");
+    for round in 0..4 {
+        check(&import(&data, &event(&format!("i{round}")).repeat(round + 1)), 0, &[]);
+        clean("import");
+        check(&highwater(&["bootstrap", "--another", "--data", data.to_str().unwrap()]), 0, &[]);
+        clean("bootstrap");
+    }
+    check(&run("replay", &data), 0, &[]);
+    clean("replay");
+    // What a restore needs is what the README names.
+    let restored = copy(&data, "restored", &["journal.db", "master.key"]);
+    check(&run("replay", &restored), 0, &[]);
+    check(&run("verify", &restored), 0, &["no drift"].map(|_| ""));
+    let server = Server::start(&restored);
+    assert_eq!(used(&server, &key, "acme").await, 19.0);
+    server.stop();
+    clean("serve");
+}
+
+#[tokio::test]
+async fn a_killed_server_leaves_its_wal_and_verify_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, key) = data_with_events(folder.path()).await;
+    let server = Server::start(&data);
+    send(&server, &key, "acme", 7).await;
+    server.kill();
+    assert!(wal_bytes(&data, "journal.db") > 0, "nothing is proved without one");
+    let before = std::fs::read(data.join("journal.db")).unwrap();
+    let verified = run("verify", &data);
+    check(&verified, 0, &[]);
+    assert!(says(&verified).contains("no drift"), "{}", says(&verified));
+    assert_eq!(std::fs::read(data.join("journal.db")).unwrap(), before, "who verifies writes nothing");
+    let server = Server::start(&data);
+    assert_eq!(used(&server, &key, "acme").await, 22.0);
+    server.stop();
+}
+
+#[tokio::test]
+async fn an_empty_journal_is_nothing_to_compare_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, _) = data_with_events(folder.path()).await;
+    // A copy that was taken without the WAL, of a journal that had everything in it.
+    let copied = copy(&data, "copied", &["master.key"]);
+    rusqlite::Connection::open(copied.join("journal.db"))
+        .unwrap()
+        .execute_batch("CREATE TABLE t (x); DROP TABLE t")
+        .unwrap();
+    for command in ["verify", "replay"] {
+        check(&run(command, &copied), NOTHING_THERE, &["the journal is empty", "journal.db-wal"]);
+    }
+    std::fs::remove_file(copied.join("journal.db")).unwrap();
+    for command in ["verify", "replay"] {
+        check(&run(command, &copied), NOTHING_THERE, &["the journal is empty"]);
+    }
+    let server = Server::start(&copied);
+    assert!(server.opening.contains("the journal is empty, and a master key is there"), "{}", server.opening);
+    server.stop();
+    check(&run("verify", folder.path()), 2, &["there is no data in"]);
+}
+
+#[tokio::test]
+async fn a_journal_that_is_older_than_a_copy_is_refused_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, key) = data_with_events(folder.path()).await;
+    let old = std::fs::read(data.join("journal.db")).unwrap();
+    let server = Server::start(&data);
+    send(&server, &key, "acme", 7).await;
+    server.stop();
+    let store = std::fs::read(data.join("store.db")).unwrap();
+    let refused = |what: &str, says: &[&str]| {
+        let key_id = "key_00000000000000000000000000";
+        let limit = highwater(&["limit", "--data", data.to_str().unwrap(), key_id, "--default"]);
+        for (name, output) in [
+            ("verify", run("verify", &data)),
+            ("replay", run("replay", &data)),
+            ("serve", serve(&data, &[])),
+            ("bootstrap", run("bootstrap", &data)),
+            ("import", import(&data, &event("x"))),
+        ] {
+            println!("{what}: {name}");
+            check(&output, DAMAGED, says);
+        }
+        assert_ne!(limit.status.code(), Some(0));
+    };
+    std::fs::write(data.join("journal.db"), &old).unwrap();
+    refused("older than the store", &["ends at", "but the store holds", "older than its copies"]);
+    assert_eq!(std::fs::read(data.join("store.db")).unwrap(), store, "the only copy is still there");
+    std::fs::rename(data.join("store.db"), data.join("aside.db")).unwrap();
+    refused("older than a snapshot", &["ends at", "but a snapshot holds"]);
+    std::fs::rename(data.join("aside.db"), data.join("store.db")).unwrap();
+    std::fs::remove_file(data.join("journal.db")).unwrap();
+    refused("gone", &["ends at 0", "but the store holds"]);
+    assert!(!data.join("journal.db").exists(), "none is made in its place");
+    // By will, and only then, it goes on with what is left.
+    std::fs::write(data.join("journal.db"), &old).unwrap();
+    std::fs::rename(data.join("store.db"), data.join("aside.db")).unwrap();
+    std::fs::remove_dir_all(data.join("snapshots")).unwrap();
+    check(&run("replay", &data), 0, &[]);
+    let server = Server::start(&data);
+    assert_eq!(used(&server, &key, "acme").await, 15.0);
+    server.stop();
+}
+
+#[tokio::test]
+async fn verify_says_what_it_did_not_compare() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, _) = data_with_events(folder.path()).await;
+    let newest = newest_snapshot(&data);
+    std::fs::remove_file(data.join("store.db")).unwrap();
+    check(&run("verify", &data), NOTHING_THERE, &["the store is missing", "no row was compared"]);
+    std::fs::write(data.join("store.db"), "").unwrap();
+    check(&run("verify", &data), NOTHING_THERE, &["the store is missing"]);
+    check(&run("replay", &data), 0, &[]);
+    std::fs::write(&newest, "not a snapshot").unwrap();
+    check(&run("verify", &data), 5, &["snapshot p", "cannot be read"]);
+    std::fs::remove_dir_all(data.join("snapshots")).unwrap();
+    let verified = run("verify", &data);
+    check(&verified, 0, &[]);
+    assert!(says(&verified).contains("and 0 snapshots compared"), "{}", says(&verified));
+    // What is behind the store's position is read all the same.
+    let store = rusqlite::Connection::open(data.join("store.db")).unwrap();
+    for table in ["positions", "usage_windows", "accounts"] {
+        store.execute(&format!("DELETE FROM {table}"), []).unwrap();
+    }
+    drop(store);
+    let verified = run("verify", &data);
+    check(&verified, NOTHING_THERE, &["nothing was compared"]);
+    assert!(says(&verified).contains("records behind what is stored"), "{}", says(&verified));
+    let journal = rusqlite::Connection::open(data.join("journal.db")).unwrap();
+    journal.execute("UPDATE records SET recorded_at = recorded_at - 1 WHERE log > 0 AND position = 1", []).unwrap();
+    drop(journal);
+    check(&run("verify", &data), DAMAGED, &["journal.db", "record 1 is damaged"]);
+}
+
+fn newest_snapshot(data: &Path) -> PathBuf {
+    let entries = std::fs::read_dir(data.join("snapshots/p0")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).max().unwrap()
+}
+
+/// Ways in which disks and people spoil a file.
+fn damages() -> Vec<(&'static str, fn(&mut Vec<u8>))> {
+    vec![
+        ("random bytes", |bytes| bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 131 % 251) as u8)),
+        ("no database", |bytes| *bytes = b"not a database at all, but long enough to be looked at".to_vec()),
+        ("a spoilt schema", |bytes| bytes[100..2_000].fill(0x5a)),
+        ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("pages of zeros", |bytes| bytes[4_096..].fill(0)),
+    ]
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_with_its_name_by_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, key) = data_with_events(folder.path()).await;
+    let file = |name: &str| data.join(name);
+    for name in ["journal.db", "store.db"] {
+        let whole = std::fs::read(file(name)).unwrap();
+        for (what, damage) in damages() {
+            let mut bytes = whole.clone();
+            damage(&mut bytes);
+            let commands: [(&str, &dyn Fn() -> Output); 6] = [
+                ("serve", &|| serve(&data, &[])),
+                ("verify", &|| run("verify", &data)),
+                ("bootstrap", &|| run("bootstrap", &data)),
+                ("import", &|| import(&data, &event("x"))),
+                ("limit", &|| highwater(&["limit", "--data", data.to_str().unwrap(), &key_id(&data), "--default"])),
+                ("replay", &|| run("replay", &data)),
+            ];
+            for (command, output) in commands {
+                println!("{name}: {what}: {command}");
+                for ending in ["-wal", "-shm"] {
+                    drop(std::fs::remove_file(file(&format!("{name}{ending}"))));
+                }
+                std::fs::write(file(name), &bytes).unwrap();
+                let expected = if (command, name) == ("replay", "store.db") { 0 } else { DAMAGED };
+                let says: &[&str] = if expected == 0 { &[] } else { &[name] };
+                check(&output(), expected, says);
+            }
+            std::fs::write(file(name), &whole).unwrap();
+        }
+    }
+    check(&run("verify", &data), 0, &[]);
+    let server = Server::start(&data);
+    assert_eq!(used(&server, &key, "acme").await, 15.0);
+    server.stop();
+}
+
+fn key_id(_data: &Path) -> String {
+    "key_00000000000000000000000000".to_owned()
+}
+
+/// One flipped byte anywhere is noticed or harmless: no command crashes, calls it another failure, or calls damage drift of
+/// the journal.
+#[tokio::test]
+async fn a_flipped_byte_anywhere_is_noticed_or_harmless() {
+    const FLIPS: usize = 40;
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut random = crate::load::Random(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let (data, _) = data_with_events(folder.path()).await;
+    for (name, allowed) in [("journal.db", &[0, DAMAGED][..]), ("store.db", &[0, DAMAGED, 5])] {
+        let whole = std::fs::read(data.join(name)).unwrap();
+        let mut found = std::collections::BTreeMap::new();
+        for _ in 0..FLIPS {
+            let at = usize::try_from(random.below(whole.len() as u64)).unwrap();
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << random.below(8);
+            for ending in ["-wal", "-shm"] {
+                drop(std::fs::remove_file(data.join(format!("{name}{ending}"))));
+            }
+            std::fs::write(data.join(name), &bytes).unwrap();
+            let output = run("verify", &data);
+            let code = output.status.code().unwrap();
+            let said = says(&output);
+            let is_later_release = said.contains("this release reads up to");
+            assert!(allowed.contains(&code) || is_later_release, "{name}, byte {at}: code {code}\n{said}");
+            assert!(code != DAMAGED || said.contains(name) || said.contains("older than its copies"), "{said}");
+            *found.entry(code).or_insert(0) += 1;
+        }
+        println!("{name}: {found:?}");
+        std::fs::write(data.join(name), &whole).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_breaks_under_a_server_ends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, key) = data_with_events(folder.path()).await;
+    let server = Server::start(&data);
+    // The pages of the table that every batch writes to, below the server.
+    let store = std::fs::OpenOptions::new().write(true).open(data.join("store.db")).unwrap();
+    let length = store.metadata().unwrap().len();
+    std::os::unix::fs::FileExt::write_all_at(&store, &vec![0xa5; usize::try_from(length).unwrap() - 4_096], 4_096)
+        .unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("{}/v1/events", server.base);
+    for number in 0..200 {
+        let event = serde_json::json!({"account_id": format!("a{number}"), "metric": "m"});
+        if crate::process::call(&http, ("POST", &url, &key), Some(&event)).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(server.end(), Some(DAMAGED));
+    check(&run("replay", &data), 0, &[]);
+    check(&run("verify", &data), 0, &[]);
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+fn all_files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = vec![folder.to_owned()];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { all.extend(all_files(&path)) } else { all.push(path) }
+    }
+    all
+}
+
+#[tokio::test]
+async fn nobody_else_may_read_the_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    // A directory that was there before, as an installer leaves it.
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let key = bootstrap(&data);
+    let server = Server::start(&data);
+    send(&server, &key, "acme", 1).await;
+    let closed = |when: &str| {
+        for path in all_files(&data) {
+            assert_eq!(mode(&path) & 0o077, 0, "{when}: {}", path.display());
+        }
+        assert_eq!(mode(&data), 0o700);
+        assert_eq!(mode(&data.join("journal.db")), 0o600);
+    };
+    closed("while it serves");
+    server.stop();
+    closed("behind a stop");
+    // What an earlier release left behind is repaired, and said.
+    for path in all_files(&data) {
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let server = Server::start(&data);
+    assert!(server.opening.contains("other users could read the data"), "{}", server.opening);
+    server.stop();
+    closed("behind a repair");
+    let rejects = import(&data, "no event\n");
+    assert_eq!(rejects.status.code(), Some(6));
+    assert_eq!(mode(&folder.path().join("events.ndjson.rejected.ndjson")), 0o600);
+}
+
+#[tokio::test]
+async fn a_master_key_is_never_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, _) = data_with_events(folder.path()).await;
+    let elsewhere = folder.path().join("key");
+    std::fs::rename(data.join("master.key"), &elsewhere).unwrap();
+    for output in [serve(&data, &[]), run("bootstrap", &data), import(&data, &event("x"))] {
+        check(&output, 1, &["master.key is missing", "put it back", "--master-key-file"]);
+    }
+    assert!(!data.join("master.key").exists(), "no other key is made");
+    check(&run("verify", &data), 0, &[]);
+    // A mounted secret may be readable; that is said, and nothing of it is changed.
+    std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o444)).unwrap();
+    let server = Server::start_with(&data, &["--master-key-file", elsewhere.to_str().unwrap()]);
+    assert!(server.opening.contains("may be read by other users"), "{}", server.opening);
+    server.stop();
+    assert_eq!(mode(&elsewhere), 0o444);
+    assert!(!data.join("master.key").exists());
+}
+
+#[tokio::test]
+async fn one_process_writes_a_file_however_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, key) = data_with_events(folder.path()).await;
+    let server = Server::start(&data);
+    let url = |name: &str| format!("sqlite:{}", data.join(name).display());
+    let other = folder.path().join("other");
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(data.join("journal.db"), &link).unwrap();
+    let linked = format!("sqlite:{}", link.display());
+    let refused = |data: &Path, more: &[&str]| {
+        let (code, said) = crate::process::refused_to_serve(data, more);
+        assert!(code == Some(3) && said.contains("is in use by"), "{more:?}: {code:?}\n{said}");
+    };
+    refused(&other, &["--journal", &url("journal.db")]);
+    refused(&other, &["--journal", &linked]);
+    refused(&other, &["--store", &url("store.db")]);
+    std::fs::remove_file(data.join("lock")).unwrap();
+    refused(&data, &[]);
+    check(&run("replay", &data), 3, &["is in use by"]);
+    check(&import(&data, &event("x")), 3, &["is in use by"]);
+    send(&server, &key, "acme", 4).await;
+    server.stop();
+    check(&run("verify", &data), 0, &[]);
+    let server = Server::start(&data);
+    assert_eq!(used(&server, &key, "acme").await, 19.0);
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_compares_beside_a_server_that_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, key) = data_with_events(folder.path()).await;
+    let server = Server::start(&data);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let (url, stop) =
+        (format!("{}/v1/events", server.base), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let sending = tokio::spawn({
+        let (stop, key) = (std::sync::Arc::clone(&stop), key.clone());
+        async move {
+            let mut sent = 0_u64;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let event = serde_json::json!({"account_id": format!("a{}", sent % 50), "metric": "m", "value": 1});
+                let answer = crate::process::call(&http, ("POST", &url, &key), Some(&event)).await.unwrap();
+                assert_eq!(answer.0, 202);
+                sent += 1;
+            }
+            sent
+        }
+    });
+    for _ in 0..5 {
+        let data = data.clone();
+        let verified = tokio::task::spawn_blocking(move || run("verify", &data)).await.unwrap();
+        check(&verified, 0, &[]);
+        assert!(says(&verified).contains("no drift"), "{}", says(&verified));
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(sending.await.unwrap() > 0);
+    server.stop();
+    assert_eq!(wal_bytes(&data, "journal.db"), 0);
+    assert!(!data.join("verify.db").exists());
+    check(&run("verify", &data), 0, &[]);
+}
