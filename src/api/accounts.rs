@@ -15,7 +15,7 @@ use crate::domain::control::command::{AccountPatch, Command};
 use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{Account, Scope};
-use crate::domain::id::AccountId;
+use crate::domain::id::{AccountId, Epoch};
 use crate::domain::partition::effect::AccountRow;
 use crate::domain::time::Timestamp;
 use crate::store::{AccountQuery, Age};
@@ -179,12 +179,13 @@ async fn by_name(app: &App, caller: &Caller, paging: &Paging, wanted: &Wanted) -
         let known = state.accounts(tenant, after.as_ref()).filter(|account| wanted.is_known(account));
         views.extend(known.take(most).map(|account| (account.id.clone(), view(caller, account))));
     }
-    let mut from = after;
+    // An account has a row for each of its epochs; the caller's place is behind all of them.
+    let mut from = after.map(|account| (account, Epoch::LAST));
     let mut found = 0;
     // Rows that are passed over make more than one read needed.
     while found < most {
         let rows = app.node.data.store.accounts(tenant, from.clone(), most.max(100)).await.map_err(store_away)?;
-        let Some(last) = rows.last().map(|row| row.account.clone()) else { break };
+        let Some(last) = rows.last().map(|row| (row.account.clone(), row.epoch)) else { break };
         let state = app.node.data.control.state();
         for row in rows.iter().filter(|row| wanted.is_seen(&state, row)) {
             found += 1;
@@ -225,12 +226,17 @@ async fn by_age(app: &App, caller: &Caller, paging: &Paging, wanted: &Wanted) ->
         }
     }
     let Created { from, to, .. } = wanted.created;
-    let mut query = AccountQuery { tenant, from, to, age, after: after.clone(), limit: most.max(100) };
+    let behind_all = match age {
+        Age::Rising => Epoch::LAST,
+        Age::Falling => Epoch(0),
+    };
+    let place = after.clone().map(|(at, account)| (at, account, behind_all));
+    let mut query = AccountQuery { tenant, from, to, age, after: place, limit: most.max(100) };
     let mut found = 0;
     while found < most {
         let rows = app.node.data.store.accounts_by_age(query.clone()).await.map_err(store_away)?;
         let Some(last) = rows.last() else { break };
-        query.after = Some((last.first_seen_at, last.account.clone()));
+        query.after = Some((last.first_seen_at, last.account.clone(), last.epoch));
         let state = app.node.data.control.state();
         for row in rows.iter().filter(|row| wanted.is_seen(&state, row)) {
             found += 1;

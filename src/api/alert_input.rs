@@ -14,6 +14,7 @@ use crate::domain::limits::{MESSAGE_CHARS_MAX, REPEAT_INTERVAL};
 use crate::domain::quantity::Quantity;
 use crate::domain::rule::{GRAMMAR, Input, Name, RuleProgram};
 use crate::domain::time::Millis;
+use crate::store::MetricQuery;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
@@ -371,6 +372,9 @@ async fn is_known(app: &App, caller: &Caller, account: &AccountScope, metric: &M
         AccountScope::One(account) => {
             store.metrics_of(tenant, epoch, account.clone()).await.map_or(true, |known| known.contains(metric))
         }
-        AccountScope::All => store.has_metric(tenant, epoch, metric.clone()).await.unwrap_or(true),
+        AccountScope::All => {
+            let asked = MetricQuery { tenant, since: epoch, metrics: vec![metric.clone()] };
+            store.metrics_among(asked).await.map_or(true, |known| known.contains(metric))
+        }
     }
 }

@@ -74,6 +74,7 @@ fn cors(origins: &[String]) -> CorsLayer {
             own("ratelimit"),
             own("ratelimit-policy"),
             own("sunset"),
+            own("usage-warnings"),
             own("x-mode"),
             own("x-ratelimit-limit"),
             own("x-ratelimit-remaining"),

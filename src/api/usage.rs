@@ -6,7 +6,8 @@ use super::docs::Problems;
 use super::input::{Query, parameter};
 use super::problem::Problem;
 use super::receipt::{Receipt, store_away};
-use super::usage_totals::{self as totals, Group, Points, Span, Terms, WIDTHS, too_many};
+use super::usage_totals::{self as totals, Added, Group, Points, Span, Terms, WIDTHS, too_many};
+use super::usage_warnings::{self, UsageWarning, kept_since, partial_groups, unknown_groups, unknown_metrics};
 use crate::domain::control::resource::Scope;
 use crate::domain::definition::{Fold, Quota, UsedPercent};
 use crate::domain::id::{AccountId, Epoch, MetricName};
@@ -17,6 +18,7 @@ use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
 use crate::store::UsageQuery;
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
+use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -42,6 +44,8 @@ pub(super) struct UsageView {
     complete: bool,
     items: Vec<UsagePoint>,
     quotas: Vec<QuotaLevel>,
+    /// What the numbers do not show; CSV has the codes in the header `usage-warnings`.
+    warnings: Vec<UsageWarning>,
     page: usize,
     has_more: bool,
 }
@@ -68,6 +72,9 @@ pub(super) struct UsagePoint {
     /// The group's dimensions; null for the total.
     #[schema(value_type = Option<Object>)]
     group: Option<Box<RawValue>>,
+    /// Whether it holds what is in no group of its own, since its hour had as many as there may be. Each dimension of
+    /// `group` is then null, so that the items add up to the total.
+    overflow: bool,
 }
 
 /// What is used of a quota.
@@ -144,6 +151,23 @@ impl Asked {
         !self.dimensions.is_empty() || !self.only.is_empty()
     }
 
+    /// What is read for the points.
+    fn terms(&self, app: &App, caller: &Caller) -> Terms {
+        let is_grouped = !self.dimensions.is_empty();
+        let metrics: Vec<MetricName> = self.metric.iter().cloned().collect();
+        let dimensions: Vec<&String> = self.dimensions.iter().chain(self.only.keys()).collect();
+        Terms {
+            kept_since: kept_since(app, caller, &metrics, &dimensions),
+            query: UsageQuery { groups: self.reads_groups(), ..self.query(caller, metrics) },
+            width: Some(self.span.width),
+            by_account: false,
+            dimensions: self.dimensions.clone(),
+            only: self.only.clone(),
+            groups_max: if is_grouped { USAGE_GROUPS_MAX } else { usize::MAX },
+            windows_each: if is_grouped { 1 } else { self.span.windows() },
+        }
+    }
+
     /// The account's parts of some metrics, or of all where there is none.
     fn query(&self, caller: &Caller, metrics: Vec<MetricName>) -> UsageQuery {
         UsageQuery {
@@ -191,17 +215,17 @@ pub(super) async fn get(
     let as_of = caller.in_world(app.node.progress(partition).await.map_err(store_away)?.clock);
     let grace = app.node.data.control.state().settings().grace;
     let work = async {
-        let points = points(&app, &caller, &asked).await?;
+        let (points, warnings) = points(&app, &caller, &asked).await?;
         let quotas = if asked.csv { Vec::new() } else { quotas(&app, &caller, &asked, as_of).await? };
-        Ok((points, quotas))
+        Ok((points, quotas, warnings))
     };
     // What reads no groups is short, and waits for no question across accounts.
     let turns = if asked.reads_groups() { &app.queries } else { &app.reads };
-    let (points, quotas) = totals::bounded(turns, app.query_timeout, work).await?;
+    let (points, quotas, warnings) = totals::bounded(turns, app.query_timeout, work).await?;
     let closed = |end: Timestamp| end.plus(grace) <= as_of;
     let items = shown(&app, &caller, &asked, points, closed);
     if asked.csv {
-        return Ok(csv(&items));
+        return Ok(csv(&items, &warnings));
     }
     Ok(Json(UsageView {
         account_id: asked.account.to_string(),
@@ -212,6 +236,7 @@ pub(super) async fn get(
         complete: closed(asked.span.to),
         items,
         quotas,
+        warnings,
         page: 1,
         has_more: false,
     })
@@ -263,23 +288,26 @@ fn kept<'a>(
     Ok(())
 }
 
-async fn points(app: &App, caller: &Caller, asked: &Asked) -> Result<Points, Problem> {
-    let is_grouped = !asked.dimensions.is_empty();
-    let terms = Terms {
-        query: UsageQuery {
-            groups: asked.reads_groups(),
-            ..asked.query(caller, asked.metric.iter().cloned().collect())
-        },
-        width: Some(asked.span.width),
-        by_account: false,
-        dimensions: asked.dimensions.clone(),
-        only: asked.only.clone(),
-        groups_max: if is_grouped { USAGE_GROUPS_MAX } else { usize::MAX },
-        windows_each: if is_grouped { 1 } else { asked.span.windows() },
-    };
-    let points = totals::add_up(app, &terms).await?;
-    if is_grouped {
-        return Ok(points);
+async fn points(app: &App, caller: &Caller, asked: &Asked) -> Result<(Points, Vec<UsageWarning>), Problem> {
+    let terms = asked.terms(app, caller);
+    // Before the groups, which may then hold more than these, and never less.
+    let whole = if asked.reads_groups() { totals::count_totals(app, &terms).await? } else { None };
+    let Added { points, coverage } = totals::add_up(app, &terms).await?;
+    let mut warnings = Vec::new();
+    if let Some(metric) = &asked.metric {
+        if points.is_empty() {
+            let accounts = [asked.account.clone()];
+            warnings.extend(unknown_metrics(app, caller, vec![metric.clone()], &accounts).await?);
+        }
+        if asked.reads_groups() {
+            warnings.extend(partial_groups(&terms, whole.as_ref(), &coverage.counted));
+            let series = (&asked.account, asked.epoch, metric);
+            warnings.extend(unknown_groups(app, &terms, series, coverage).await?);
+        }
+    }
+    let warnings = usage_warnings::bounded(warnings);
+    if !asked.dimensions.is_empty() {
+        return Ok((points, warnings));
     }
     let known = match &asked.metric {
         Some(metric) => vec![metric.clone()],
@@ -298,7 +326,7 @@ async fn points(app: &App, caller: &Caller, asked: &Asked) -> Result<Points, Pro
     if count > USAGE_POINTS_MAX as i64 {
         return Err(too_many(count));
     }
-    Ok(filled(points, known, asked.span))
+    Ok((filled(points, known, asked.span), warnings))
 }
 
 /// Adds the windows without events, so that nothing and no answer never look alike.
@@ -307,7 +335,7 @@ fn filled(mut found: Points, metrics: Vec<MetricName>, span: Span) -> Points {
     for metric in metrics {
         let mut start = span.from;
         while start < span.to {
-            let key = (Group { account: None, metric: metric.clone(), dimensions: None }, start);
+            let key = (Group { account: None, metric: metric.clone(), dimensions: None, overflow: false }, start);
             let sum = found.remove(&key).unwrap_or_default();
             all.insert(key, sum);
             start = start.plus(span.width);
@@ -340,6 +368,7 @@ fn shown(
             late_events: sum.late_events,
             revision: sum.revision.0,
             group: group.dimensions.and_then(|text| RawValue::from_string(text).ok()),
+            overflow: group.overflow,
         });
     }
     items
@@ -367,8 +396,9 @@ async fn quotas(app: &App, caller: &Caller, asked: &Asked, as_of: Timestamp) -> 
             only: BTreeMap::new(),
             groups_max: usize::MAX,
             windows_each: 1,
+            kept_since: BTreeMap::new(),
         };
-        let points = totals::add_up(app, &terms).await?;
+        let points = totals::add_up(app, &terms).await?.points;
         used.extend(points.into_iter().map(|((group, _), sum)| (group.metric, sum.aggregate)));
     }
     let level = |(metric, quota): (MetricName, Quota)| {
@@ -393,8 +423,8 @@ pub(super) fn number(quantity: Quantity) -> Box<RawValue> {
     RawValue::from_string(quantity.to_string()).unwrap_or_default()
 }
 
-fn csv(items: &[UsagePoint]) -> Response {
-    let mut text = String::from("metric,start,end,value,count,complete,late_events,revision,group\n");
+fn csv(items: &[UsagePoint], warnings: &[UsageWarning]) -> Response {
+    let mut text = String::from("metric,start,end,value,count,complete,late_events,revision,group,overflow\n");
     for item in items {
         let value = item.value.as_ref().map_or("", |value| value.get());
         let group = item.group.as_ref().map_or(String::new(), |group| cell(group.get()));
@@ -408,11 +438,20 @@ fn csv(items: &[UsagePoint]) -> Response {
             item.late_events.to_string(),
             item.revision.to_string(),
             group,
+            item.overflow.to_string(),
         ];
         text.push_str(&fields.join(","));
         text.push('\n');
     }
-    ([(CONTENT_TYPE, "text/csv; charset=utf-8")], text).into_response()
+    let mut response = ([(CONTENT_TYPE, "text/csv; charset=utf-8")], text).into_response();
+    let codes: BTreeSet<&str> = warnings.iter().map(|warning| warning.code).collect();
+    let codes: Vec<&str> = codes.into_iter().collect();
+    if let Ok(value) = HeaderValue::from_str(&codes.join(", "))
+        && !codes.is_empty()
+    {
+        response.headers_mut().insert("usage-warnings", value);
+    }
+    response
 }
 
 /// Quotes a cell, and keeps spreadsheets from reading it as a formula.

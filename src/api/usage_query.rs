@@ -7,7 +7,8 @@ use super::input::Query;
 use super::problem::Problem;
 use super::receipt::store_away;
 use super::usage::{Measure, number};
-use super::usage_totals::{self as totals, Span, Terms, WIDTHS};
+use super::usage_totals::{self as totals, Added, Points, Span, Terms, WIDTHS};
+use super::usage_warnings::{self, UsageWarning, kept_since, partial_groups, unknown_metrics};
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{AccountId, MetricName, PartitionId};
 use crate::domain::limits::{USAGE_GROUPS_MAX, USAGE_NAMES_MAX};
@@ -18,7 +19,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
 /// What is asked across accounts.
@@ -58,6 +59,8 @@ pub(super) struct UsageAnswer {
     /// Whether every window has closed.
     complete: bool,
     items: Vec<UsageTotal>,
+    /// What the numbers do not show.
+    warnings: Vec<UsageWarning>,
     page: usize,
     has_more: bool,
 }
@@ -72,6 +75,8 @@ pub(super) struct UsageTotal {
     /// The dimensions that are told apart; null where none is.
     #[schema(value_type = Option<Object>)]
     group: Option<Box<RawValue>>,
+    /// Whether it holds what is in no group of its own; each dimension of `group` is then null.
+    overflow: bool,
     start: String,
     end: String,
     #[schema(value_type = Option<f64>)]
@@ -104,7 +109,8 @@ pub(super) async fn query(State(app): State<App>, caller: Caller, incoming: Inco
     let as_of = all.map(|partition| progress.get(&partition).map_or(Timestamp(0), |p| p.clock)).min();
     let as_of = caller.in_world(as_of.unwrap_or(Timestamp(0)));
     let terms = &asked.terms;
-    let points = totals::bounded(&app.queries, app.query_timeout, totals::add_up(&app, terms)).await?;
+    let work = points(&app, &caller, terms);
+    let (points, warnings) = totals::bounded(&app.queries, app.query_timeout, work).await?;
     let grace = app.node.data.control.state().settings().grace;
     let closed = |end: Timestamp| end.plus(grace) <= as_of;
     let state = app.node.data.control.state();
@@ -118,6 +124,7 @@ pub(super) async fn query(State(app): State<App>, caller: Caller, incoming: Inco
             metric: group.metric.to_string(),
             unit: definition.and_then(|definition| definition.unit.clone()),
             group: group.dimensions.and_then(|text| RawValue::from_string(text).ok()),
+            overflow: group.overflow,
             start: start.to_string(),
             end: end.to_string(),
             value: measure.of(&sum.aggregate, asked.width).map(number),
@@ -135,10 +142,25 @@ pub(super) async fn query(State(app): State<App>, caller: Caller, incoming: Inco
         as_of: as_of.to_string(),
         complete: closed(terms.query.to),
         items,
+        warnings,
         page: 1,
         has_more: false,
     };
     Ok(Json(answer).into_response())
+}
+
+async fn points(app: &App, caller: &Caller, terms: &Terms) -> Result<(Points, Vec<UsageWarning>), Problem> {
+    // Before the groups, which may then hold more than these, and never less.
+    let whole = if terms.reads_groups() { totals::count_totals(app, terms).await? } else { None };
+    let Added { points, coverage } = totals::add_up(app, terms).await?;
+    let mut absent = terms.query.metrics.clone();
+    let found: BTreeSet<&MetricName> = points.keys().map(|(group, _)| &group.metric).collect();
+    absent.retain(|metric| !found.contains(metric));
+    let mut warnings = unknown_metrics(app, caller, absent, &terms.query.accounts).await?;
+    if terms.reads_groups() {
+        warnings.extend(partial_groups(terms, whole.as_ref(), &coverage.counted));
+    }
+    Ok((points, usage_warnings::bounded(warnings)))
 }
 
 fn names<T>(
@@ -200,6 +222,7 @@ fn read(app: &App, caller: &Caller, wanted: UsageAsked) -> Result<Asked, Problem
     let by_account = group_by.iter().any(|name| name == "account_id");
     let tenant = caller.principal.tenant;
     let groups = !dimensions.is_empty();
+    let kept_since = kept_since(app, caller, &metrics, &dimensions.iter().collect::<Vec<_>>());
     let query = UsageQuery { tenant, accounts, epoch: None, metrics, from: span.from, to: span.to, groups };
     let terms = Terms {
         query,
@@ -209,6 +232,7 @@ fn read(app: &App, caller: &Caller, wanted: UsageAsked) -> Result<Asked, Problem
         only: BTreeMap::new(),
         groups_max: USAGE_GROUPS_MAX,
         windows_each: span.windows(),
+        kept_since,
     };
     Ok(Asked { terms, width, measure })
 }

@@ -3,9 +3,11 @@
 use super::app::App;
 use super::problem::Problem;
 use super::receipt::store_away;
+use super::usage_coverage::{Counted, Coverage, Dimensions, value_in};
 use crate::domain::id::{AccountId, Epoch, MetricName, Position};
 use crate::domain::limits::{USAGE_POINTS_MAX, USAGE_ROWS_MAX};
 use crate::domain::partition::aggregate::Aggregate;
+use crate::domain::partition::effect::OVERFLOW_GROUP;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::store::{UsagePart, UsageQuery};
 use axum::http::StatusCode;
@@ -82,6 +84,15 @@ pub(super) struct Terms {
     pub groups_max: usize,
     /// How many points each group stands for at least.
     pub windows_each: i64,
+    /// By metric: since when all of the dimensions that are asked for have been kept.
+    pub kept_since: BTreeMap<MetricName, Timestamp>,
+}
+
+impl Terms {
+    /// Whether groups are read, and not totals.
+    pub(super) fn reads_groups(&self) -> bool {
+        !self.dimensions.is_empty() || !self.only.is_empty()
+    }
 }
 
 /// What is told apart.
@@ -93,6 +104,8 @@ pub(super) struct Group {
     pub metric: MetricName,
     /// The dimensions as JSON; absent where none is told apart.
     pub dimensions: Option<String>,
+    /// Whether it is what there was no room for a group of its own for; each of its dimensions is then null.
+    pub overflow: bool,
 }
 
 /// What is counted in one window of one group.
@@ -109,11 +122,21 @@ pub(super) struct Sum {
 /// By group and start.
 pub(super) type Points = BTreeMap<(Group, Timestamp), Sum>;
 
+/// What was added up, and what the reading met on the way.
+#[derive(Debug, Default)]
+pub(super) struct Added {
+    /// What was added up.
+    pub points: Points,
+    /// How far the groups that were read make up the whole.
+    pub coverage: Coverage,
+}
+
 /// What is added up, and why it ended early.
 #[derive(Debug, Default)]
 struct Totals {
     points: Points,
     groups: BTreeSet<Group>,
+    coverage: Coverage,
     epochs: BTreeMap<AccountId, Epoch>,
     rows: usize,
     excess: Option<String>,
@@ -125,10 +148,11 @@ impl Totals {
         if part.epoch != current {
             return ControlFlow::Continue(());
         }
-        let Some(dimensions) = narrowed(&part.group, terms) else { return ControlFlow::Continue(()) };
+        let Some(dimensions) = self.narrowed(&part, terms) else { return ControlFlow::Continue(()) };
         let account = terms.by_account.then_some(part.account);
-        let group = Group { account, metric: part.metric, dimensions };
-        if !self.groups.contains(&group) {
+        let overflow = part.group == OVERFLOW_GROUP;
+        let group = Group { account, metric: part.metric, dimensions, overflow };
+        if !overflow && !self.groups.contains(&group) {
             self.groups.insert(group.clone());
             let (groups, windows) = (self.groups.len(), terms.windows_each);
             if groups > terms.groups_max {
@@ -162,30 +186,27 @@ impl Totals {
         self.excess = Some(why);
         ControlFlow::Break(())
     }
-}
 
-/// What is told apart of a group's dimensions, as one text; `None` where the group is not asked for.
-#[expect(clippy::option_option, reason = "a group that is left out is not one without dimensions")]
-fn narrowed(group: &str, terms: &Terms) -> Option<Option<String>> {
-    if terms.dimensions.is_empty() && terms.only.is_empty() {
-        return Some(None);
+    /// What is told apart of a part's dimensions, as one text; `None` where its group is not asked for.
+    #[expect(clippy::option_option, reason = "a group that is left out is not one without dimensions")]
+    fn narrowed(&mut self, part: &UsagePart, terms: &Terms) -> Option<Option<String>> {
+        if !terms.reads_groups() {
+            return Some(None);
+        }
+        let is_overflow = part.group == OVERFLOW_GROUP;
+        let all: Dimensions<'_> =
+            if is_overflow { Dimensions::new() } else { serde_json::from_str(&part.group).ok()? };
+        self.coverage.note(part, &all, terms);
+        if !terms.only.iter().all(|(name, values)| value_in(&all, name, values).is_some()) {
+            return None;
+        }
+        if terms.dimensions.is_empty() {
+            return Some(None);
+        }
+        let kept: BTreeMap<&String, Option<&RawValue>> =
+            terms.dimensions.iter().map(|name| (name, all.get(name).copied())).collect();
+        serde_json::to_string(&kept).ok().map(Some)
     }
-    let all: BTreeMap<String, &RawValue> = serde_json::from_str(group).ok()?;
-    let holds = |(name, values): (&String, &Vec<String>)| {
-        let Some(value) = all.get(name) else { return false };
-        let text = serde_json::from_str::<String>(value.get());
-        let text = text.as_deref().unwrap_or(value.get());
-        values.iter().any(|wanted| wanted == text)
-    };
-    if !terms.only.iter().all(holds) {
-        return None;
-    }
-    if terms.dimensions.is_empty() {
-        return Some(None);
-    }
-    let kept: BTreeMap<&String, Option<&RawValue>> =
-        terms.dimensions.iter().map(|name| (name, all.get(name).copied())).collect();
-    serde_json::to_string(&kept).ok().map(Some)
 }
 
 /// Works on a question, a few at a time, for as long as one may take.
@@ -227,13 +248,54 @@ impl Drop for Abandon {
 ///
 /// # Errors
 /// 422 where a bound is passed.
-pub(super) async fn add_up(app: &App, terms: &Terms) -> Result<Points, Problem> {
-    let totals = Arc::new(Mutex::new(Totals::default()));
+pub(super) async fn add_up(app: &App, terms: &Terms) -> Result<Added, Problem> {
+    let asked = terms.clone();
+    let coverage = Coverage::of(&terms.only);
+    let totals = read_parts(app, &terms.query, Totals { coverage, ..Totals::default() }, move |totals, part, current| {
+        totals.take(part, &asked, current)
+    });
+    let totals = totals.await?;
+    match totals.excess {
+        None => Ok(Added { points: totals.points, coverage: totals.coverage }),
+        Some(why) => {
+            let detail = format!("{why}; at most {USAGE_POINTS_MAX} windows times groups are answered");
+            Err(Problem::unprocessable("query_too_large", detail).with("limit", USAGE_POINTS_MAX))
+        }
+    }
+}
+
+/// Counts the events of each metric's totals, as [`Coverage`] counts those of groups; nothing where there are too many
+/// windows to read.
+///
+/// # Errors
+/// Where the store is away.
+pub(super) async fn count_totals(app: &App, terms: &Terms) -> Result<Option<BTreeMap<MetricName, Counted>>, Problem> {
+    let query = UsageQuery { groups: false, ..terms.query.clone() };
+    let asked = terms.clone();
+    let totals = read_parts(app, &query, Totals::default(), move |totals, part, current| {
+        if part.epoch == current {
+            totals.coverage.count(&part, true, &asked);
+        }
+        ControlFlow::Continue(())
+    });
+    let totals = totals.await?;
+    Ok(totals.excess.is_none().then_some(totals.coverage.counted))
+}
+
+/// Hands every part that is found to `take`, with its account's present epoch, until a bound is passed or nobody waits any
+/// more.
+async fn read_parts(
+    app: &App,
+    query: &UsageQuery,
+    start: Totals,
+    take: impl Fn(&mut Totals, UsagePart, Epoch) -> ControlFlow<()> + Send + 'static,
+) -> Result<Totals, Problem> {
+    let totals = Arc::new(Mutex::new(start));
     let abandoned = Arc::new(AtomicBool::new(false));
     let _abandon = Abandon(Arc::clone(&abandoned));
-    let (control, tenant) = (app.node.data.control.clone(), terms.query.tenant);
-    let (sum, asked) = (Arc::clone(&totals), terms.clone());
-    let take = move |part: UsagePart| {
+    let (control, tenant) = (app.node.data.control.clone(), query.tenant);
+    let sum = Arc::clone(&totals);
+    let each = move |part: UsagePart| {
         let mut totals = sum.lock().unwrap_or_else(PoisonError::into_inner);
         if abandoned.load(Ordering::Relaxed) || totals.count().is_break() {
             return ControlFlow::Break(());
@@ -246,17 +308,11 @@ pub(super) async fn add_up(app: &App, terms: &Terms) -> Result<Points, Problem> 
                 epoch
             }
         };
-        totals.take(part, &asked, current)
+        take(&mut totals, part, current)
     };
-    app.node.data.store.usage(terms.query.clone(), take).await.map_err(store_away)?;
+    app.node.data.store.usage(query.clone(), each).await.map_err(store_away)?;
     let totals = std::mem::take(&mut *totals.lock().unwrap_or_else(PoisonError::into_inner));
-    match &totals.excess {
-        None => Ok(totals.points),
-        Some(why) => {
-            let detail = format!("{why}; at most {USAGE_POINTS_MAX} windows times groups are answered");
-            Err(Problem::unprocessable("query_too_large", detail).with("limit", USAGE_POINTS_MAX))
-        }
-    }
+    Ok(totals)
 }
 
 #[cfg(test)]
@@ -276,6 +332,7 @@ mod tests {
             only: BTreeMap::new(),
             groups_max: 3,
             windows_each: 10,
+            kept_since: BTreeMap::new(),
         }
     }
 
@@ -307,6 +364,34 @@ mod tests {
         let mut totals = Totals::default();
         assert!(["1", "2"].iter().all(|n| totals.take(part(n), &wide, Epoch(0)).is_continue()));
         assert!(totals.take(part("3"), &wide, Epoch(0)).is_break());
+    }
+
+    #[test]
+    fn what_had_no_room_is_one_group_more_and_not_counted_among_them() {
+        let mut totals = Totals::default();
+        for n in ["1", "2", "null", "3"] {
+            assert_eq!(totals.take(part(n), &terms(), Epoch(0)).is_continue(), n != "3");
+        }
+        let mut totals = Totals::default();
+        let overflow = UsagePart { group: OVERFLOW_GROUP.to_owned(), ..part("1") };
+        for part in [part("1"), overflow.clone(), part("2"), part("null"), overflow.clone()] {
+            assert!(totals.take(part, &terms(), Epoch(0)).is_continue());
+        }
+        let seen = |totals: &Totals| -> Vec<_> {
+            totals.points.iter().map(|((g, _), sum)| (g.overflow, g.dimensions.clone(), sum.aggregate.count)).collect()
+        };
+        let text = |n: &str| Some(format!("{{\"n\":{n}}}"));
+        let expected = [(false, text("1"), 1), (false, text("2"), 1), (false, text("null"), 1), (true, text("null"), 2)];
+        assert_eq!(seen(&totals), expected);
+        assert!(totals.coverage.counted.values().all(|counted| counted.overflow && counted.events == 5));
+        // It holds no value that could be chosen.
+        let only = BTreeMap::from([("n".to_owned(), vec!["1".to_owned()])]);
+        let mut totals = Totals { coverage: Coverage::of(&only), ..Totals::default() };
+        let terms = Terms { only, dimensions: Vec::new(), ..terms() };
+        for part in [part("1"), overflow, part("2")] {
+            assert!(totals.take(part, &terms, Epoch(0)).is_continue());
+        }
+        assert_eq!(seen(&totals), [(false, None, 1)]);
     }
 
     #[test]

@@ -133,6 +133,11 @@ pub struct Tenant {
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    /// Behind every epoch that there may be: positions fit 63 bits.
+    pub const LAST: Self = Self(u64::MAX >> 1);
+}
+
 /// A place in a log: the ordinal of a record, counted from 1; 0 stands before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -176,6 +176,8 @@ pub const PAGE_REACH_MAX: usize = 10_000;
 pub const USAGE_GROUPS_MAX: usize = 1_000;
 /// Accounts, and metrics, that one usage query may name.
 pub const USAGE_NAMES_MAX: usize = 1_000;
+/// Warnings of one usage answer.
+pub const USAGE_WARNINGS_MAX: usize = 100;
 /// Parts of windows that one usage query reads.
 pub const USAGE_ROWS_MAX: usize = 2_000_000;
 /// Usage queries, previews and explanations that a node works on at once.

@@ -26,9 +26,9 @@ mod contract;
 pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Keep, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
-    AccountQuery, Age, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, IncidentEntry, IncidentQuery,
-    InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, RecomputeTerms,
-    Recomputed, ScannedRow, Summary, TransitionPlace, TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery,
-    WindowPoint, WindowQuery,
+    AccountQuery, Age, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, GroupQuery, IncidentEntry,
+    IncidentQuery, InstanceQuery, MetricQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry,
+    QuarantineQuery, RecomputeTerms, Recomputed, ScannedRow, Summary, TransitionPlace, TransitionQuery, UsagePart,
+    UsageQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

@@ -3,8 +3,8 @@
 #[cfg(feature = "clickhouse")]
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
-    AccountQuery, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, IncidentEntry, IncidentQuery,
-    InstanceQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, RecomputeTerms,
+    AccountQuery, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, GroupQuery, IncidentEntry,
+    IncidentQuery, InstanceQuery, MetricQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, RecomputeTerms,
     Recomputed, ScannedRow, Span, Summary, TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint,
     WindowQuery,
 };
@@ -17,7 +17,7 @@ use crate::domain::partition::notification::Notification;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::event::Event;
 use crate::domain::webhook::rows::{Attempt, Delivery};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -187,6 +187,8 @@ impl Store {
         webhook_attempts(query: AttemptQuery) -> Vec<Attempt>;
         /// The deliveries to an endpoint, newest first.
         webhook_deliveries(query: WebhookDeliveryQuery) -> Vec<Delivery>;
+        /// Those of some metrics that any account of a tenant has events of.
+        metrics_among(query: MetricQuery) -> BTreeSet<MetricName>;
     }
 
     /// The total of a series over `[from, to)`.
@@ -238,40 +240,45 @@ impl Store {
         }
     }
 
-    /// Whether any account of a tenant has events of a metric, of this epoch or a later one.
+    /// Hands the distinct groups that an account has windows of to `take`, in no order, until it breaks.
     ///
     /// # Errors
     /// Where the storage fails.
-    pub async fn has_metric(&self, tenant: Tenant, since: Epoch, metric: MetricName) -> Answer<bool> {
+    pub async fn groups<T: FnMut(&str) -> ControlFlow<()> + Send + 'static>(
+        &self,
+        query: GroupQuery,
+        mut take: T,
+    ) -> Answer<()> {
         match self {
-            Self::Sqlite(store) => {
-                store.read(move |connection| read::has_metric(connection, tenant, since, &metric)).await
-            }
+            Self::Sqlite(store) => store.read(move |connection| read::groups(connection, &query, &mut take)).await,
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(store) => {
-                store
-                    .read(move |client| async move { clickhouse::has_metric(&client, tenant, since, &metric).await })
-                    .await
+                store.read(|client| async move { clickhouse::groups(&client, &query, &mut take).await }).await
             }
         }
     }
 
-    /// The accounts that have events, by name, behind `after`.
+    /// The accounts that have events, by name and epoch, behind `after`.
     ///
     /// # Errors
     /// Where the storage fails.
-    pub async fn accounts(&self, tenant: Tenant, after: Option<AccountId>, limit: usize) -> Answer<Vec<AccountRow>> {
+    pub async fn accounts(
+        &self,
+        tenant: Tenant,
+        after: Option<(AccountId, Epoch)>,
+        limit: usize,
+    ) -> Answer<Vec<AccountRow>> {
+        fn place(after: &Option<(AccountId, Epoch)>) -> Option<(&AccountId, Epoch)> {
+            after.as_ref().map(|(account, epoch)| (account, *epoch))
+        }
         match self {
             Self::Sqlite(store) => {
-                store.read(move |connection| read::accounts(connection, tenant, after.as_ref(), limit)).await
+                store.read(move |connection| read::accounts(connection, tenant, place(&after), limit)).await
             }
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(store) => {
-                store
-                    .read(
-                        move |client| async move { clickhouse::accounts(&client, tenant, after.as_ref(), limit).await },
-                    )
-                    .await
+                let asked = move |client| async move { clickhouse::accounts(&client, tenant, place(&after), limit).await };
+                store.read(asked).await
             }
         }
     }

@@ -63,6 +63,30 @@ pub struct UsageQuery {
     pub groups: bool,
 }
 
+/// Asks for the groups of a series.
+#[derive(Clone, Debug)]
+pub struct GroupQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The account's epoch.
+    pub epoch: Epoch,
+    /// The account.
+    pub account: AccountId,
+    /// The metric.
+    pub metric: MetricName,
+}
+
+/// Asks which of some metrics have events.
+#[derive(Clone, Debug)]
+pub struct MetricQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The oldest epoch that counts.
+    pub since: Epoch,
+    /// The metrics; not empty.
+    pub metrics: Vec<MetricName>,
+}
+
 /// One part of one window of some account.
 #[derive(Clone, Debug)]
 pub struct UsagePart {
@@ -95,8 +119,8 @@ pub struct AccountQuery {
     pub to: Option<Timestamp>,
     /// The order.
     pub age: Age,
-    /// The time and account behind which to begin.
-    pub after: Option<(Timestamp, AccountId)>,
+    /// The time, account and epoch behind which to begin.
+    pub after: Option<(Timestamp, AccountId, Epoch)>,
     /// How many at most.
     pub limit: usize,
 }

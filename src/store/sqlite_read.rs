@@ -8,7 +8,7 @@ use super::query::{
     TransitionQuery, WindowPoint, WindowQuery,
 };
 pub(super) use super::sqlite_incidents::incidents;
-pub(super) use super::sqlite_usage::{accounts_by_age, usage};
+pub(super) use super::sqlite_usage::{accounts_by_age, groups, metrics_among, usage};
 use super::value::{Amount, Id, json, mode, parsed, workspace};
 use crate::domain::id::{
     AccountId, AlertId, ChannelId, Epoch, MetricName, NotificationId, PartitionId, Position, Tenant,
@@ -89,28 +89,19 @@ pub(super) fn metrics_of(
     rows.collect()
 }
 
-/// Tells whether any account of a tenant has events of a metric.
-pub(super) fn has_metric(connection: &Connection, tenant: Tenant, since: Epoch, metric: &MetricName) -> Answer<bool> {
-    let mut select = connection.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM series WHERE workspace = ?1 AND mode = ?2 AND metric = ?3 AND epoch >= ?4)",
-    )?;
-    let values = params![workspace(tenant), mode(tenant), metric.as_str(), since.0.cast_signed()];
-    select.query_row(values, |row| row.get(0))
-}
-
 pub(super) fn accounts(
     connection: &Connection,
     tenant: Tenant,
-    after: Option<&AccountId>,
+    after: Option<(&AccountId, Epoch)>,
     limit: usize,
 ) -> Answer<Vec<AccountRow>> {
     let mut select = connection.prepare_cached(
         "SELECT account, epoch, first_seen_at, revision FROM accounts
-         WHERE workspace = ?1 AND mode = ?2 AND account > ?3 ORDER BY account, epoch LIMIT ?4",
+         WHERE workspace = ?1 AND mode = ?2 AND (account, epoch) > (?3, ?4) ORDER BY account, epoch LIMIT ?5",
     )?;
-    let after = after.map_or("", AccountId::as_str);
-    let rows = select
-        .query_map(params![workspace(tenant), mode(tenant), after, limit as i64], |row| account_row(tenant, row))?;
+    let (account, epoch) = after.map_or(("", Epoch(0)), |(account, epoch)| (account.as_str(), epoch));
+    let values = params![workspace(tenant), mode(tenant), account, epoch.0.cast_signed(), limit as i64];
+    let rows = select.query_map(values, |row| account_row(tenant, row))?;
     rows.collect()
 }
 

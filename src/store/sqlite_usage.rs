@@ -1,13 +1,14 @@
-//! Usage across accounts, and accounts by age.
+//! Usage across accounts, what metrics and groups there are, and accounts by age.
 
-use super::query::{AccountQuery, UsagePart, UsageQuery};
+use super::query::{AccountQuery, GroupQuery, MetricQuery, UsagePart, UsageQuery};
 use super::sqlite_read::{account_id, account_row, metric_name};
 use super::value::{Amount, json, mode, workspace};
-use crate::domain::id::{Epoch, Position};
+use crate::domain::id::{Epoch, MetricName, Position};
 use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::partition::effect::AccountRow;
 use crate::domain::time::Timestamp;
 use rusqlite::{Connection, params};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 pub(super) fn usage(
@@ -62,12 +63,54 @@ pub(super) fn usage(
     Ok(())
 }
 
+/// Tells which of some metrics any account of a tenant has events of.
+pub(super) fn metrics_among(connection: &Connection, query: &MetricQuery) -> rusqlite::Result<BTreeSet<MetricName>> {
+    // What is found of each name ends the search for all of them.
+    let mut select = connection.prepare_cached(
+        "SELECT DISTINCT metric FROM series
+         WHERE workspace = ?1 AND mode = ?2 AND epoch >= ?3 AND metric IN (SELECT value FROM json_each(?4)) LIMIT ?5",
+    )?;
+    let values = params![
+        workspace(query.tenant),
+        mode(query.tenant),
+        query.since.0.cast_signed(),
+        json(&query.metrics)?,
+        query.metrics.len() as i64
+    ];
+    let rows = select.query_map(values, |row| metric_name(row.get_ref(0)?.as_str()?))?;
+    rows.collect()
+}
+
+pub(super) fn groups(
+    connection: &Connection,
+    query: &GroupQuery,
+    take: &mut dyn FnMut(&str) -> ControlFlow<()>,
+) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(
+        "SELECT grp FROM series
+         WHERE workspace = ?1 AND mode = ?2 AND epoch = ?3 AND account = ?4 AND metric = ?5 AND grp <> ''",
+    )?;
+    let mut rows = select.query(params![
+        workspace(query.tenant),
+        mode(query.tenant),
+        query.epoch.0.cast_signed(),
+        query.account.as_str(),
+        query.metric.as_str()
+    ])?;
+    while let Some(row) = rows.next()? {
+        if take(row.get_ref(0)?.as_str()?).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn accounts_by_age(connection: &Connection, query: &AccountQuery) -> rusqlite::Result<Vec<AccountRow>> {
     let (order, behind) = query.age.sql();
     let mut select = connection.prepare_cached(&format!(
         "SELECT account, epoch, first_seen_at, revision FROM accounts
          WHERE workspace = ?1 AND mode = ?2 AND first_seen_at >= ?3 AND first_seen_at < ?4
-           AND (?5 IS NULL OR (first_seen_at, account) {behind} (?5, ?6))
+           AND (?5 IS NULL OR (first_seen_at, account, epoch) {behind} (?5, ?6, ?8))
          ORDER BY first_seen_at {order}, account {order}, epoch {order} LIMIT ?7"
     ))?;
     let values = params![
@@ -75,9 +118,10 @@ pub(super) fn accounts_by_age(connection: &Connection, query: &AccountQuery) -> 
         mode(query.tenant),
         query.from.unwrap_or(Timestamp::MIN).0,
         query.to.unwrap_or(Timestamp::MAX).0,
-        query.after.as_ref().map(|(at, _)| at.0),
-        query.after.as_ref().map(|(_, account)| account.as_str()),
-        query.limit as i64
+        query.after.as_ref().map(|(at, ..)| at.0),
+        query.after.as_ref().map(|(_, account, _)| account.as_str()),
+        query.limit as i64,
+        query.after.as_ref().map(|(.., epoch)| epoch.0.cast_signed())
     ];
     let rows = select.query_map(values, |row| account_row(query.tenant, row))?;
     rows.collect()

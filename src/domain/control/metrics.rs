@@ -59,7 +59,10 @@ impl Metrics {
         definition: MetricDefinition,
         life: Life,
     ) -> (Resource, Change) {
-        let record = MetricRecord { metric: metric.clone(), definition: definition.clone(), life };
+        let known = self.records.get(metric).map(|record| &record.kept_since);
+        let since = |name: &String| known.and_then(|known| known.get(name)).copied().unwrap_or(context.now);
+        let kept_since = definition.group_by.iter().map(|name| (name.clone(), since(name))).collect();
+        let record = MetricRecord { metric: metric.clone(), definition: definition.clone(), kept_since, life };
         self.records.insert(metric.clone(), record.clone());
         let change = Change::Metric { tenant: context.tenant, metric: metric.clone(), definition: Some(definition) };
         (Resource::Metric(record), change)

@@ -308,6 +308,9 @@ pub struct MetricRecord {
     pub metric: MetricName,
     /// What is known of it.
     pub definition: MetricDefinition,
+    /// Since when each dimension of `group_by` has been in it without a break.
+    #[serde(default)]
+    pub kept_since: BTreeMap<String, Timestamp>,
     /// Its life.
     pub life: Life,
 }

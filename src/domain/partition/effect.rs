@@ -91,6 +91,10 @@ pub struct SeriesKey {
     pub group: String,
 }
 
+/// The group of everything for which a series had no room for another group. No real group has such a text: they are
+/// JSON objects.
+pub const OVERFLOW_GROUP: &str = "overflow";
+
 /// One part of one window: all of its events that were recorded while the part was held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowRow {

@@ -70,28 +70,16 @@ pub(in crate::store) async fn metrics_of(
     names.iter().map(|name| MetricName::new(name).map_err(unreadable)).collect()
 }
 
-pub(in crate::store) async fn has_metric(
-    client: &Client,
-    tenant: Tenant,
-    since: Epoch,
-    metric: &MetricName,
-) -> Answer<bool> {
-    let mut filter = Filter::of(tenant);
-    filter.and("epoch >= ?", Value::Number(since.0));
-    filter.and("metric = ?", Value::Text(metric.as_str().to_owned()));
-    let sql = format!("SELECT metric FROM usage_windows WHERE {} LIMIT 1", filter.sql);
-    Ok(filter.bind(client.query(&sql)).fetch_optional::<String>().await?.is_some())
-}
-
 pub(in crate::store) async fn accounts(
     client: &Client,
     tenant: Tenant,
-    after: Option<&AccountId>,
+    after: Option<(&AccountId, Epoch)>,
     limit: usize,
 ) -> Answer<Vec<AccountRow>> {
     let mut filter = Filter::of(tenant);
-    if let Some(after) = after {
-        filter.and("account > ?", Value::Text(after.as_str().to_owned()));
+    if let Some((account, epoch)) = after {
+        filter.and("(account, epoch) > (?", Value::Text(account.as_str().to_owned()));
+        filter.tuple_end(Value::Number(epoch.0));
     }
     let sql = format!(
         "SELECT ?fields FROM accounts WHERE {} ORDER BY account, epoch, revision DESC

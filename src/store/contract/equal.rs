@@ -16,7 +16,7 @@ use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::DeliveryId;
 use crate::store::{
     AccountQuery, Age, AttemptQuery, ChangeQuery, DeliveryQuery, EventQuery, IncidentQuery, InstanceQuery,
-    NotificationQuery, OutboxQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery,
+    MetricQuery, NotificationQuery, OutboxQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery,
     UsageQuery, WebhookDeliveryQuery, WindowQuery,
 };
 use proptest::prelude::*;
@@ -141,7 +141,7 @@ impl Answers {
         let (from, to) = (Some(Timestamp(EPOCH + 2_000)), Some(Timestamp(EPOCH + 9_000)));
         let all = AccountQuery { tenant, from: None, to: None, age: Age::Falling, after: None, limit: 100 };
         let first = store.accounts_by_age(all.clone()).await.unwrap();
-        let after = first.first().map(|row| (row.first_seen_at, row.account.clone()));
+        let after = first.first().map(|row| (row.first_seen_at, row.account.clone(), row.epoch));
         for query in [
             all.clone(),
             AccountQuery { age: Age::Rising, limit: 2, ..all.clone() },
@@ -150,7 +150,7 @@ impl Answers {
         ] {
             self.note("accounts by age", &query, store.accounts_by_age(query.clone()).await.unwrap());
         }
-        for (after, limit) in [(None, 100), (None, 1), (Some(account(0)), 2)] {
+        for (after, limit) in [(None, 100), (None, 1), (Some((account(0), Epoch(0))), 2), (Some((account(0), Epoch::LAST)), 2)] {
             self.note("accounts", &(&after, limit), store.accounts(tenant, after.clone(), limit).await.unwrap());
         }
     }
@@ -366,9 +366,11 @@ impl Answers {
         let behind = QuarantineQuery { after, ..all(PAGES[0]) };
         let never = crate::domain::id::MetricName::new("never").unwrap();
         for epoch in [0, 1, 1 << 40].map(Epoch) {
-            self.note("metric", &epoch, store.has_metric(tenant, epoch, metric(0)).await.unwrap());
+            for metrics in [vec![metric(0)], vec![metric(2), never.clone(), metric(1)], vec![never.clone()]] {
+                let asked = MetricQuery { tenant, since: epoch, metrics };
+                self.note("metrics", &asked, store.metrics_among(asked.clone()).await.unwrap());
+            }
         }
-        self.note("metric", &"unknown", store.has_metric(tenant, Epoch(0), never).await.unwrap());
         let since = first.last().map(|entry| entry.row.at);
         let newer = QuarantineQuery { since, ..all(PAGES[0]) };
         let statuses = vec![QuarantineStatus::Open, QuarantineStatus::Discarded];

@@ -7,4 +7,5 @@ mod equal;
 mod group;
 mod place;
 mod sample;
+mod walk;
 mod windows;

@@ -6,8 +6,9 @@ use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::partition::effect::{Effects, SeriesKey, WindowRow};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::{Millis, Timestamp, WINDOW};
-use crate::store::WindowQuery;
+use crate::store::{GroupQuery, MetricQuery, WindowQuery};
 use proptest::prelude::*;
+use std::ops::ControlFlow;
 
 fn tenant(n: u128) -> Tenant {
     Tenant { workspace: WorkspaceId(n), mode: Mode::Live }
@@ -114,6 +115,55 @@ async fn waiting_ends_when_the_position_is_stored() {
         waiting.await.unwrap();
         write(&place, vec![], 3);
         assert_eq!(place.reached().await.unwrap().position, Position(5), "progress never goes back");
+    }
+}
+
+#[tokio::test]
+async fn groups_and_metrics_that_ever_were_are_told() {
+    for place in Place::all() {
+        let grouped = |metric: &str, group: &str, start: i64| {
+            let mut row = window(tenant(1), metric, start, 1, &[1], 1);
+            row.series.group = group.to_owned();
+            row
+        };
+        let (eu, us) = ("{\"region\":\"eu\"}", "{\"region\":\"us\"}");
+        let rows = vec![
+            grouped("api", "", 0),
+            grouped("api", eu, 0),
+            grouped("api", eu, 1),
+            grouped("api", us, 9),
+            grouped("other", "", 0),
+        ];
+        write(&place, rows, 9);
+        let groups = async |query: GroupQuery, most: usize| {
+            let (sender, seen) = std::sync::mpsc::channel();
+            let mut left = most;
+            let take = move |group: &str| {
+                sender.send(group.to_owned()).unwrap();
+                left -= 1;
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            place.store.groups(query, take).await.unwrap();
+            let mut seen: Vec<String> = seen.iter().collect();
+            seen.sort_unstable();
+            seen
+        };
+        let account = AccountId::new("acme").unwrap();
+        let of = |metric: &str| MetricName::new(metric).unwrap();
+        let query = GroupQuery { tenant: tenant(1), epoch: Epoch(0), account, metric: of("api") };
+        assert_eq!(groups(query.clone(), 9).await, [eu, us]);
+        assert_eq!(groups(query.clone(), 1).await.len(), 1, "it ends when it is told to");
+        assert!(groups(GroupQuery { metric: of("other"), ..query.clone() }, 9).await.is_empty());
+        assert!(groups(GroupQuery { epoch: Epoch(1), ..query.clone() }, 9).await.is_empty());
+        assert!(groups(GroupQuery { tenant: tenant(2), ..query }, 9).await.is_empty());
+        let among = async |since: u64, names: &[&str]| {
+            let metrics = names.iter().map(|name| of(name)).collect();
+            let query = MetricQuery { tenant: tenant(1), since: Epoch(since), metrics };
+            place.store.metrics_among(query).await.unwrap().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(among(0, &["never", "other", "api"]).await, ["api", "other"]);
+        assert!(among(0, &["never"]).await.is_empty());
+        assert!(among(1, &["api"]).await.is_empty());
     }
 }
 
