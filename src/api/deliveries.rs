@@ -8,13 +8,14 @@ use super::incoming::Incoming;
 use super::input::{Nothing, Query, empty, present};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
+use super::read_on::{is_present_event, read_on};
 use super::receipt::store_away;
 use super::webhook_actions::{DeliveryAsked, accepted, asked};
 use super::webhooks::find;
 use crate::domain::control::command::{Command, Redelivery};
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::Scope;
-use crate::domain::id::ReplayId;
+use crate::domain::id::{NotificationId, ReplayId};
 use crate::domain::limits::REPLAY_DELIVERIES_MAX;
 use crate::domain::partition::effect::DeliveryStatus;
 use crate::domain::time::Timestamp;
@@ -22,13 +23,14 @@ use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::{Again, Attempt, Delivery, DeliveryId};
 use crate::notifier::event_body;
 use crate::runtime::clock;
-use crate::store::{Age, AttemptQuery, EventQuery, WebhookDeliveryQuery};
+use crate::store::{Age, AttemptQuery, EventQuery, EventsQuery, WebhookDeliveryQuery};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 
 /// Attempts that one answer shows, the newest of them.
@@ -136,7 +138,7 @@ fn attempt_view(row: &Attempt) -> AttemptView {
     }
 }
 
-/// Lists the deliveries to an endpoint, newest first.
+/// Lists the deliveries to an endpoint, newest first. Those of what an account had before it was deleted are gone.
 #[utoipa::path(
     get, path = "/v1/webhooks/{id}/deliveries", tag = "webhooks", operation_id = "deliveries",
     params(("id" = String, Path), ("status" = Option<Vec<String>>, Query), ("event_type" = Option<Vec<String>>, Query),
@@ -176,9 +178,36 @@ pub(super) async fn list(
         offset: paging.offset(),
         limit: paging.size + 1,
     };
-    let rows = app.node.data.store.webhook_deliveries(asked).await.map_err(store_away)?;
+    let rows = undeleted(&app, &asked).await?;
     let items = rows.iter().map(view).collect();
     Ok(paging.answer(&app, items, |row: &DeliveryView| format!("{} {}", row.created_at, row.event_id)))
+}
+
+/// Reads deliveries; those of what an account had before it was deleted are left out.
+async fn undeleted(app: &App, asked: &WebhookDeliveryQuery) -> Result<Vec<Delivery>, Problem> {
+    let store = &app.node.data.store;
+    if !app.node.data.control.state().has_epochs(asked.tenant) {
+        return store.webhook_deliveries(asked.clone()).await.map_err(store_away);
+    }
+    let next = |last: Option<(Delivery, bool)>, limit| {
+        let behind = last.map(|(row, _)| (row.created_at, row.id.event));
+        let query = WebhookDeliveryQuery { offset: 0, limit, after: behind.or(asked.after), ..asked.clone() };
+        async {
+            let rows = store.webhook_deliveries(query).await.map_err(store_away)?;
+            let (tenant, ids) = (asked.tenant, rows.iter().map(|row| row.id.event).collect());
+            let events = store.webhook_events(EventsQuery { tenant, ids }).await.map_err(store_away)?;
+            let state = app.node.data.control.state();
+            let hidden: BTreeSet<NotificationId> =
+                events.iter().filter(|event| !is_present_event(&state, event)).map(|event| event.id).collect();
+            Ok(rows
+                .into_iter()
+                .map(|row| (!hidden.contains(&row.id.event), row))
+                .map(|(fits, row)| (row, fits))
+                .collect())
+        }
+    };
+    let rows = read_on((asked.offset, asked.limit), next, |(_, fits)| *fits).await?;
+    Ok(rows.into_iter().map(|(row, _)| row).collect())
 }
 
 /// Shows a delivery with its attempts and what is sent.
@@ -228,8 +257,7 @@ async fn delivery(app: &App, caller: &Caller, id: &str) -> Result<Delivery, Prob
         offset: 0,
         limit: 1,
     };
-    let rows = app.node.data.store.webhook_deliveries(asked).await.map_err(store_away)?;
-    rows.into_iter().next().ok_or_else(|| Problem::not_found("delivery"))
+    undeleted(app, &asked).await?.into_iter().next().ok_or_else(|| Problem::not_found("delivery"))
 }
 
 fn again(row: &Delivery) -> Again {
@@ -309,7 +337,7 @@ pub(super) async fn replay(
         offset: 0,
         limit: REPLAY_DELIVERIES_MAX + 1,
     };
-    let mut rows = app.node.data.store.webhook_deliveries(asked).await.map_err(store_away)?;
+    let mut rows = undeleted(&app, &asked).await?;
     if rows.len() > REPLAY_DELIVERIES_MAX {
         let detail = format!("more than {REPLAY_DELIVERIES_MAX} deliveries; narrow the span or the event types");
         return Err(Problem::unprocessable("query_too_large", detail));

@@ -6,6 +6,7 @@ use super::docs::Problems;
 use super::input::Query;
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
+use super::read_on::read_on;
 use super::receipt::store_away;
 use super::sandbox::enter;
 use crate::domain::control::resource::ChannelKind;
@@ -89,7 +90,20 @@ pub(super) async fn list(
         offset: paging.offset(),
         limit: paging.size + 1,
     };
-    let rows = app.node.data.store.outbox(asked).await.map_err(store_away)?;
+    type Kept = (DeliveryRow, Notification);
+    let next = |last: Option<Kept>, limit| {
+        let behind = last.map(|(row, _)| (row.at, row.notification, row.channel));
+        let query = OutboxQuery { offset: 0, limit, after: behind.or(asked.after), ..asked.clone() };
+        async { app.node.data.store.outbox(query).await.map_err(store_away) }
+    };
+    let fits = |(_, notification): &Kept| {
+        notification.epoch >= app.node.data.control.state().epoch_of(tenant, &notification.key.account)
+    };
+    let rows = if app.node.data.control.state().has_epochs(tenant) {
+        read_on((asked.offset, asked.limit), next, fits).await?
+    } else {
+        app.node.data.store.outbox(asked).await.map_err(store_away)?
+    };
     let items = rows.iter().map(|(row, notification)| view(&app, &caller, row, notification)).collect();
     Ok(paging.answer(&app, items, |item: &OutboxView| format!("{} {} {}", item.at, item.id, item.channel_id)))
 }

@@ -7,6 +7,7 @@ use super::events::{behind_reset, not_appended, not_taken};
 use super::input::{Query, json};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
+use super::read_on::{is_of_present, read_on_large};
 use super::receipt::{Receipt, store_away};
 use crate::domain::control::resource::Scope;
 use crate::domain::event::parse_line;
@@ -37,7 +38,12 @@ pub(super) struct QuarantineView {
     account_id: Option<String>,
     /// The event as it came.
     body: String,
+    /// When it was recorded, at first.
     at: String,
+    /// How often it came, the first time included.
+    count: u64,
+    /// When it was recorded last.
+    last_at: String,
     /// Stands for the event that was sent in again.
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<String>,
@@ -66,11 +72,14 @@ fn view(caller: &Caller, row: &QuarantineRow, receipt: Option<String>) -> Quaran
         account_id: row.account.as_ref().map(ToString::to_string),
         body: row.body.clone(),
         at: row.at.to_string(),
+        count: row.repeats.map_or(1, |repeats| repeats.count),
+        last_at: row.repeats.map_or(row.at, |repeats| repeats.last_at).to_string(),
         receipt,
     }
 }
 
-/// Lists quarantined events, newest first.
+/// Lists quarantined events, newest first: one entry for each event and what it says, however often it came (of the newest
+/// 10,000 of a partition). One that was settled stays settled. Those of an account that was deleted since are gone.
 #[utoipa::path(
     get, path = "/v1/quarantine", tag = "quarantine",
     params(("status" = Option<Vec<String>>, Query), ("code" = Option<Vec<String>>, Query),
@@ -108,7 +117,18 @@ pub(super) async fn list(
         offset: paging.offset(),
         limit: paging.size + 1,
     };
-    let entries = app.node.data.store.quarantine(asked).await.map_err(store_away)?;
+    let hides = app.node.data.control.state().has_epochs(asked.tenant);
+    let entries = if hides {
+        let next = |last: Option<QuarantineEntry>, limit| {
+            let behind = last.map(|entry| (entry.row.at, entry.row.id));
+            let query = QuarantineQuery { offset: 0, limit, after: behind.or(asked.after), ..asked.clone() };
+            async { app.node.data.store.quarantine(query).await.map_err(store_away) }
+        };
+        let fits = |entry: &QuarantineEntry| is_there(&app, &entry.row);
+        read_on_large((asked.offset, asked.limit), next, fits).await?
+    } else {
+        app.node.data.store.quarantine(asked).await.map_err(store_away)?
+    };
     let items = entries.iter().map(|entry| view(&caller, &entry.row, None)).collect();
     Ok(paging.answer(&app, items, |entry: &QuarantineView| format!("{} {}", entry.at, entry.id)))
 }
@@ -116,6 +136,12 @@ pub(super) async fn list(
 /// When the caller's world began, where that was with a reset: what was set aside before is gone.
 fn began(app: &App, caller: &Caller) -> Option<Timestamp> {
     app.node.data.control.state().sandbox(caller.principal.tenant)?.last_reset_at
+}
+
+/// Whether an event is of its account's present epoch.
+fn is_there(app: &App, row: &QuarantineRow) -> bool {
+    let state = app.node.data.control.state();
+    row.account.as_ref().is_none_or(|account| is_of_present(&state, row.tenant, account, (row.epoch, row.at)))
 }
 
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<QuarantineEntry, Problem> {
@@ -135,6 +161,7 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<QuarantineEntry, P
         limit: 1,
     };
     let found = app.node.data.store.quarantine(asked).await.map_err(store_away)?.into_iter().next();
+    let found = found.filter(|entry| is_there(app, &entry.row));
     found.ok_or_else(|| Problem::not_found("quarantined event"))
 }
 
@@ -153,7 +180,8 @@ async fn settle(app: &App, entry: QuarantineEntry, status: QuarantineStatus) -> 
     Ok(row)
 }
 
-/// Sends a quarantined event in again: corrected, or as it is with `accept_late`.
+/// Sends a quarantined event in again: corrected, or as it is with `accept_late`. One of an account that was deleted since is
+/// not found.
 #[utoipa::path(
     post, path = "/v1/quarantine/{id}/replay", tag = "quarantine", params(("id" = String, Path)),
     request_body = Option<ReplayBody>,
@@ -185,6 +213,10 @@ pub(super) async fn replay(
             batch.push(0, bytes.as_bytes(), &event).map_err(|refusal| refused(&refusal))?;
             batch.finish()
         };
+        // Its account may have been deleted since it was found, and must not come back by this.
+        if !is_there(&app, &entry.row) {
+            return Err(Problem::not_found("quarantined event"));
+        }
         behind_reset(&app, &caller).await;
         let appended = app.node.ingest.append(prepared).await;
         Receipt(appended.map_err(|error| not_taken(&app, &caller, error))?).to_string()

@@ -1,13 +1,14 @@
 //! Rows as the stream tells them.
 
-use crate::domain::id::{AccountId, AlertId, Position, ProjectId, Tenant};
-use crate::domain::partition::effect::{TransitionRow, WindowRow};
+use crate::domain::id::{AccountId, AlertId, Epoch, Position, ProjectId, Tenant};
+use crate::domain::partition::effect::{OVERFLOW_GROUP, SeriesKey, TransitionRow, WindowRow};
 use crate::domain::quantity::Quantity;
 use crate::domain::time::WINDOW;
 use crate::runtime::control::ControlPlane;
 use crate::store::Changes;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// What a stream is told of.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ struct WindowChange<'a> {
     account_id: &'a str,
     metric: &'a str,
     group: Option<Box<RawValue>>,
+    /// Whether it holds what is in no group of its own; each dimension of `group` is then null.
+    overflow: bool,
     start: String,
     end: String,
     part: u64,
@@ -67,6 +70,11 @@ struct WindowChange<'a> {
 impl Filter {
     fn wants(&self, tenant: Tenant, account: &AccountId) -> bool {
         tenant == self.tenant && (self.accounts.is_empty() || self.accounts.contains(account))
+    }
+
+    /// Whether something is of an account's present epoch: what was deleted is told to nobody.
+    fn is_present(&self, account: &AccountId, epoch: Epoch) -> bool {
+        epoch >= self.control.state().epoch_of(self.tenant, account)
     }
 
     fn reaches(&self, alert: AlertId) -> bool {
@@ -101,15 +109,50 @@ impl Filter {
     ) -> Vec<Line> {
         let transitions = transitions.iter().filter(|row| {
             let wanted = self.alerts && self.wants(row.key.tenant, &row.key.account) && self.reaches(row.key.alert);
-            wanted && is_new(&row.key.account, row.position)
+            wanted && is_new(&row.key.account, row.position) && self.is_present(&row.key.account, row.epoch)
         });
         let windows = windows.iter().filter(|row| {
             let series = &row.series;
-            self.usage && self.wants(series.tenant, &series.account) && is_new(&series.account, row.revision)
+            self.usage
+                && self.wants(series.tenant, &series.account)
+                && is_new(&series.account, row.revision)
+                && self.is_present(&series.account, series.epoch)
         });
-        let mut lines: Vec<Line> = windows.map(window).chain(transitions.map(transition)).collect();
+        let mut lines: Vec<Line> = windows.map(|row| self.window(row)).chain(transitions.map(transition)).collect();
         lines.sort_by_key(|line| line.position);
         lines
+    }
+
+    /// A group as JSON: nothing for the total.
+    fn group(&self, series: &SeriesKey) -> Option<Box<RawValue>> {
+        if series.group != OVERFLOW_GROUP {
+            return (!series.group.is_empty()).then(|| RawValue::from_string(series.group.clone()).ok()).flatten();
+        }
+        let state = self.control.state();
+        let definition = state.metric(series.tenant, &series.metric).map(|record| &record.definition.group_by);
+        let nulls: BTreeMap<&str, ()> = definition.into_iter().flatten().map(|name| (name.as_str(), ())).collect();
+        serde_json::to_string(&nulls).ok().and_then(|text| RawValue::from_string(text).ok())
+    }
+
+    fn window(&self, row: &WindowRow) -> Line {
+        let (series, aggregate) = (&row.series, &row.aggregate);
+        let data = WindowChange {
+            account_id: series.account.as_str(),
+            metric: series.metric.as_str(),
+            group: self.group(series),
+            overflow: series.group == OVERFLOW_GROUP,
+            start: row.start.to_string(),
+            end: row.start.plus(WINDOW).to_string(),
+            part: row.part.0,
+            count: aggregate.count,
+            sum: number(aggregate.sum),
+            min: number(aggregate.min),
+            max: number(aggregate.max),
+            last: number(aggregate.last),
+            late_events: row.late_events,
+            revision: row.revision.0,
+        };
+        Line { event: "usage.window", data: serde_json::to_string(&data).unwrap_or_default(), position: row.revision }
     }
 }
 
@@ -129,27 +172,6 @@ fn transition(row: &TransitionRow) -> Line {
         notification_id: row.notification.map(|id| id.to_string()),
     };
     Line { event: "alert.state", data: serde_json::to_string(&data).unwrap_or_default(), position: row.position }
-}
-
-fn window(row: &WindowRow) -> Line {
-    let (series, aggregate) = (&row.series, &row.aggregate);
-    let group = (!series.group.is_empty()).then(|| RawValue::from_string(series.group.clone()).ok()).flatten();
-    let data = WindowChange {
-        account_id: series.account.as_str(),
-        metric: series.metric.as_str(),
-        group,
-        start: row.start.to_string(),
-        end: row.start.plus(WINDOW).to_string(),
-        part: row.part.0,
-        count: aggregate.count,
-        sum: number(aggregate.sum),
-        min: number(aggregate.min),
-        max: number(aggregate.max),
-        last: number(aggregate.last),
-        late_events: row.late_events,
-        revision: row.revision.0,
-    };
-    Line { event: "usage.window", data: serde_json::to_string(&data).unwrap_or_default(), position: row.revision }
 }
 
 /// An exact JSON number.

@@ -25,7 +25,7 @@ pub(super) struct Coverage {
 pub(super) struct Counted {
     /// All of them.
     pub events: u64,
-    /// Those in windows that began before the dimensions were kept; of groups only those that have every dimension.
+    /// Those in windows that began before the dimensions were kept; of groups only those that had every dimension then.
     pub early: u64,
     /// Whether some are in no group of their own.
     pub overflow: bool,
@@ -41,7 +41,9 @@ impl Coverage {
     /// Takes note of a part of a group.
     pub(super) fn note(&mut self, part: &UsagePart, dimensions: &Dimensions<'_>, terms: &Terms) {
         let mut asked = terms.dimensions.iter().chain(terms.only.keys());
-        self.count(part, asked.all(|name| dimensions.contains_key(name)), terms);
+        // What had no room in a group had its dimensions all the same.
+        let whole = part.group == OVERFLOW_GROUP || asked.all(|name| dimensions.contains_key(name));
+        self.count(part, whole, terms);
         self.found(dimensions, &terms.only);
     }
 

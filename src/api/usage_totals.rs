@@ -251,9 +251,10 @@ impl Drop for Abandon {
 pub(super) async fn add_up(app: &App, terms: &Terms) -> Result<Added, Problem> {
     let asked = terms.clone();
     let coverage = Coverage::of(&terms.only);
-    let totals = read_parts(app, &terms.query, Totals { coverage, ..Totals::default() }, move |totals, part, current| {
-        totals.take(part, &asked, current)
-    });
+    let totals =
+        read_parts(app, &terms.query, Totals { coverage, ..Totals::default() }, move |totals, part, current| {
+            totals.take(part, &asked, current)
+        });
     let totals = totals.await?;
     match totals.excess {
         None => Ok(Added { points: totals.points, coverage: totals.coverage }),
@@ -381,7 +382,8 @@ mod tests {
             totals.points.iter().map(|((g, _), sum)| (g.overflow, g.dimensions.clone(), sum.aggregate.count)).collect()
         };
         let text = |n: &str| Some(format!("{{\"n\":{n}}}"));
-        let expected = [(false, text("1"), 1), (false, text("2"), 1), (false, text("null"), 1), (true, text("null"), 2)];
+        let expected =
+            [(false, text("1"), 1), (false, text("2"), 1), (false, text("null"), 1), (true, text("null"), 2)];
         assert_eq!(seen(&totals), expected);
         assert!(totals.coverage.counted.values().all(|counted| counted.overflow && counted.events == 5));
         // It holds no value that could be chosen.

@@ -6,7 +6,7 @@ use super::receipt::store_away;
 use super::usage_coverage::{Counted, Coverage, Dimensions};
 use super::usage_totals::Terms;
 use crate::domain::id::{AccountId, AccountScope, Epoch, MetricName};
-use crate::domain::limits::{GROUPS_PER_SERIES_MAX, USAGE_WARNINGS_MAX};
+use crate::domain::limits::{GROUPS_PER_HOUR_MAX, USAGE_WARNINGS_MAX};
 use crate::domain::time::{Timestamp, WINDOW};
 use crate::store::{GroupQuery, MetricQuery};
 use serde::Serialize;
@@ -102,8 +102,7 @@ pub(super) async fn unknown_groups(
     if coverage.missing.is_empty() {
         return Ok(Vec::new());
     }
-    let query =
-        GroupQuery { tenant: terms.query.tenant, epoch, account: account.clone(), metric: metric.clone() };
+    let query = GroupQuery { tenant: terms.query.tenant, epoch, account: account.clone(), metric: metric.clone() };
     let shared = Arc::new(Mutex::new(coverage));
     let (coverage, only) = (Arc::clone(&shared), terms.only.clone());
     let take = move |group: &str| {
@@ -137,13 +136,14 @@ pub(super) fn partial_groups(
         let since = terms.kept_since.get(metric).filter(|since| terms.query.from < since.round_up(WINDOW));
         let early = of_total.early.saturating_sub(of_groups.early);
         if let Some(since) = since.filter(|_| early > 0) {
-            let detail = format!("{early} events from before {since} are in no group of {metric} with these dimensions");
+            let detail =
+                format!("{early} events from before {since} are in no group of {metric} with these dimensions");
             let warning = UsageWarning::of_metric("groups_since", metric, detail);
             warnings.push(UsageWarning { since: Some(since.to_string()), ..warning });
         }
         let missing = of_total.events.saturating_sub(of_groups.events);
         if of_groups.overflow || missing > early {
-            let most = GROUPS_PER_SERIES_MAX;
+            let most = GROUPS_PER_HOUR_MAX;
             let detail = format!("events of {metric} are in no group of their own: an hour has room for {most} groups");
             warnings.push(UsageWarning::of_metric("group_overflow", metric, detail));
         }

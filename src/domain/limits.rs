@@ -36,10 +36,18 @@ pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a quarantined body that are kept.
 pub const QUARANTINE_BYTES_MAX: usize = 64 * 1024;
+/// Entries of the quarantine that a partition remembers of one tenant, the newest: copies of older ones begin anew.
+pub const QUARANTINE_REMEMBERED_MAX: usize = 10_000;
 /// Dimensions that a metric may be grouped by.
 pub const GROUP_BY_MAX: usize = 3;
-/// Distinct groups of one series; later ones count in the group-less total alone.
+/// Distinct groups of one series up to engine version 2; later ones count in the group-less total alone.
 pub const GROUPS_PER_SERIES_MAX: usize = 1_000;
+/// Distinct groups of one series in one hour of event time; what comes for others counts in one group for all of them.
+pub const GROUPS_PER_HOUR_MAX: usize = 1_000;
+/// Groups of one series that are in memory, added up over the hours, past which hours that are over leave early.
+pub const GROUPS_HELD_MAX: usize = 10_000;
+/// How long the groups of an hour that is over stay in memory behind the last event that came for it.
+pub const PAST_GROUPS_HELD: Millis = Millis::minutes(5);
 
 /// Bytes of a rule's source.
 pub const RULE_BYTES_MAX: usize = 512;

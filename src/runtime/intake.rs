@@ -329,6 +329,8 @@ impl Copier {
             at: message.recorded_at,
             status: QuarantineStatus::Open,
             revision: Position::START,
+            epoch: None,
+            repeats: None,
         };
         (Log::Partition(partition), Bytes::from(Note::EventRefused { row }.encode()))
     }

@@ -12,6 +12,7 @@ mod query;
 mod sqlite;
 mod sqlite_changes;
 mod sqlite_incidents;
+mod sqlite_purge;
 mod sqlite_read;
 mod sqlite_scan;
 mod sqlite_usage;
@@ -26,9 +27,9 @@ mod contract;
 pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Keep, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
-    AccountQuery, Age, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, GroupQuery, IncidentEntry,
-    IncidentQuery, InstanceQuery, MetricQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry,
-    QuarantineQuery, RecomputeTerms, Recomputed, ScannedRow, Summary, TransitionPlace, TransitionQuery, UsagePart,
-    UsageQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
+    AccountQuery, Age, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, EventsQuery, GroupQuery,
+    IncidentEntry, IncidentQuery, InstanceQuery, MetricQuery, NotificationQuery, OutboxQuery, Progress,
+    QuarantineEntry, QuarantineQuery, RecomputeTerms, Recomputed, ScannedRow, Summary, TransitionPlace,
+    TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
 };
 pub use sqlite::SqliteStore;

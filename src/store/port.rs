@@ -3,10 +3,10 @@
 #[cfg(feature = "clickhouse")]
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
-    AccountQuery, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, GroupQuery, IncidentEntry,
-    IncidentQuery, InstanceQuery, MetricQuery, NotificationQuery, OutboxQuery, Progress, QuarantineEntry, QuarantineQuery, RecomputeTerms,
-    Recomputed, ScannedRow, Span, Summary, TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint,
-    WindowQuery,
+    AccountQuery, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, EventsQuery, GroupQuery,
+    IncidentEntry, IncidentQuery, InstanceQuery, MetricQuery, NotificationQuery, OutboxQuery, Progress,
+    QuarantineEntry, QuarantineQuery, RecomputeTerms, Recomputed, ScannedRow, Span, Summary, TransitionQuery,
+    UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
 };
 use super::sqlite::SqliteStore;
 use super::{sqlite_changes, sqlite_read as read, sqlite_scan};
@@ -183,6 +183,8 @@ impl Store {
         quarantine(query: QuarantineQuery) -> Vec<QuarantineEntry>;
         /// An event that some endpoint wanted.
         webhook_event(query: EventQuery) -> Option<Event>;
+        /// Those of some events that are stored, in no order.
+        webhook_events(query: EventsQuery) -> Vec<Event>;
         /// The attempts of a delivery to an endpoint, newest first.
         webhook_attempts(query: AttemptQuery) -> Vec<Attempt>;
         /// The deliveries to an endpoint, newest first.
@@ -277,7 +279,8 @@ impl Store {
             }
             #[cfg(feature = "clickhouse")]
             Self::ClickHouse(store) => {
-                let asked = move |client| async move { clickhouse::accounts(&client, tenant, place(&after), limit).await };
+                let asked =
+                    move |client| async move { clickhouse::accounts(&client, tenant, place(&after), limit).await };
                 store.read(asked).await
             }
         }

@@ -317,6 +317,15 @@ pub struct EventQuery {
     pub id: NotificationId,
 }
 
+/// Asks for events that some endpoint wanted.
+#[derive(Clone, Debug)]
+pub struct EventsQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// Which ones.
+    pub ids: Vec<NotificationId>,
+}
+
 /// Asks for the attempts of one delivery, newest first.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptQuery {

@@ -1,6 +1,6 @@
 //! Reading rows.
 
-pub(super) use super::sqlite_webhooks::{webhook_attempts, webhook_deliveries, webhook_event};
+pub(super) use super::sqlite_webhooks::{webhook_attempts, webhook_deliveries, webhook_event, webhook_events};
 
 use super::points::{Part, Points};
 use super::query::{

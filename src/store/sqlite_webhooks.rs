@@ -1,6 +1,6 @@
 //! What becomes of platform events: writing and reading their rows.
 
-use super::query::{AttemptQuery, EventQuery, WebhookDeliveryQuery};
+use super::query::{AttemptQuery, EventQuery, EventsQuery, WebhookDeliveryQuery};
 use super::value::{Id, json, mode, parsed, workspace};
 use crate::domain::id::{NotificationId, PartitionId, Position, WebhookId};
 use crate::domain::partition::effect::DeliveryStatus;
@@ -70,6 +70,18 @@ pub(super) fn webhook_event(connection: &Connection, query: &EventQuery) -> Answ
         connection.prepare_cached("SELECT body FROM webhook_events WHERE workspace = ?1 AND mode = ?2 AND id = ?3")?;
     let values = params![workspace(query.tenant), mode(query.tenant), Id(query.id.0)];
     select.query_row(values, |row| parsed(row.get_ref(0)?.as_str()?)).optional()
+}
+
+pub(super) fn webhook_events(connection: &Connection, query: &EventsQuery) -> Answer<Vec<Event>> {
+    let mut select = connection.prepare_cached(
+        "SELECT body FROM webhook_events
+         WHERE workspace = ?1 AND mode = ?2 AND id IN (SELECT unhex(value) FROM json_each(?3))",
+    )?;
+    let ids: Vec<String> = query.ids.iter().map(|id| format!("{:032X}", id.0)).collect();
+    let rows = select.query_map(params![workspace(query.tenant), mode(query.tenant), json(&ids)?], |row| {
+        parsed(row.get_ref(0)?.as_str()?)
+    })?;
+    rows.collect()
 }
 
 pub(super) fn webhook_attempts(connection: &Connection, query: &AttemptQuery) -> Answer<Vec<Attempt>> {

@@ -23,6 +23,14 @@ pub(super) fn write(
     deliveries(transaction, effects)?;
     quarantine(transaction, partition, effects)?;
     super::sqlite_webhooks::write(transaction, &effects.webhooks)?;
+    for purge in &effects.purges {
+        super::sqlite_purge::purge(transaction, purge)?;
+        // Their series have no number any more.
+        series.retain(|key, _| {
+            let is_over = (purge.from..=purge.through).contains(&key.epoch);
+            !is_over || key.tenant != purge.tenant || key.account != purge.account
+        });
+    }
     transaction.execute(
         "INSERT INTO positions (partition, position, clock) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET position = excluded.position, clock = excluded.clock

@@ -9,6 +9,7 @@ use super::resource::{Account, Life};
 use super::verdict::{Accepted, Context, Verdict, exists_already, room_for_one};
 use crate::domain::id::{AccountId, AccountScope, Epoch};
 use crate::domain::limits::ACCOUNTS_MAX;
+use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -17,6 +18,9 @@ use std::collections::BTreeMap;
 pub(super) struct Accounts {
     pub(super) records: BTreeMap<AccountId, Account>,
     pub(super) epochs: BTreeMap<AccountId, Epoch>,
+    /// When the present epoch of each of them began, on the log's clock.
+    #[serde(default)]
+    pub(super) epochs_since: BTreeMap<AccountId, Timestamp>,
 }
 
 impl Accounts {
@@ -61,6 +65,7 @@ impl Accounts {
         context.expect_version(self.records.get(account).map_or(0, |record| record.life.version))?;
         self.records.remove(account);
         self.epochs.insert(account.clone(), Epoch(context.position.0));
+        self.epochs_since.insert(account.clone(), context.now);
         let tenant = context.tenant;
         let mut accepted = Accepted::deleted().telling(Change::AccountDeleted { tenant, account: account.clone() });
         for metric in quotas.forget_account(account) {

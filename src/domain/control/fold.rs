@@ -334,6 +334,13 @@ impl Control {
         world.accounts.epochs.get(account).copied().unwrap_or_default().max(reset)
     }
 
+    /// Returns when an account's present epoch began, for what was recorded without one; `None` for the first epoch.
+    pub fn epoch_began(&self, tenant: Tenant, account: &AccountId) -> Option<Timestamp> {
+        let world = self.world(tenant)?;
+        let reset = world.sandbox.and_then(|sandbox| sandbox.last_reset_at);
+        world.accounts.epochs_since.get(account).copied().max(reset)
+    }
+
     /// Tells whether anything of a tenant was deleted with its past: an account, or a sandbox's whole world.
     pub fn has_epochs(&self, tenant: Tenant) -> bool {
         let sandbox = self.sandbox(tenant).is_some_and(|sandbox| sandbox.epoch > Epoch::default());

@@ -2,7 +2,8 @@
 
 use super::frame::{Frame, FrameEvent, OwnedValue, split_sent};
 use super::frame_write::canonical_dimensions;
-use crate::domain::id::Epoch;
+use crate::domain::id::{Epoch, MetricName};
+use sha2::{Digest, Sha256};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
@@ -66,6 +67,30 @@ pub fn fingerprints(frame: &Frame, key: &[u8; 16], epochs: &[Epoch]) -> Vec<Fing
         Fingerprint { identity: identity.finish128().as_u128(), payload: u32::from_le_bytes([p0, p1, p2, p3]) }
     };
     frame.events.iter().map(of).collect()
+}
+
+/// Returns a hash of an event's identity and of what it says, which needs no key: the same parts as of its
+/// [`Fingerprint`], each with its length.
+pub fn content_digest(frame: &Frame, event: &FrameEvent, epoch: Epoch) -> [u8; 32] {
+    let mut bytes = Vec::with_capacity(256);
+    if let Some(named) = super::frame::place(&frame.accounts, event.account) {
+        bytes.extend_from_slice(&named.tenant.workspace.0.to_le_bytes());
+        sized(&mut bytes, named.tenant.mode.name().as_bytes());
+        sized(&mut bytes, named.account.as_str().as_bytes());
+    }
+    bytes.extend_from_slice(&epoch.0.to_le_bytes());
+    sized(&mut bytes, frame.source(event).unwrap_or("").as_bytes());
+    sized(&mut bytes, frame.id(event).as_bytes());
+    sized(&mut bytes, super::frame::place(&frame.metrics, event.metric).map_or("", MetricName::as_str).as_bytes());
+    bytes.extend_from_slice(&event.value.0.to_le_bytes());
+    let set = super::frame::optional(&frame.dimension_sets, event.dimensions).map_or(&[][..], Vec::as_slice);
+    let (sent, kept) = split_sent(set);
+    sized(&mut bytes, &canonical_dimensions(sent.map_or(kept, std::slice::from_ref)));
+    bytes.extend_from_slice(&frame.project(event).map_or(0, |project| project.0).to_le_bytes());
+    if event.timestamp_given {
+        bytes.extend_from_slice(&event.timestamp.0.to_le_bytes());
+    }
+    Sha256::digest(&bytes).into()
 }
 
 fn sized(all: &mut Vec<u8>, bytes: &[u8]) {

@@ -22,7 +22,7 @@ pub use body::{BodyError, ContentKind, Item, id_of, parse_events, parse_line};
 pub use cloudevent::parse_binary_cloudevent;
 pub use decide::{Acceptance, decide, derived_id};
 pub use dimensions::{EventWarning, EventWarningCode, Reduction};
-pub use fingerprint::{Fingerprint, fingerprints};
+pub use fingerprint::{Fingerprint, content_digest, fingerprints};
 pub use frame::{Frame, FrameAccount, FrameEvent, OwnedValue};
 pub use frame_read::FrameError;
 pub use frame_write::{AccountPlace, FrameBuilder};

@@ -1,6 +1,6 @@
 //! Taking in what changed in the control plane.
 
-use super::effect::{Effects, Reason};
+use super::effect::{Effects, Purge, Reason};
 use super::fact::{QUOTAS_TOLD, V3};
 use super::fit::{Judging, drop_instances, refit, requota};
 use super::judge::Cause;
@@ -330,6 +330,12 @@ impl Partition {
             return;
         }
         let cause = Cause::of(Reason::AccountDeleted, self.tenant_clock(account.tenant));
+        self.quarantine.forget(account.tenant, Some(&account.name));
+        if self.engine_version >= V3 {
+            let (tenant, name, ended) = (account.tenant, account.name.clone(), account.epoch);
+            let position = turn.stamp.position;
+            turn.effects.purges.push(Purge { tenant, account: name, from: ended, through: ended, position });
+        }
         self.flush_account(slot, turn.effects);
         self.on_account(slot, turn, |world, state, account| {
             for place in 0..account.instances.len() {
@@ -357,9 +363,13 @@ impl Partition {
             self.delete_alert(tenant, alert, Reason::AccountDeleted, turn);
         }
         let slots: Vec<usize> = self.tenant_mut(tenant).accounts.values().copied().collect();
+        let purge_count = turn.effects.purges.len();
         for slot in &slots {
             self.renew_account(*slot, epoch, turn);
         }
+        // A sandbox's old rows stay, unread.
+        turn.effects.purges.truncate(purge_count);
+        self.quarantine.forget(tenant, None);
         let (version, clock, grace) = (self.engine_version, self.clock.now(), self.horizons.grace);
         let state = self.tenant_mut(tenant);
         let accounts = std::mem::take(&mut state.accounts);

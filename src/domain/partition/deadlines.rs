@@ -132,6 +132,7 @@ impl Partition {
                         windows.evict(closed_at);
                     }
                     series.groups.retain(|_, windows| !windows.is_empty());
+                    series.group_hours.evict(closed_at);
                 }
             }
         });

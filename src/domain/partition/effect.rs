@@ -33,6 +33,8 @@ pub struct Effects {
     pub events: Option<Vec<EventRow>>,
     /// What became of events at endpoints.
     pub webhooks: crate::domain::webhook::rows::Rows,
+    /// Rows that leave the store, once those above are in it.
+    pub purges: Vec<Purge>,
     /// What is only counted.
     pub counts: Counts,
 }
@@ -48,10 +50,27 @@ impl Effects {
         self.deliveries.append(&mut later.deliveries);
         self.quarantine.append(&mut later.quarantine);
         self.webhooks.append(later.webhooks);
+        self.purges.append(&mut later.purges);
         if let Some(mut events) = later.events {
             self.events.get_or_insert_default().append(&mut events);
         }
     }
+}
+
+/// What an account had in epochs that are over: its windows, transitions, messages and entries of the quarantine. From
+/// engine version 3 on no record behind the one that ended an epoch makes rows of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purge {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The account.
+    pub account: AccountId,
+    /// The first epoch, inclusive.
+    pub from: Epoch,
+    /// The last epoch, inclusive.
+    pub through: Epoch,
+    /// The record that asks for it: what a later one wrote stays.
+    pub position: Position,
 }
 
 /// Counts for the metrics; they are no part of the state.
@@ -69,7 +88,7 @@ pub struct Counts {
     pub evaluations: u64,
     /// Late events that may have overturned a decision that is not corrected.
     pub late_uncorrected: u64,
-    /// Events of groups past the cap, counted in the total alone.
+    /// Events that had no room in a group of their own.
     pub ungrouped: u64,
     /// Amounts that nobody sent, which a sandbox begins with.
     #[serde(default)]
@@ -419,7 +438,7 @@ impl QuarantineStatus {
 pub struct QuarantineRow {
     /// Workspace and mode.
     pub tenant: Tenant,
-    /// The entry; a hash of where the event came from, so a second copy lists once.
+    /// The entry: a hash of the event's identity and of what it says; up to engine version 2 of where it came from.
     pub id: QuarantineId,
     /// Why, as the API's code.
     pub code: String,
@@ -429,10 +448,25 @@ pub struct QuarantineRow {
     pub account: Option<AccountId>,
     /// The event as it came, cut at 64 KiB.
     pub body: String,
-    /// When it was recorded.
+    /// When it was recorded, at first.
     pub at: Timestamp,
     /// Where it stands.
     pub status: QuarantineStatus,
     /// The record that changed the row.
     pub revision: Position,
+    /// The account's epoch, or its tenant's where no account is known; absent up to engine version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+    /// How often it came again; absent where it came once, and up to engine version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
+}
+
+/// The copies of an event that was set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeats {
+    /// How many there were, the first included.
+    pub count: u64,
+    /// When the last of them was recorded.
+    pub last_at: Timestamp,
 }

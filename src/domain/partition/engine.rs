@@ -2,8 +2,8 @@
 
 use super::archive::{Counting, EventRow};
 use super::changes::Turn;
-use super::effect::{AccountRow, Effects, QuarantineRow, QuarantineStatus, Reason};
-use super::fact::{Fact, Note, QUOTAS_TOLD};
+use super::effect::{AccountRow, Effects, Reason};
+use super::fact::{Fact, Note, QUOTAS_TOLD, V3};
 use super::fit::{Judging, refit};
 use super::flush::window_row;
 use super::judge::{Cause, judge, judge_again, must_judge};
@@ -11,13 +11,11 @@ use super::state::{DirtyPart, Partition, TenantState};
 use super::values::View;
 use super::window::Arrival;
 use crate::domain::event::{Frame, FrameEvent};
-use crate::domain::id::{ChannelId, Epoch, Log, NotificationId, PartitionId, Position, QuarantineId, Stamp};
+use crate::domain::id::{ChannelId, Epoch, Log, NotificationId, PartitionId, Position, Stamp};
 use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::domain::webhook::event::Source;
 use crate::domain::webhook::outbox::Outbox;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// What the dedup index says of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,9 +161,8 @@ impl Partition {
         match note {
             Note::ControlCopied { after, through, changes } => self.take_changes((*after, *through), changes, turn),
             Note::Ticked { .. } => {}
-            Note::EventRefused { row } | Note::QuarantineSettled { row } => {
-                turn.effects.quarantine.push(QuarantineRow { revision: stamp.position, ..row.clone() });
-            }
+            Note::EventRefused { row } => self.take_refused(row, turn),
+            Note::QuarantineSettled { row } => self.take_settled(row, turn),
             Note::NotificationAttempted(attempted) => {
                 self.debts.attempted(attempted, stamp, &mut turn.effects.deliveries);
             }
@@ -175,9 +172,17 @@ impl Partition {
             }
             Note::EngineVersion { version } => {
                 let before = self.engine_version;
+                if before < V3 && V3 <= *version {
+                    // What is still to be stored is found where it was counted.
+                    self.flush(turn.effects);
+                }
                 self.engine_version = before.max(*version);
                 if before < QUOTAS_TOLD && QUOTAS_TOLD <= self.engine_version {
                     self.take_as_told();
+                }
+                if before < V3 && V3 <= self.engine_version {
+                    self.group_by_hour();
+                    self.purge_deleted(turn.effects);
                 }
                 self.hand_down_version(before, turn);
             }
@@ -196,35 +201,14 @@ impl Partition {
                 Seen::Conflict => {
                     turn.effects.counts.conflicts = turn.effects.counts.conflicts.saturating_add(1);
                     let why = ("event_conflict", "another event with this id was counted before");
-                    self.set_aside(frame, number, why, turn);
+                    self.set_aside(frame, (number, epoch_of(&epochs, event)), why, turn);
                 }
                 Seen::TooOld => {
                     let why = ("timestamp_too_old", "the event is older than the span in which ids are remembered");
-                    self.set_aside(frame, number, why, turn);
+                    self.set_aside(frame, (number, epoch_of(&epochs, event)), why, turn);
                 }
             }
         }
-    }
-
-    /// Puts an event into the quarantine; the entry's id is a hash of where the event stands.
-    fn set_aside(&self, frame: &Frame, number: usize, (code, detail): (&str, &str), turn: &mut Turn<'_>) {
-        let Some(event) = frame.events.get(number) else { return };
-        let Some(named) = usize::try_from(event.account).ok().and_then(|at| frame.accounts.get(at)) else { return };
-        let origin = format!("{}:{}:{number}", self.id.0, turn.stamp.position);
-        let digest = Sha256::digest(origin.as_bytes());
-        let mut first = [0_u8; 16];
-        first.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
-        turn.effects.quarantine.push(QuarantineRow {
-            tenant: named.tenant,
-            id: QuarantineId(u128::from_be_bytes(first)),
-            code: code.to_owned(),
-            detail: detail.to_owned(),
-            account: Some(named.account.clone()),
-            body: frame.to_json(event),
-            at: turn.stamp.recorded_at,
-            status: QuarantineStatus::Open,
-            revision: turn.stamp.position,
-        });
     }
 
     fn count_event(
@@ -335,35 +319,6 @@ impl Partition {
         });
     }
 
-    /// Counts an event in its group, and returns that; in none where the series has no room for another one.
-    fn count_group(
-        &mut self,
-        frame: &Frame,
-        event: &FrameEvent,
-        (account_slot, series): (usize, usize),
-        arrival: &Arrival,
-        turn: &mut Turn<'_>,
-    ) -> Option<Arc<str>> {
-        let account = self.accounts.get_mut(account_slot)?;
-        let tenant = self.tenants.get(&account.tenant)?;
-        let definition = account.series.get(series).and_then(|s| tenant.metrics.get(&s.metric))?;
-        let group: Arc<str> = frame.group_of(event, &definition.group_by).into();
-        let counted_in = account.series.get_mut(series)?;
-        if !counted_in.has_room(&group, arrival.clock) {
-            turn.effects.counts.ungrouped = turn.effects.counts.ungrouped.saturating_add(1);
-            return None;
-        }
-        let counted = counted_in.groups.entry(group.clone()).or_default().count(arrival);
-        if let (Some(part), Some(series)) = (&counted.evicted, account.series.get(series)) {
-            turn.effects.windows.push(window_row(account.series_key(series, Some(&group)), part));
-        }
-        if counted.newly_dirty {
-            let start = arrival.window();
-            self.dirty.parts.push(DirtyPart { account: account_slot, series, group: Some(group.clone()), start });
-        }
-        Some(group)
-    }
-
     /// Evaluates the instances that read a series, as far as an event in the window `start` may change their verdict.
     pub(super) fn judge_readers(
         &mut self,
@@ -401,6 +356,11 @@ impl Partition {
             }
         });
     }
+}
+
+/// The epoch that the fold uses for an event's account.
+fn epoch_of(epochs: &[Epoch], event: &FrameEvent) -> Epoch {
+    usize::try_from(event.account).ok().and_then(|at| epochs.get(at)).copied().unwrap_or_default()
 }
 
 /// A late event in the newest closed window changes what that window is remembered to have decided.

@@ -26,6 +26,9 @@ pub const QUOTAS_TOLD: u32 = 2;
 /// - What is told again of a firing that an open window proves names that window and its values.
 /// - `quota_percent` of a limit of zero is 0 while nothing is used, and greater than every number from then on. It was
 ///   missing.
+/// - The groups of a window add up to its total: each hour of event time has room for as many, and one group for all others.
+/// - An event that is set aside again and again is one entry of the quarantine, which stays settled. What is known of an
+///   account's entries goes with the account, and so do its rows.
 pub const V3: u32 = 3;
 
 /// The engine version that this release folds at most, and asks for in the logs of partitions that it owns.

@@ -1,6 +1,7 @@
 //! Handing over the rows of what changed.
 
 use super::effect::{Effects, InstanceKey, InstanceRow, SeriesKey, WindowRow};
+use super::fact::V3;
 use super::state::Partition;
 use super::window::Part;
 
@@ -10,11 +11,12 @@ impl Partition {
         for dirty in std::mem::take(&mut self.dirty.parts) {
             let Some(account) = self.accounts.get_mut(dirty.account) else { continue };
             let Some(series) = account.series.get_mut(dirty.series) else { continue };
-            let windows = match &dirty.group {
-                None => Some(&mut series.windows),
-                Some(group) => series.groups.get_mut(group),
+            let part = match &dirty.group {
+                None => series.windows.take_dirty(dirty.start),
+                Some(group) if self.engine_version >= V3 => series.group_hours.take_dirty(group, dirty.start),
+                Some(group) => series.groups.get_mut(group).and_then(|windows| windows.take_dirty(dirty.start)),
             };
-            let part = windows.and_then(|windows| windows.take_dirty(dirty.start)).cloned();
+            let part = part.cloned();
             if let (Some(part), Some(series)) = (part, account.series.get(dirty.series)) {
                 effects.windows.push(window_row(account.series_key(series, dirty.group.as_deref()), &part));
             }

@@ -14,6 +14,8 @@ mod engine;
 mod flush;
 mod state;
 
+mod group_hours;
+mod grouping;
 mod level;
 mod window;
 
@@ -29,6 +31,7 @@ mod deadlines;
 mod debts;
 mod fit;
 pub mod rehearsal;
+mod set_aside;
 mod snapshot;
 mod test_message;
 

@@ -5,7 +5,9 @@
 
 use super::debts::Debts;
 use super::fact::{QUOTAS_TOLD, V3};
+use super::group_hours::GroupHours;
 use super::reach::Told;
+use super::set_aside::{QuarantineMemory, SavedQuarantine};
 use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Partition, TenantState};
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{Epoch, MetricName, PartitionId, Position, ProjectId, Tenant, WebhookId};
@@ -96,7 +98,19 @@ struct Tail {
 
 /// What format 4 has behind the tail: the state that engine version 3 added. No earlier layout changes for it.
 #[derive(Default, Serialize, Deserialize)]
-struct Extras {}
+struct Extras {
+    group_hours: Vec<SavedGroups>,
+    quarantine: SavedQuarantine,
+}
+
+/// The groups of one series.
+#[derive(Serialize, Deserialize)]
+struct SavedGroups {
+    /// The account's place in the snapshot.
+    account: u64,
+    metric: MetricName,
+    hours: GroupHours,
+}
 
 /// What was told of one series.
 #[derive(Serialize, Deserialize)]
@@ -149,12 +163,36 @@ impl Partition {
     }
 
     fn extras(&self) -> Extras {
-        Extras {}
+        Extras { group_hours: self.saved_groups(), quarantine: self.quarantine.saved() }
     }
 
     /// Puts back what [`Self::extras`] took.
     fn restore_extras(&mut self, extras: Extras) {
-        let Extras {} = extras;
+        let Extras { group_hours, quarantine } = extras;
+        self.quarantine = QuarantineMemory::restored(quarantine);
+        for SavedGroups { account, metric, hours } in group_hours {
+            let account = usize::try_from(account).ok().and_then(|slot| self.accounts.get_mut(slot));
+            let series = account.and_then(|account| account.series.iter_mut().find(|series| series.metric == metric));
+            if let Some(series) = series {
+                series.group_hours = hours;
+            }
+        }
+    }
+
+    fn saved_groups(&self) -> Vec<SavedGroups> {
+        let mut saved = Vec::new();
+        let states = self.tenants.values().flat_map(|state| state.accounts.values().map(move |slot| (state, slot)));
+        for (account, (state, slot)) in (0_u64..).zip(states) {
+            let clock = self.clock.now().plus(state.advance);
+            let series = self.accounts.get(*slot).map_or(&[][..], |account| &account.series);
+            let held = series.iter().map(|series| (&series.metric, series.group_hours.canonical(clock)));
+            let held = held.filter(|(_, hours)| !hours.is_empty());
+            let mut held: Vec<SavedGroups> =
+                held.map(|(metric, hours)| SavedGroups { account, metric: metric.clone(), hours }).collect();
+            held.sort_by(|a, b| a.metric.cmp(&b.metric));
+            saved.append(&mut held);
+        }
+        saved
     }
 
     fn saved_told(&self) -> Vec<SavedTold> {
@@ -230,6 +268,7 @@ impl Partition {
             timers: BTreeSet::new(),
             debts: saved.debts,
             outbox,
+            quarantine: QuarantineMemory::default(),
             dirty: Dirty::default(),
         };
         partition.restore_extras(extras);

@@ -3,9 +3,11 @@
 use super::debts::Debts;
 use super::effect::SeriesKey;
 use super::fact::V3;
+use super::group_hours::GroupHours;
 use super::instance::Instance;
 use super::level::Levels;
 use super::reach;
+use super::set_aside::QuarantineMemory;
 use super::window::Windows;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Position, SilenceId, Tenant};
@@ -32,6 +34,7 @@ pub struct Partition {
     pub(super) timers: BTreeSet<(Timestamp, Due)>,
     pub(super) debts: Debts,
     pub(super) outbox: Outbox,
+    pub(super) quarantine: QuarantineMemory,
     pub(super) dirty: Dirty,
 }
 
@@ -303,7 +306,11 @@ pub(super) struct Series {
     pub(super) metric: MetricName,
     pub(super) levels: Levels,
     pub(super) windows: Windows,
+    /// Up to engine version 2; empty from there on.
     pub(super) groups: BTreeMap<Arc<str>, Windows>,
+    /// From engine version 3 on; snapshots keep them at their end.
+    #[serde(skip)]
+    pub(super) group_hours: GroupHours,
     /// Until when the groups are known to be as many as may be.
     #[serde(skip)]
     pub(super) full_until: Timestamp,
@@ -383,6 +390,7 @@ impl Account {
             levels: Levels::default(),
             windows: Windows::default(),
             groups: BTreeMap::new(),
+            group_hours: GroupHours::default(),
             full_until: Timestamp::MIN,
             readers: Vec::new(),
             told: None,
@@ -421,6 +429,7 @@ impl Account {
                     .map(|(group, windows)| (group.clone(), windows.canonical(clock)))
                     .filter(|(_, windows)| !windows.is_empty())
                     .collect(),
+                group_hours: GroupHours::default(),
                 full_until: Timestamp::MIN,
                 readers: Vec::new(),
                 told: series.told,
@@ -459,6 +468,7 @@ impl Partition {
             timers: BTreeSet::new(),
             debts: Debts::default(),
             outbox: Outbox::default(),
+            quarantine: QuarantineMemory::default(),
             dirty: Dirty::default(),
         }
     }

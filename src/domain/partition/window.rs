@@ -139,6 +139,21 @@ impl Windows {
         Self { parts: held.map(|part| Part { dirty: false, ..part.clone() }).collect() }
     }
 
+    /// Returns the parts that are still to be stored.
+    pub(super) fn dirty_parts(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().filter(|part| part.dirty)
+    }
+
+    /// Returns the parts that the clock has not passed.
+    pub(super) fn into_held(self, clock: Timestamp) -> impl Iterator<Item = Part> {
+        self.parts.into_iter().filter(move |part| part.held_until > clock)
+    }
+
+    /// Adds the newest part.
+    pub(super) fn push(&mut self, part: Part) {
+        self.parts.push(part);
+    }
+
     /// Until when some window is held.
     pub(super) fn held_until(&self) -> Timestamp {
         self.parts.iter().map(|part| part.held_until).max().unwrap_or(Timestamp::MIN)

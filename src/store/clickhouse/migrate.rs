@@ -4,12 +4,13 @@ use crate::store::StoreError;
 use clickhouse::Client;
 
 /// Applied in order; an entry is never changed once it was released.
-const MIGRATIONS: [(u32, &str, &str); 5] = [
+const MIGRATIONS: [(u32, &str, &str); 6] = [
     (1, "tables", include_str!("../../../schemas/clickhouse/0001_tables.sql")),
     (2, "usage_5m", include_str!("../../../schemas/clickhouse/0002_usage_5m.sql")),
     (3, "webhooks", include_str!("../../../schemas/clickhouse/0003_webhooks.sql")),
     (4, "incidents", include_str!("../../../schemas/clickhouse/0004_incidents.sql")),
     (5, "usage_events", include_str!("../../../schemas/clickhouse/0005_usage_events.sql")),
+    (6, "usage_5m_overflow", include_str!("../../../schemas/clickhouse/0006_usage_5m_overflow.sql")),
 ];
 
 /// Makes the database, and applies what it lacks.

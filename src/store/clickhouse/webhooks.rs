@@ -8,7 +8,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::webhook::event::Event;
 use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::{Attempt, Delivery, DeliveryId};
-use crate::store::{AttemptQuery, EventQuery, StoreError, WebhookDeliveryQuery};
+use crate::store::{AttemptQuery, EventQuery, EventsQuery, StoreError, WebhookDeliveryQuery};
 use clickhouse::{Client, Row};
 use serde::{Deserialize, Serialize};
 
@@ -145,6 +145,17 @@ pub(in crate::store) async fn webhook_event(client: &Client, query: &EventQuery)
     let sql = format!("SELECT body FROM webhook_events WHERE {} ORDER BY position DESC LIMIT 1", filter.sql);
     let body = filter.bind(client.query(&sql)).fetch_optional::<String>().await?;
     body.as_deref().map(json).transpose()
+}
+
+pub(in crate::store) async fn webhook_events(client: &Client, query: &EventsQuery) -> Answer<Vec<Event>> {
+    if query.ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut filter = Filter::of(query.tenant);
+    filter.and("id IN ?", Value::Texts(query.ids.iter().map(ToString::to_string).collect()));
+    let sql = format!("SELECT body FROM webhook_events WHERE {} ORDER BY id, position DESC LIMIT 1 BY id", filter.sql);
+    let bodies = filter.bind(client.query(&sql)).fetch_all::<String>().await?;
+    bodies.iter().map(|body| json(body)).collect()
 }
 
 pub(in crate::store) async fn webhook_attempts(client: &Client, query: &AttemptQuery) -> Answer<Vec<Attempt>> {

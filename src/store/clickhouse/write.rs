@@ -62,6 +62,11 @@ pub(super) async fn write(
     let archived = of_partition(portions, |effects| effects.events.as_deref().unwrap_or_default()).collect();
     let event = |(partition, row): (PartitionId, &EventRow)| Ok(CountedRecord::of(partition, row));
     blocks.insert("usage_events", archived, |row: &CountedRecord| 200 + row.dimensions.len(), event).await?;
+    for portion in portions {
+        for purge in &portion.effects.purges {
+            super::purge::purge(client, portion.partition, purge).await?;
+        }
+    }
     let mut positions = Vec::with_capacity(portions.len());
     for Portion { partition, up_to, effects } in portions {
         let archived_from = match effects.events {

@@ -30,11 +30,11 @@ fn several_nodes_may_start_at_once_and_an_older_release_may_not() {
         }
     });
     let versions = "SELECT toString(version) FROM migrations GROUP BY version ORDER BY version";
-    assert_eq!(store(&place).ask(versions).unwrap(), ["1", "2", "3", "4", "5"]);
+    assert_eq!(store(&place).ask(versions).unwrap(), ["1", "2", "3", "4", "5", "6"]);
     let later = "INSERT INTO migrations (version, name) VALUES (1000, 'of a later release')";
     store(&place).tell(later).unwrap();
     let error = ClickHouseStore::open(place.address(), settings()).unwrap_err();
-    assert_eq!(error, StoreError::TooNew { found: 1_000, known: 5 });
+    assert_eq!(error, StoreError::TooNew { found: 1_000, known: 6 });
 }
 
 #[test]

@@ -15,9 +15,9 @@ use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::DeliveryId;
 use crate::store::{
-    AccountQuery, Age, AttemptQuery, ChangeQuery, DeliveryQuery, EventQuery, IncidentQuery, InstanceQuery,
-    MetricQuery, NotificationQuery, OutboxQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery,
-    UsageQuery, WebhookDeliveryQuery, WindowQuery,
+    AccountQuery, Age, AttemptQuery, ChangeQuery, DeliveryQuery, EventQuery, EventsQuery, IncidentQuery, InstanceQuery,
+    MetricQuery, NotificationQuery, OutboxQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace,
+    TransitionQuery, UsageQuery, WebhookDeliveryQuery, WindowQuery,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -150,7 +150,9 @@ impl Answers {
         ] {
             self.note("accounts by age", &query, store.accounts_by_age(query.clone()).await.unwrap());
         }
-        for (after, limit) in [(None, 100), (None, 1), (Some((account(0), Epoch(0))), 2), (Some((account(0), Epoch::LAST)), 2)] {
+        for (after, limit) in
+            [(None, 100), (None, 1), (Some((account(0), Epoch(0))), 2), (Some((account(0), Epoch::LAST)), 2)]
+        {
             self.note("accounts", &(&after, limit), store.accounts(tenant, after.clone(), limit).await.unwrap());
         }
     }
@@ -304,6 +306,10 @@ impl Answers {
         }
         for event in [NotificationId(0), NotificationId((1 << 120) + 1), NotificationId(99)] {
             self.note("event", &event, store.webhook_event(EventQuery { tenant, id: event }).await.unwrap());
+            let ids = vec![event, NotificationId(1 << 120), NotificationId(7)];
+            let mut events = store.webhook_events(EventsQuery { tenant, ids }).await.unwrap();
+            events.sort_by_key(|event| event.id);
+            self.note("events", &event, events);
             let query = AttemptQuery { tenant, id: DeliveryId { event, webhook }, limit: 2 };
             self.note("attempts", &query, store.webhook_attempts(query).await.unwrap());
         }

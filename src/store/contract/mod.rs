@@ -6,6 +6,7 @@ mod equal;
 #[cfg(feature = "clickhouse")]
 mod group;
 mod place;
+mod purge;
 mod sample;
 mod walk;
 mod windows;

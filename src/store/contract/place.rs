@@ -35,6 +35,15 @@ impl Place {
         local.collect()
     }
 
+    /// Lets a server merge: it removes no rows else.
+    pub(super) fn merging(self) -> Self {
+        #[cfg(feature = "clickhouse")]
+        if let Store::ClickHouse(store) = &self.store {
+            store.tell("SYSTEM START MERGES").unwrap();
+        }
+        self
+    }
+
     /// Asks it for everything, in an order of its own.
     pub(super) fn dump(&self) -> Vec<ScannedRow> {
         let mut rows = Vec::new();

@@ -9,7 +9,7 @@ use crate::domain::id::{
 use crate::domain::partition::aggregate::Aggregate;
 use crate::domain::partition::effect::{
     AccountRow, DeliveryRow, DeliveryStatus, Effects, Evidence, InstanceKey, InstanceRow, QuarantineRow,
-    QuarantineStatus, QuotaEvidence, Reason, SeriesKey, State, TransitionRow, WindowRow,
+    QuarantineStatus, QuotaEvidence, Reason, Repeats, SeriesKey, State, TransitionRow, WindowRow,
 };
 use crate::domain::partition::notification::{Notification, NotificationKind};
 use crate::domain::quantity::Quantity;
@@ -307,6 +307,8 @@ impl Sample {
             at: self.at(id / 4),
             status: SETTLED[revision as usize % 3],
             revision: Position(revision),
+            epoch: (id % 2 == 1).then_some(Epoch(two)),
+            repeats: (revision % 2 == 1).then_some(Repeats { count: revision + 1, last_at: self.at(revision) }),
         }
     }
 }

@@ -80,8 +80,9 @@ async fn alerts(store: &Store, tenant: Tenant, size: usize) -> Result<(), TestCa
                 sequence: row.sequence,
             };
             let (alert, accounts, after) = (ALERT, Vec::new(), last.map(place));
-            let (metric, from, to, offset) = (None, None, None, 0);
-            let query = TransitionQuery { tenant, alert, accounts, metric, from, to, age, after, offset, limit };
+            let (metric, changes_only, from, to, offset) = (None, false, None, None, 0);
+            let query =
+                TransitionQuery { tenant, alert, accounts, metric, changes_only, from, to, age, after, offset, limit };
             store.transitions(query).await.unwrap()
         };
         walked("transitions", size, transitions).await?;
@@ -116,7 +117,8 @@ async fn sent(store: &Store, tenant: Tenant, size: usize) -> Result<(), TestCase
             store.webhook_deliveries(query).await.unwrap()
         };
         walked("deliveries to endpoints", size, deliveries).await?;
-        type Kept = (crate::domain::partition::effect::DeliveryRow, crate::domain::partition::notification::Notification);
+        type Kept =
+            (crate::domain::partition::effect::DeliveryRow, crate::domain::partition::notification::Notification);
         let outbox = async |last: Option<Kept>, limit| {
             let query = OutboxQuery {
                 tenant,

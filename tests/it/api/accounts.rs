@@ -208,7 +208,9 @@ async fn accounts_that_were_deleted_often_are_listed_once_and_always() {
             let mut seen = Vec::new();
             while let Some(path) = next {
                 let page = server.get(&path).await.ok(200);
-                seen.extend(page["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+                seen.extend(
+                    page["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()),
+                );
                 let cursor = page["next_cursor"].as_str();
                 next = cursor.map(|cursor| format!("/v1/accounts?cursor={cursor}{query}"));
             }

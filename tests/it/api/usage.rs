@@ -268,7 +268,8 @@ async fn names_that_nothing_is_known_of_are_warned_of() {
     assert_eq!(typo["warnings"][0]["since"], Value::Null);
     let text = server.get("/v1/accounts/acme/usage?metric=usde&format=csv").await;
     assert_eq!((text.status, text.header("usage-warnings")), (200, "metric_unknown"));
-    let asked = json!({"metrics": ["used", "usde", "theirs", "defined", "limited", "own", "thiers"], "account_ids": ["acme"]});
+    let asked =
+        json!({"metrics": ["used", "usde", "theirs", "defined", "limited", "own", "thiers"], "account_ids": ["acme"]});
     let asked = server.post("/v1/usage/query", asked).await.ok(200);
     assert_eq!(warned(&asked), [("metric_unknown", &json!("usde")), ("metric_unknown", &json!("thiers"))]);
     assert_eq!(server.post("/v1/usage/query", json!({})).await.ok(200)["warnings"], json!([]));
@@ -304,10 +305,11 @@ async fn groups_that_never_were_and_groups_that_came_later_are_warned_of() {
         (later, "group_by=region", vec![]),
         (later, "group_by=tier", vec![&second]),
         (latest, "group_by=region,tier", vec![]),
-        (noon, "window=1h", vec![]),
+        (noon, "agg=count", vec![]),
     ] {
         let usage = ask(from, query).await;
-        let since: Vec<&Value> = usage["warnings"].as_array().unwrap().iter().map(|warning| &warning["since"]).collect();
+        let since: Vec<&Value> =
+            usage["warnings"].as_array().unwrap().iter().map(|warning| &warning["since"]).collect();
         let expected: Vec<&Value> = expected.into_iter().map(|metric| &metric["updated_at"]).collect();
         assert_eq!(since, expected, "{query} {usage}");
         assert!(warned(&usage).iter().all(|(code, metric)| (*code, *metric) == ("groups_since", &json!("m"))));
@@ -341,6 +343,49 @@ async fn groups_that_never_were_and_groups_that_came_later_are_warned_of() {
     let again = server.put("/v1/metrics/m", json!({"group_by": ["region"]})).await.ok(200);
     let usage = ask(noon, "group_by=region").await;
     assert_eq!(usage["warnings"][0]["since"], again["updated_at"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_add_up_to_the_total_however_many_there_are() {
+    let server = Server::start().await;
+    server.put("/v1/metrics/m", json!({"group_by": ["n", "kind"]})).await.ok(201);
+    let noon = yesterday().plus(Millis::hours(12));
+    let event = |n: i64| json!({"account_id": "acme", "metric": "m", "value": 2, "timestamp": noon.to_string(), "dimensions": {"n": n, "kind": "k"}});
+    for part in [0..600, 600..1_003] {
+        let events: Vec<Value> = part.map(event).collect();
+        server.post("/v1/events/batch", json!({"events": events})).await.ok(202);
+    }
+    server.settle().await;
+    let span = format!("metric=m&from={noon}&to={}", noon.plus(Millis::minutes(5)));
+    let ask = async |query: &str| server.get(&format!("/v1/accounts/acme/usage?{span}&{query}")).await.ok(200);
+    let usage = ask("group_by=n").await;
+    let items = usage["items"].as_array().unwrap();
+    assert_eq!(items.len(), 1_001, "what had no room is not counted among the groups");
+    let total: i64 = items.iter().map(|item| item["value"].as_i64().unwrap()).sum();
+    assert_eq!(total, 2_006);
+    let rest: Vec<&Value> = items.iter().filter(|item| item["overflow"] == true).collect();
+    assert_eq!((rest.len(), &rest[0]["value"], &rest[0]["group"]), (1, &json!(6), &json!({"n": null})));
+    assert!(items.iter().all(|item| item["overflow"] == true || item["group"]["n"].is_i64()));
+    assert_eq!(warned(&usage), [("group_overflow", &json!("m"))]);
+    // The total is whole, and a choice may miss what is in no group of its own.
+    let whole = ask("agg=sum").await;
+    assert_eq!(
+        (values(&whole), &whole["warnings"], &whole["items"][0]["overflow"]),
+        (vec!["2006".to_owned()], &json!([]), &json!(false))
+    );
+    assert_eq!(warned(&ask("dim[n]=5").await), [("group_overflow", &json!("m"))]);
+    assert_eq!(ask("group_by=n,kind").await["items"].as_array().unwrap().len(), 1_001);
+    let text = server.get(&format!("/v1/accounts/acme/usage?{span}&group_by=kind&format=csv")).await;
+    assert_eq!(text.header("usage-warnings"), "group_overflow");
+    let text = text.text();
+    let cells: Vec<&str> = text.lines().skip(1).map(|line| line.rsplit(',').next().unwrap()).collect();
+    assert_eq!(cells, ["false", "true"], "{text}");
+    let question = json!({"metrics": ["m"], "group_by": ["n"], "from": noon.to_string(), "to": noon.plus(Millis::minutes(5)).to_string()});
+    let asked = server.post("/v1/usage/query", question).await.ok(200);
+    assert_eq!(
+        (asked["items"].as_array().unwrap().len(), warned(&asked)),
+        (1_001, vec![("group_overflow", &json!("m"))])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -141,6 +141,8 @@ fn set_aside(number: u128, line: &str, refusal: Refusal) -> (Log, bytes::Bytes) 
         at: now(),
         status: QuarantineStatus::Open,
         revision: Position::START,
+        epoch: None,
+        repeats: None,
     };
     let partition = u32::try_from(number % u128::from(PARTITIONS)).unwrap();
     (Log::Partition(PartitionId(partition)), Note::EventRefused { row }.encode().into())

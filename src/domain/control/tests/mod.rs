@@ -189,7 +189,7 @@ fn the_form_of_the_state_is_that_of_its_format() {
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         (CONTROL_FORMAT, digest.as_str()),
-        (3, "7fd25f2e1ad75337e82ecdc34fda712d528784bc16fce741b1a2a63ae408fb61"),
+        (3, "580a936c766ad0c56641c8b13837e4217fdc3e3927322a5a321e8e956bb0b75a"),
         "{}",
         String::from_utf8_lossy(&bytes)
     );
