@@ -5,12 +5,12 @@ use super::docs::Problems;
 use super::problem::Problem;
 use crate::domain::control::resource::{Scope, WebhookStatus};
 use crate::domain::id::{Log, Tenant};
-use crate::domain::limits::CONTROL_LAG_RECORDS_MAX;
+use crate::domain::limits::{CLOCK_STEP_MAX, CONTROL_LAG_RECORDS_MAX};
 use crate::domain::partition::fact::ENGINE_VERSION;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::rows::DeliveryId;
 use crate::runtime::clock;
-use crate::runtime::lag::PartitionLag;
+use crate::runtime::lag::{PartitionLag, folds_ahead_of};
 use crate::runtime::node::Node;
 use crate::telemetry::Readings;
 use axum::Json;
@@ -29,7 +29,8 @@ pub(super) async fn healthz() -> Json<Value> {
 }
 
 /// Whether the node can accept. 503 where the journal cannot be written or does not answer, where this node is far behind the
-/// control log, and in drain. A store that is away, a fold that lags and an intake that does show in `checks` and are no 503.
+/// control log, and in drain. A store that is away, a fold that lags, an intake that does, and clocks that
+/// disagree (`checks.clock`) show in `checks` and are no 503.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
     responses((status = 200, description = "can accept", body = Object), (status = 503, description = "cannot accept", body = Object)))]
 pub(super) async fn readyz(State(app): State<App>) -> Response {
@@ -57,9 +58,23 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
         "intake": intake(&app),
         "store": store,
         "engine": engine(&app),
+        "clock": clock_check(node),
     });
     let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(json!({"status": status, "checks": checks}))).into_response()
+}
+
+/// Whether time goes by clocks that agree: the node's wall clock, the one from its boot, and what the logs recorded.
+fn clock_check(node: &Node) -> Value {
+    let (now, wall_ahead) = (clock::now(), clock::wall_ahead());
+    let fold_ahead = folds_ahead_of(&node.data.journal, &node.partitions, now);
+    let status = match fold_ahead {
+        Some(ahead) if ahead > CLOCK_STEP_MAX => "fold_ahead",
+        Some(_) | None if wall_ahead > Millis::ZERO => "wall_clock_doubted",
+        Some(_) | None => "ok",
+    };
+    let seconds = |span: Millis| span.0 / 1_000;
+    json!({"status": status, "fold_ahead_seconds": fold_ahead.map(seconds), "wall_ahead_seconds": seconds(wall_ahead)})
 }
 
 fn folds(app: &App) -> Map<String, Value> {
@@ -177,6 +192,9 @@ fn readings(app: &App) -> String {
     let waiting = posted.pending.load(Ordering::Relaxed) as f64;
     let help = "Messages to webhook endpoints that wait or are under way";
     readings.gauge("highwater_webhook_queue_depth", help, &one(waiting));
+    let doubted = clock::wall_ahead().0 as f64 / 1_000.0;
+    let help = "How far the wall clock is ahead of what the node goes by; 0 where it is believed";
+    readings.gauge("highwater_wall_clock_ahead_seconds", help, &one(doubted));
     read_oldest_pending(node, &mut readings);
     let broken = crate::domain::invariant::breaches() as f64;
     readings.counter("highwater_invariants_broken_total", "Impossible states that were met", &one(broken));
@@ -217,6 +235,10 @@ fn read_folds(app: &App, readings: &mut Readings) {
     of("highwater_fold_position", "Last record that was folded", &|lag| lag.folded.0 as f64);
     of("highwater_fold_lag_records", "Records that wait to be folded", &|lag| lag.records() as f64);
     of("highwater_fold_clock_seconds", "The fold's clock, its watermark", &|lag| seconds(lag.clock));
+    let now = clock::now();
+    of("highwater_fold_clock_ahead_seconds", "The fold's clock minus the node's", &|lag| {
+        lag.ahead_of(now).unwrap_or_default().0 as f64 / 1_000.0
+    });
     of("highwater_store_position", "Last record whose rows are stored", &|lag| lag.stored.0 as f64);
     of("highwater_store_lag_records", "Folded records that wait to be stored", &|lag| lag.unstored() as f64);
     let gauges = |value: fn(&crate::runtime::processor::Gauges) -> u64| {

@@ -10,6 +10,7 @@ use crate::runtime::offline::OfflineError;
 use crate::runtime::ownership::OwnershipError;
 use crate::runtime::partitions::TakeError;
 use crate::runtime::processor::FoldError;
+use crate::runtime::repair::RepairError;
 use crate::store::StoreError;
 use std::process::ExitCode;
 
@@ -74,6 +75,9 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         Some(OfflineError::Store(inner)) => return code_of_cause(inner),
         Some(OfflineError::Control(inner)) => return code_of_cause(inner),
         Some(_) | None => {}
+    }
+    if let Some(RepairError::Offline(inner)) = cause.downcast_ref() {
+        return code_of_cause(inner);
     }
     is_damage(cause).then_some(Code::Damaged)
 }

@@ -6,6 +6,7 @@ mod exit;
 mod import;
 mod limit;
 mod openapi;
+mod repair;
 mod replay;
 mod serve;
 mod terminal;
@@ -48,6 +49,8 @@ enum Subcommands {
     Import(import::Arguments),
     /// Make the store anew from the journal
     Replay(replay::Arguments),
+    /// Mend what a wrong clock did to the logs; nothing may serve them meanwhile
+    Repair(repair::Arguments),
     /// Prove that the store and the snapshots follow from the journal
     Verify(verify::Arguments),
     /// Print the OpenAPI document
@@ -153,6 +156,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<exit::Code> {
         | Subcommands::Demo(_)
         | Subcommands::Import(_)
         | Subcommands::Replay(_)
+        | Subcommands::Repair(_)
         | Subcommands::Verify(_)
         | Subcommands::Openapi => Given::default(),
     };
@@ -166,6 +170,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<exit::Code> {
         Subcommands::Import(arguments) => import::run(&arguments),
         Subcommands::Limit(arguments) => limit::run(&arguments),
         Subcommands::Replay(arguments) => replay::run(&arguments),
+        Subcommands::Repair(arguments) => repair::run(&arguments),
         Subcommands::Verify(arguments) => verify::run(&arguments),
         Subcommands::Openapi => openapi::run(),
     }

@@ -66,6 +66,12 @@ pub const LATENESS_HORIZON: Millis = Millis::hours(48);
 pub const DEDUP_HORIZON: Millis = Millis::hours(49);
 /// How long a closed window stays in memory, so that a late event can overturn what it decided.
 pub const CORRECTION_HORIZON: Millis = Millis::hours(1);
+/// How far a clock may be put forward at once and still be believed, and how far a fold's clock may be ahead of a node's unremarked.
+pub const CLOCK_STEP_MAX: Millis = Millis::minutes(10);
+/// How long a clock that was put further forward must keep its new offset until it is believed.
+pub const CLOCK_KEPT_FOR: Millis = Millis::minutes(2);
+/// Bytes of what one record restores when a clock is set.
+pub const REPAIR_PART_BYTES: usize = 4 * 1024 * 1024;
 /// How far ahead of the clock an event may be.
 pub const AHEAD_MAX: Millis = Millis::minutes(5);
 /// A deadline handled later than this is stale: stored, not sent singly.

@@ -83,6 +83,12 @@ impl MemoryJournal {
         if fault == Some(Fault::After) { Err(failed()) } else { Ok(stamps) }
     }
 
+    /// As [`Self::append`], with the clock set to `at` before, also back.
+    pub(super) fn append_at(&self, batch: Vec<(Log, Bytes)>, at: Timestamp) -> Result<Vec<Stamp>, AppendError> {
+        self.lock().now = at;
+        self.append(batch)
+    }
+
     pub(super) fn read(&self, log: Log, after: Position, records_max: usize, bytes_max: usize) -> Vec<Record> {
         let state = self.lock();
         let records = state.logs.get(number(log)).map_or(&[][..], Vec::as_slice);

@@ -188,6 +188,20 @@ impl Journal {
         }
     }
 
+    /// As [`Self::append`], with this stamp, though it lie before those of records that are there: the journal's clock goes on from
+    /// it. Brokers stamp by their own clock all the same. Nothing else may append meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub async fn append_at(&self, batch: Vec<(Log, Bytes)>, at: Timestamp) -> Result<Vec<Stamp>, AppendError> {
+        match self {
+            Self::Memory(journal) => journal.append_at(batch, at),
+            Self::Sqlite(journal) => journal.append_at(batch, at).await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(journal) => journal.append(batch).await,
+        }
+    }
+
     /// As [`Self::append`], for threads that may block. Waits where an async caller would be told of overload.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::port::{AppendError, OpenError, ReadError, Record};
 use super::sqlite_read::{self, Head, open_error, read_checked};
 use super::tail::Tail;
 use crate::domain::id::{Log, Position, Stamp};
-use crate::domain::limits::{APPEND_QUEUE_MAX, RECORD_BYTES_MAX};
+use crate::domain::limits::{APPEND_QUEUE_MAX, CLOCK_STEP_MAX, RECORD_BYTES_MAX};
 use crate::domain::time::Timestamp;
 use crate::sqlite_file;
 use bytes::Bytes;
@@ -73,6 +73,8 @@ enum Message {
 #[derive(Debug)]
 struct Append {
     batch: Vec<(Log, Bytes)>,
+    /// The stamp, where it is not for the clock to say.
+    at: Option<Timestamp>,
     answer: oneshot::Sender<Result<Vec<Stamp>, AppendError>>,
 }
 
@@ -87,9 +89,8 @@ impl SqliteJournal {
         sqlite_read::prepare(&connection).map_err(failed)?;
         sqlite_read::check_meta(&connection, partitions, path)?;
         let heads = sqlite_read::check_ends(&connection, partitions, path)?;
-        let newest =
-            connection.query_row("SELECT max(recorded_at) FROM records", [], |row| row.get::<_, Option<i64>>(0));
-        let newest = Timestamp(newest.map_err(failed)?.unwrap_or(0));
+        let newest = sqlite_read::newest_stamp(&connection, partitions).map_err(failed)?;
+        tell_gap(newest, clock());
         let (queue, waiting) = mpsc::channel(APPEND_QUEUE_MAX);
         let shared = Arc::new(Shared::new(path, &heads));
         let writer = Writer { connection, heads, newest, clock, shared: Arc::clone(&shared) };
@@ -137,17 +138,28 @@ impl SqliteJournal {
     pub(super) async fn append(&self, batch: Vec<(Log, Bytes)>) -> Result<Vec<Stamp>, AppendError> {
         check_sizes(&batch)?;
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Message::Append(Append { batch, answer })).map_err(|error| match error {
+        self.queue.try_send(Message::Append(Append { batch, at: None, answer })).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AppendError::Overloaded { waiting: APPEND_QUEUE_MAX },
             mpsc::error::TrySendError::Closed(_) => AppendError::Closed,
         })?;
         answered.await.unwrap_or(Err(AppendError::Closed))
     }
 
+    /// Appends records with this stamp, though it lie before those of records that are there: the clock goes on from it. Nothing
+    /// else may append meanwhile.
+    pub(super) async fn append_at(&self, batch: Vec<(Log, Bytes)>, at: Timestamp) -> Result<Vec<Stamp>, AppendError> {
+        check_sizes(&batch)?;
+        let (answer, answered) = oneshot::channel();
+        let append = Append { batch, at: Some(at), answer };
+        self.queue.send(Message::Append(append)).await.map_err(|_| AppendError::Closed)?;
+        answered.await.unwrap_or(Err(AppendError::Closed))
+    }
+
     pub(super) fn append_blocking(&self, batch: Vec<(Log, Bytes)>) -> Result<Vec<Stamp>, AppendError> {
         check_sizes(&batch)?;
         let (answer, answered) = oneshot::channel();
-        self.queue.blocking_send(Message::Append(Append { batch, answer })).map_err(|_| AppendError::Closed)?;
+        let append = Append { batch, at: None, answer };
+        self.queue.blocking_send(Message::Append(append)).map_err(|_| AppendError::Closed)?;
         answered.blocking_recv().unwrap_or(Err(AppendError::Closed))
     }
 
@@ -263,7 +275,8 @@ impl Writer {
 
     /// Puts everything that waits into one transaction, then answers everybody.
     fn commit(&mut self, group: Vec<Append>) {
-        let recorded_at = (self.clock)().max(self.newest);
+        let said = group.iter().find_map(|append| append.at);
+        let recorded_at = said.unwrap_or_else(|| (self.clock)().max(self.newest));
         let wrote = self.write(&group, recorded_at);
         self.shared.is_writable.store(wrote.is_ok(), Ordering::Relaxed);
         match wrote {
@@ -353,10 +366,47 @@ fn check_sizes(batch: &[(Log, Bytes)]) -> Result<(), AppendError> {
     }
 }
 
+/// Says where the newest record is far from the present: nobody knows whether the server stood still or a clock was wrong.
+fn tell_gap(newest: Timestamp, now: Timestamp) {
+    if newest > now.plus(CLOCK_STEP_MAX) {
+        tracing::warn!(
+            newest = %newest, now = %now,
+            "the journal's newest record is ahead of the clock, and time stands still until the clock has come there: where that \
+             record is wrong, `highwater repair --clock-to` sets the journal's clock back"
+        );
+    } else if newest > Timestamp(0) && newest < now.minus(CLOCK_STEP_MAX) {
+        tracing::info!(newest = %newest, now = %now, "nothing was recorded for a while; time goes on from the present");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::id::PartitionId;
     use rusqlite::ffi;
+
+    /// A repair sets the clock of every log back; stamps go on from there, also behind a restart.
+    #[tokio::test]
+    async fn stamps_go_on_from_the_time_that_was_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let fact = || {
+            vec![(Log::Control, Bytes::from_static(b"{}")), (Log::Partition(PartitionId(0)), Bytes::from_static(b"{}"))]
+        };
+        let times = |stamps: Vec<Stamp>| stamps.into_iter().map(|stamp| stamp.recorded_at.0).collect::<Vec<_>>();
+        {
+            let journal = SqliteJournal::open(&path, 1, || Timestamp(9_000)).unwrap();
+            assert_eq!(times(journal.append(fact()).await.unwrap()), [9_000, 9_000]);
+            assert_eq!(times(journal.append_at(fact(), Timestamp(500)).await.unwrap()), [500, 500]);
+        }
+        let journal = SqliteJournal::open(&path, 1, || Timestamp(600)).unwrap();
+        assert_eq!(times(journal.append(fact()).await.unwrap()), [600, 600]);
+        assert_eq!(times(journal.append_at(fact(), Timestamp(700)).await.unwrap()), [700, 700]);
+        // The clock is behind what was recorded last: time stands still.
+        assert_eq!(times(journal.append(fact()).await.unwrap()), [700, 700]);
+        let records = journal.read(Log::Control, Position::START, 10, 1_000).unwrap();
+        assert_eq!(records.len(), 5, "every row is chained to the one before it");
+    }
 
     #[test]
     fn a_full_or_read_only_disk_is_told_apart() {

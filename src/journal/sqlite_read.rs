@@ -95,6 +95,19 @@ pub(super) fn check_ends(connection: &Connection, partitions: u32, path: &Path) 
     })
 }
 
+/// Returns the stamp of the newest record: stamps never go back within a log, unless a repair set its clock, and then they go on
+/// from there.
+pub(super) fn newest_stamp(connection: &Connection, partitions: u32) -> rusqlite::Result<Timestamp> {
+    let mut select =
+        connection.prepare_cached("SELECT recorded_at FROM records WHERE log = ?1 ORDER BY position DESC LIMIT 1")?;
+    let mut newest = Timestamp(0);
+    for at in 0..=i64::from(partitions) {
+        let last = select.query_row([at], |row| row.get(0)).optional()?;
+        newest = newest.max(Timestamp(last.unwrap_or(0)));
+    }
+    Ok(newest)
+}
+
 /// The ends of a journal that has nothing yet.
 pub(super) fn no_ends(partitions: u32) -> Vec<Head> {
     vec![Head::START; usize::try_from(partitions).unwrap_or(0) + 1]

@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 
 /// What the processors tell the dispatcher.
 #[derive(Debug)]
@@ -132,7 +131,7 @@ struct Dispatcher {
     under_way: BTreeMap<PartitionId, usize>,
     releasing: Vec<(PartitionId, oneshot::Sender<()>)>,
     /// The attempts under way; those that are left when the loop ends are cut off.
-    attempts: JoinSet<()>,
+    attempts: tokio::task::JoinSet<()>,
 }
 
 /// Runs the loop until `stop` says so, then waits for the attempts under way, for as long as [`patience_left`] says.
@@ -151,10 +150,9 @@ pub async fn run(
         tally: Arc::clone(&tally),
         under_way: BTreeMap::new(),
         releasing: Vec::new(),
-        attempts: JoinSet::new(),
+        attempts: tokio::task::JoinSet::new(),
     };
-    let mut under_way = 0_usize;
-    let mut until = None;
+    let (mut under_way, mut until) = (0_usize, None);
     loop {
         let stopping = *stop.borrow();
         if stopping && under_way == 0 {

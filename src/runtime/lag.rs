@@ -5,6 +5,7 @@
 use super::clock;
 use super::partitions::{Held, Partitions};
 use crate::domain::id::{Log, PartitionId, Position};
+use crate::domain::limits::CLOCK_STEP_MAX;
 use crate::domain::time::{Millis, Timestamp};
 use crate::journal::{Journal, ReadError};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -45,6 +46,11 @@ impl PartitionLag {
             clock: Timestamp(gauges.clock.load(Ordering::Relaxed)),
             head: journal.end(Log::Partition(partition)).max(folded),
         }
+    }
+
+    /// How far the fold's clock is ahead of `now`, negative where it is behind; nothing where nothing was folded yet.
+    pub fn ahead_of(&self, now: Timestamp) -> Option<Millis> {
+        (self.clock > Timestamp::MIN).then(|| self.clock.since(now))
     }
 
     /// Records that wait to be folded.
@@ -153,10 +159,30 @@ fn is_fresh(at: Timestamp) -> bool {
     clock::now() < at.plus(STALE_AFTER)
 }
 
+/// How far the clock of the fold that is furthest ahead is ahead of `now`; nothing where nothing was folded yet.
+pub fn folds_ahead_of(journal: &Journal, partitions: &Partitions, now: Timestamp) -> Option<Millis> {
+    partitions.held().iter().filter_map(|held| PartitionLag::read(journal, held).ahead_of(now)).max()
+}
+
+/// Warns where the folds' clock is ahead of this node's by more than a small step: once, until it is not any more.
+fn warn_of_ahead(ahead: Option<Millis>, warned: &mut bool) {
+    let is_ahead = ahead.is_some_and(|ahead| ahead > CLOCK_STEP_MAX);
+    if is_ahead && !*warned {
+        tracing::warn!(
+            ahead_seconds = ahead.unwrap_or_default().0 / 1_000,
+            "the folds' clock is ahead of this node's: events are late until it has come there. Where a clock was wrong and is right \
+             again, stop every node and run `highwater repair --clock-to TIME`"
+        );
+    }
+    *warned = is_ahead;
+}
+
 /// Asks a journal again and again where its logs end, until `stop` says so: what is read ahead is bounded, so that a fold
 /// that is far behind would not know how far.
 pub async fn watch_ends(journal: Journal, partitions: Partitions, answers: Answers, mut stop: watch::Receiver<bool>) {
+    let mut warned = false;
     while !*stop.borrow() {
+        warn_of_ahead(folds_ahead_of(&journal, &partitions, clock::now()), &mut warned);
         if journal.is_shared() {
             let held: Vec<Log> =
                 partitions.held().iter().map(|held| Log::Partition(held.processor.partition)).collect();

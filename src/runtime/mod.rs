@@ -3,9 +3,10 @@
 //! [`data`] opens everything, [`node`] starts it; [`control`] and [`ingest`] are the ways in; [`base`] keeps snapshots of the control plane; [`ownership`] decides which [`partitions`] are taken and given
 //! back; [`processor`] folds one's log; [`lag`] tells how far behind all of it is; [`pending`] for how long the oldest message;
 //! [`engine_version`] decides what the logs may be asked for; [`writer`], [`dispatcher`], [`courier`], [`herald`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
-//! folds without serving, what [`reader`] opens beside whoever writes.
+//! folds without serving, what [`reader`] opens beside whoever writes; [`repair`] sets the logs' clock back.
 
 pub mod clock;
+mod clock_step;
 
 mod copies;
 pub mod data;
@@ -41,3 +42,4 @@ pub mod timekeeper;
 pub mod writer;
 
 pub mod offline;
+pub mod repair;

@@ -72,7 +72,7 @@ pub enum OfflineError {
 
 /// Folds a partition's whole log up to `end`; hands every batch's effects to `take`, and tells of every position in
 /// `stops` when exactly it is reached.
-fn fold_all(
+pub(super) fn fold_all(
     journal: &Journal,
     mut fold: Fold,
     end: Position,

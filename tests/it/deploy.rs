@@ -289,6 +289,14 @@ fn alerts_reach_an_alertmanager_that_sends_each_of_them_somewhere() {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "where the tools of a test are is no configuration of the product")]
+fn promtool() -> Option<std::ffi::OsString> {
+    let judge = std::env::var_os("HIGHWATER_TEST_PROMTOOL");
+    let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
+    assert!(judge.is_some() || !required, "HIGHWATER_TEST_PROMTOOL is not set; scripts/services up promtool gets it");
+    judge
+}
+
 /// What the alerts say over four hours, by Prometheus' own judge of rules. Where it is not there, the scenarios are held to the
 /// rules that there are and every expression is parsed, so that a slip is found all the same.
 #[test]
@@ -311,10 +319,7 @@ fn the_rules_say_what_their_scenarios_expect() {
         }
     }
     assert_eq!(hours, 4);
-    let judge = std::env::var_os("HIGHWATER_TEST_PROMTOOL");
-    let required = std::env::var("HIGHWATER_TEST_SERVICES").is_ok_and(|value| value == "required");
-    assert!(judge.is_some() || !required, "HIGHWATER_TEST_PROMTOOL is not set; scripts/services up promtool gets it");
-    let Some(judge) = judge else {
+    let Some(judge) = promtool() else {
         eprintln!("promtool is not there (scripts/services up promtool): the scenarios were parsed, and not played");
         return;
     };

@@ -45,6 +45,7 @@ mod api;
 mod archive;
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
+mod clocks;
 mod cluster;
 mod command_line;
 mod keepers;

@@ -72,6 +72,8 @@ impl Server {
 
     /// As [`Self::start`], with more arguments.
     pub(crate) fn start_with(data: &Path, more: &[&str]) -> Self {
+        // Whoever asks it something makes a client, and that takes a provider, whichever test comes first.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let mut child = Command::new(env!("CARGO_BIN_EXE_highwater"))
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow-target", "127.0.0.0/8"])
             .args(["--base-url", "http://highwater.example", "--rate-limit", "0", "--ingest-rate-limit", "0"])

@@ -12,16 +12,19 @@
 
 use crate::log::{Kind, Log, MIDNIGHT, Usage, account, fold, frame, metric, scope, tenant};
 use crate::words::{self, Words};
+use highwater::domain::control::fold::Control;
 use highwater::domain::control::outcome::Change;
 use highwater::domain::definition::{AlertDefinition, MetricDefinition, Pause, Quota, Silence};
-use highwater::domain::id::{ChannelId, NotificationId, PartitionId, SilenceId};
+use highwater::domain::id::{ChannelId, Log as JournalLog, NotificationId, PartitionId, SilenceId};
 use highwater::domain::partition::effect::{DeliveryStatus, Effects, InstanceRow, Reason, TransitionRow};
-use highwater::domain::partition::fact::Note;
+use highwater::domain::partition::fact::{Fact, Note};
 use highwater::domain::partition::notification::{Attempted, Notification};
 use highwater::domain::quantity::Quantity;
 use highwater::domain::time::{Millis, Timestamp};
 use highwater::domain::webhook::event::{Content, Event};
+use highwater::journal::{Journal, MemoryJournal};
 use highwater::runtime::processor::Fold;
+use highwater::runtime::repair::ClockRepair;
 use std::collections::BTreeMap;
 
 /// Noon of the tests' day: no hour, day, week or month turns in a script's first minutes.
@@ -60,6 +63,7 @@ struct Stage {
     transitions: Vec<TransitionRow>,
     events: Vec<Event>,
     event_count: usize,
+    silences: BTreeMap<SilenceId, Silence>,
 }
 
 impl Stage {
@@ -74,6 +78,7 @@ impl Stage {
             transitions: Vec::new(),
             events: Vec::new(),
             event_count: 0,
+            silences: BTreeMap::new(),
         }
     }
 
@@ -154,9 +159,12 @@ impl Stage {
                 let starts_at = if words.take_if("from") { NOON.plus(words::time(words.next())) } else { now };
                 assert!(words.take_if("until"), "a silence needs an end");
                 let ends_at = NOON.plus(words::time(words.next()));
-                Change::Silence { tenant, silence: Silence { id, matchers, starts_at, ends_at } }
+                let silence = Silence { id, matchers, starts_at, ends_at };
+                self.silences.insert(id, silence.clone());
+                Change::Silence { tenant, silence }
             }
             "unsilence" => Change::SilenceDeleted { tenant, silence: SilenceId(words.next().parse().unwrap()) },
+            "clock" => return self.set_clock(words),
             "engine" => {
                 self.log.note(now, &Note::EngineVersion { version: words.next().parse().unwrap() });
                 return;
@@ -175,6 +183,27 @@ impl Stage {
             other => panic!("no such action: {other}"),
         };
         self.log.change(now, vec![change]);
+    }
+
+    /// Repairs the log as the command line does, with the present as the new time; `set TIME` says when it is done.
+    fn set_clock(&mut self, words: &mut Words<'_>) {
+        let set_at = if words.take_if("set") { NOON.plus(words::time(words.next())) } else { self.now };
+        let partition = JournalLog::Partition(PartitionId(0));
+        let journal = Journal::Memory(MemoryJournal::new(1));
+        for record in &self.log.records {
+            let record = journal.append_at(vec![(partition, record.payload.clone())], record.recorded_at);
+            futures::executor::block_on(record).unwrap();
+        }
+        let end = journal.end(partition);
+        let repair = ClockRepair::plan(&journal, &Control::default(), (self.now, set_at)).unwrap();
+        futures::executor::block_on(repair.append(&journal, "req_test".to_owned())).unwrap();
+        for record in journal.read(partition, end, usize::MAX, usize::MAX).unwrap() {
+            let Fact::Note(Note::ClockSet { to, set_at, mut restored }) = Fact::decode(&record.payload).unwrap() else {
+                panic!("a script sets the clock of a log of this engine version");
+            };
+            restored.silences = self.silences.values().map(|silence| (tenant(), silence.clone())).collect();
+            self.log.note(self.now, &Note::ClockSet { to, set_at, restored });
+        }
     }
 
     /// `ACCOUNT METRIC VALUE [at TIME] [id ID] [NAME=VALUE…]`, several joined by `+`.

@@ -198,6 +198,7 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         | Command::ReportWebhookHealth(_)
         | Command::NoteKeyUses { .. }
         | Command::ReportPressure(_)
+        | Command::SetClock { .. }
         | Command::Tick => return None,
         Command::OpenSandbox { .. } | Command::ResetSandbox { midnight: Some(_), .. } => return None,
         Command::ResetSandbox { midnight: None, .. } => ("sandbox.reset", Target::Sandbox(WorkspaceId(0))),

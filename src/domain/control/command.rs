@@ -311,6 +311,11 @@ pub enum Command {
     ReportPressure(PressureReport),
     /// Notes that time passed.
     Tick,
+    /// Sets the log's clock, which was wrong.
+    SetClock {
+        /// To when.
+        to: Timestamp,
+    },
     /// Opens a workspace's sandbox; one that is open stays as it is.
     OpenSandbox {
         /// What it begins with.

@@ -68,6 +68,7 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::RecordDelivery(_)
         | Command::NoteKeyUses { .. }
         | Command::ReportPressure(_)
+        | Command::SetClock { .. }
         | Command::Tick => return None,
         Command::PutQuota { account: crate::domain::id::AccountScope::All, .. }
         | Command::DeleteQuota { .. }

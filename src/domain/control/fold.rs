@@ -56,6 +56,11 @@ impl Control {
         crate::check!(at.position > self.position, "control.positions_rise");
         self.position = self.position.max(at.position);
         self.clock = self.clock.max(at.recorded_at);
+        if let Command::SetClock { to } = entry.command {
+            self.clock = to;
+            self.ticked = self.ticked.min(to);
+            self.outbox.due_by(to);
+        }
         self.ledger.forget(self.clock);
         let deed = deed(&entry.command).map(|deed| deed.within(entry.tenant.workspace));
         let digest = |registry: &Registry| deed.as_ref().and_then(|deed| registry.digest(entry.tenant, &deed.target));
@@ -460,6 +465,14 @@ impl Control {
     /// Returns the silences in the order of their ids.
     pub fn silences(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &SilenceRecord> {
         self.world(tenant).into_iter().flat_map(|world| world.silences.records.values())
+    }
+
+    /// Returns the silences of everybody that nobody has ended.
+    pub fn all_silences(&self) -> impl Iterator<Item = (Tenant, crate::domain::definition::Silence)> {
+        self.registry.worlds.iter().flat_map(|(tenant, world)| {
+            let going = world.silences.records.values().filter(|record| record.expired_at.is_none());
+            going.map(|record| (*tenant, record.silence.clone()))
+        })
     }
 
     /// Returns who takes care of an incident.

@@ -20,6 +20,7 @@ mod alerts;
 pub mod audit;
 mod channels;
 mod clients;
+mod clock;
 mod due;
 mod events;
 pub mod idempotency;

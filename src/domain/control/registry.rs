@@ -165,6 +165,10 @@ impl Registry {
                     .note(uses, |key| keys.get(key).is_some() || clients.records.contains_key(&ClientId(key.0)));
                 Ok(Accepted::done(Resource::None))
             }
+            Command::SetClock { to } => {
+                self.set_clock(*to);
+                Ok(Accepted::done(Resource::None))
+            }
             // What these do is done to the outbox, behind everything else.
             Command::RecordDelivery(_) | Command::ReportPressure(_) | Command::Tick => {
                 Ok(Accepted::done(Resource::None))
@@ -377,6 +381,7 @@ impl World {
             | Command::RecordDelivery(_)
             | Command::NoteKeyUses { .. }
             | Command::ReportPressure(_)
+            | Command::SetClock { .. }
             | Command::Tick
             | Command::UpdateWorkspace(_)
             | Command::UpdateKey(_)

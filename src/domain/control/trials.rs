@@ -42,6 +42,11 @@ pub(super) struct Trials {
 }
 
 impl Trials {
+    /// Forgets what was sent behind a time that the clock is set back to.
+    pub(super) fn set_clock(&mut self, to: Timestamp) {
+        self.sent.retain(|at| *at <= to);
+    }
+
     pub(super) fn send(
         &mut self,
         context: Context,

@@ -300,7 +300,7 @@ impl Partition {
     }
 
     /// Ends the episodes of all instances of an alert.
-    fn end_all(&mut self, tenant: Tenant, compiled: &Compiled, cause: Cause, turn: &mut Turn<'_>) {
+    pub(super) fn end_all(&mut self, tenant: Tenant, compiled: &Compiled, cause: Cause, turn: &mut Turn<'_>) {
         self.each_account(tenant, turn, |world, state, account| {
             for place in 0..account.instances.len() {
                 if account.instances.get(place).is_some_and(|instance| instance.alert == compiled.definition.id) {

@@ -147,6 +147,13 @@ impl Debts {
         }
     }
 
+    /// Lets no attempt be due later than `at`: the clock was set back to it.
+    pub(super) fn due_by(&mut self, at: Timestamp) {
+        for debt in self.owed.values_mut() {
+            debt.next_at = debt.next_at.map(|next| next.min(at));
+        }
+    }
+
     /// Forgets failures that nothing refers to any more.
     pub(super) fn prune(&mut self, clock: Timestamp) {
         let oldest = clock.minus(FAILURES_KEPT);

@@ -141,14 +141,19 @@ impl Partition {
             return;
         }
         let before = self.clock.now();
-        let intake_through = match fact {
-            Fact::Note(Note::Ticked { intake_through }) => *intake_through,
-            Fact::UsageRecorded(_) | Fact::Note(_) => None,
-        };
-        self.clock = self.clock.with(stamp.recorded_at, intake_through);
-        self.clock.position = stamp.position;
         let mut index = 0;
         let mut turn = Turn { stamp, index: &mut index, effects };
+        let (recorded_at, intake_through) = match fact {
+            Fact::Note(Note::ClockSet { to, set_at, restored }) if self.engine_version >= V3 && *to <= before => {
+                self.clock.position = stamp.position;
+                return self.set_clock((*to, *set_at), restored, &mut turn);
+            }
+            Fact::Note(Note::ClockSet { to, .. }) if self.engine_version >= V3 => (*to, None),
+            Fact::Note(Note::Ticked { intake_through }) => (stamp.recorded_at, *intake_through),
+            Fact::UsageRecorded(_) | Fact::Note(_) => (stamp.recorded_at, None),
+        };
+        self.clock = self.clock.with(recorded_at, intake_through);
+        self.clock.position = stamp.position;
         self.run_deadlines(&mut turn, before, false);
         match fact {
             Fact::UsageRecorded(frame) => self.count_frame(frame, seen, &mut turn),
@@ -160,7 +165,8 @@ impl Partition {
         let stamp = turn.stamp;
         match note {
             Note::ControlCopied { after, through, changes } => self.take_changes((*after, *through), changes, turn),
-            Note::Ticked { .. } => {}
+            // Where it does more than time does, it was taken in before this.
+            Note::Ticked { .. } | Note::ClockSet { .. } => {}
             Note::EventRefused { row } => self.take_refused(row, turn),
             Note::QuarantineSettled { row } => self.take_settled(row, turn),
             Note::NotificationAttempted(attempted) => {

@@ -3,6 +3,7 @@
 //! Frames of events are binary (see [`frame`](crate::domain::event)); every other fact is a JSON object that opens with
 //! `{"v":1,`. A record's first byte tells which.
 
+use super::clock_set::Restored;
 use super::effect::QuarantineRow;
 use super::notification::Attempted;
 use crate::domain::control::outcome::PositionedChange;
@@ -29,6 +30,7 @@ pub const QUOTAS_TOLD: u32 = 2;
 /// - The groups of a window add up to its total: each hour of event time has room for as many, and one group for all others.
 /// - An event that is set aside again and again is one entry of the quarantine, which stays settled. What is known of an
 ///   account's entries goes with the account, and so do its rows.
+/// - `ClockSet` sets the fold's clock back.
 pub const V3: u32 = 3;
 
 /// The engine version that this release folds at most, and asks for in the logs of partitions that it owns.
@@ -79,6 +81,15 @@ pub enum Note {
     DeliveryAttempted {
         /// The attempt.
         posted: Posted,
+    },
+    /// From here on the fold's clock is another one: the log's own was wrong.
+    ClockSet {
+        /// The clock.
+        to: Timestamp,
+        /// When it was set, by the clock of who set it: what is long past by then is told to nobody singly.
+        set_at: Timestamp,
+        /// What the wrong clock made the fold forget.
+        restored: Restored,
     },
     /// From here on the fold behaves as this version says.
     EngineVersion {

@@ -144,6 +144,24 @@ impl Instance {
         self.decided.clear();
     }
 
+    /// Lets nothing be of a time behind `at`, which the clock was set back to. Windows that begin at `closed` or later are open
+    /// again.
+    pub(super) fn turn_back(&mut self, at: Timestamp, closed: Timestamp, repeat_interval: Millis) {
+        self.since = self.since.min(at);
+        self.false_since = self.false_since.map(|since| since.min(at));
+        self.repeat_at = self.repeat_at.map(|repeat| repeat.min(at.plus(repeat_interval)));
+        self.early = self.early.filter(|start| *start <= at);
+        self.fired_in = self.fired_in.take().filter(|(start, _)| *start <= at);
+        self.decided.retain(|decided| decided.start < closed);
+        self.evaluated_at = self.evaluated_at.min(at);
+        // What fired in a time that never was is no news; who heard of its end, or of the firing before it, hears how it stands.
+        self.missed = self.missed.take().and_then(|missed| Some(Missed { fired: 0, ended: Some(missed.ended?) }));
+        if self.told.is_none() {
+            self.told_for.clear();
+        }
+        self.gate = Gate::Open;
+    }
+
     /// Decides what a verdict at `at` leads to. `recovered` is what the `recover` expression says, where there is one.
     pub(super) fn step(
         &self,

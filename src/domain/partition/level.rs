@@ -93,6 +93,17 @@ impl Levels {
         kept
     }
 
+    /// Becomes what was used in these periods, each named by an instant in it.
+    pub(super) fn restore(&mut self, periods: &[(Period, Timestamp, Aggregate)]) {
+        *self = Self::default();
+        for (period, at, aggregate) in periods {
+            let (start, end) = period.bounds(*at);
+            let levels = self.of_mut(*period);
+            let place = levels.partition_point(|level| level.start < start);
+            levels.insert(place, Level { start, end, aggregate: *aggregate });
+        }
+    }
+
     fn settle(&mut self) {
         let Some(open) = self.open.take() else { return };
         for period in Period::ALL {
@@ -119,7 +130,7 @@ impl Levels {
     }
 }
 
-fn oldest_kept(period: Period, clock: Timestamp) -> Timestamp {
+pub(super) fn oldest_kept(period: Period, clock: Timestamp) -> Timestamp {
     let (current, _) = period.bounds(clock);
     period.bounds(Timestamp(current.0.saturating_sub(1))).0
 }

@@ -27,6 +27,7 @@ mod tell;
 mod values;
 
 mod changes;
+pub mod clock_set;
 mod deadlines;
 mod debts;
 mod fit;

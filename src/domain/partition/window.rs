@@ -154,6 +154,14 @@ impl Windows {
         self.parts.push(part);
     }
 
+    /// Holds no part for longer than one that is opened by now.
+    pub(super) fn hold_at_most(&mut self, clock: Timestamp, grace: Millis, correction_horizon: Millis) {
+        for part in &mut self.parts {
+            let ordinary = part.start.plus(WINDOW).plus(grace).plus(correction_horizon);
+            part.held_until = part.held_until.min(ordinary.max(clock.plus(correction_horizon)));
+        }
+    }
+
     /// Until when some window is held.
     pub(super) fn held_until(&self) -> Timestamp {
         self.parts.iter().map(|part| part.held_until).max().unwrap_or(Timestamp::MIN)

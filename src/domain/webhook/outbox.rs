@@ -334,6 +334,13 @@ impl Outbox {
         }
     }
 
+    /// Lets no attempt be due later than `at`: the clock was set back to it.
+    pub fn due_by(&mut self, at: Timestamp) {
+        for owed in self.owed.values_mut().flat_map(BTreeMap::values_mut) {
+            owed.next_at = owed.next_at.map(|next| next.min(at));
+        }
+    }
+
     /// Lets go of an event that is owed to one less.
     fn release(&mut self, id: NotificationId, owed: &Owed) {
         if !owed.holds {
