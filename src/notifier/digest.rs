@@ -1,6 +1,6 @@
 //! A Slack message for many notifications: grouped by alert, what fires apart from what ended, pages before all others.
 
-use super::markup::{code, cut, escaped, link, mrkdwn, units};
+use super::markup::{code, cut, link, mrkdwn, units};
 use super::payload;
 use super::slack::{HEADER_UNITS_MAX, PLAIN_UNITS_MAX, SECTION_UNITS_MAX};
 use crate::domain::definition::Severity;
@@ -142,7 +142,7 @@ fn texts(group: &Group<'_>, base_url: &str) -> Vec<String> {
         (count, false) => format!("{count} instances: "),
     };
     let more = if names.len() < instances.len() { " …" } else { "" };
-    let head = format!("{} *{}* ({}): {count}", sign(first.kind), bold(name), first.severity.name());
+    let head = format!("{} {} ({}): {count}", sign(first.kind), code(name, NAME_UNITS_MAX), first.severity.name());
     let all = if instances.len() > 1 { " all:" } else { "" };
     let tail = format!("{more}{all} {}", link(&payload::link(first, base_url), "history"));
     let mut texts = Vec::new();
@@ -161,11 +161,6 @@ fn texts(group: &Group<'_>, base_url: &str) -> Vec<String> {
     text.push_str(&tail);
     texts.push(text);
     texts
-}
-
-/// An alert's name between marks for bold text: a mark of its own would end them.
-fn bold(name: &str) -> String {
-    escaped(&name.replace(['*', '\n', '`'], " "), NAME_UNITS_MAX)
 }
 
 const fn sign(kind: NotificationKind) -> &'static str {
@@ -230,14 +225,14 @@ mod tests {
         assert_eq!(message["text"], "192 alert messages in one: 190 firing, 2 resolved");
         let lines = lines(&message);
         assert_eq!(lines.len(), 3, "{lines:?}");
-        assert!(lines[0].starts_with("🔴 *alert-2* (critical): 10 accounts: `acc_200`, "), "{}", lines[0]);
+        assert!(lines[0].starts_with("🔴 `alert-2` (critical): 10 accounts: `acc_200`, "), "{}", lines[0]);
         for n in 200..210 {
             assert!(lines[0].contains(&format!("`acc_{n}`")), "{n} is not named");
         }
         let history = |alert| format!("all: <https://hw.example/v1/alerts/{}/history|history>", AlertId(alert));
-        let some = "🔴 *alert-1* (warning): 180 accounts: `acc_0`, `acc_1`, `acc_2`, `acc_3`, `acc_4` … ";
+        let some = "🔴 `alert-1` (warning): 180 accounts: `acc_0`, `acc_1`, `acc_2`, `acc_3`, `acc_4` … ";
         assert_eq!(lines[1], format!("{some}{}", history(1)));
-        assert_eq!(lines[2], format!("✅ *alert-1* (warning): 2 accounts: `acc_300`, `acc_301` {}", history(1)));
+        assert_eq!(lines[2], format!("✅ `alert-1` (warning): 2 accounts: `acc_300`, `acc_301` {}", history(1)));
     }
 
     #[test]

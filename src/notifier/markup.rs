@@ -26,9 +26,15 @@ pub(super) fn escaped(text: &str, units_max: usize) -> String {
     })
 }
 
-/// As [`escaped`], between code marks: nothing in it is a mention, an emoji or bold.
+/// As [`escaped`], between code marks: nothing in it is a mention, an emoji or bold. Whatever people name stands so, since
+/// Slack has no other way to show `:fire:` as it is written.
 pub(super) fn code(text: &str, units_max: usize) -> String {
-    format!("`{}`", escaped(&text.replace('`', "'"), units_max.saturating_sub(2)))
+    format!("`{}`", escaped(&text.replace('`', "'").replace(['\n', '\r'], " "), units_max.saturating_sub(2)))
+}
+
+/// As [`code`], for a text of many lines.
+pub(super) fn code_block(text: &str, units_max: usize) -> String {
+    format!("```\n{}\n```", escaped(&text.replace('`', "'"), units_max.saturating_sub(8)))
 }
 
 /// A link, which is never cut.
@@ -74,7 +80,9 @@ mod tests {
         assert_eq!(cut("🔴🔴🔴🔴", 7), "🔴🔴🔴…");
         assert_eq!(escaped("a<b>", 5), "a&lt;…".get(..1).unwrap().to_owned() + "…");
         assert_eq!(escaped("a<b", 6), "a&lt;b");
-        assert_eq!(code("@channel :fire: `x`", 40), "`@channel :fire: 'x'`");
+        assert_eq!(code("@channel :fire: `x`\ny", 40), "`@channel :fire: 'x' y`");
+        assert_eq!(code_block("a\n```b", 40), "```\na\n'''b\n```");
+        assert_eq!(units(&code_block(&"x".repeat(99), 40)), 40);
         assert_eq!(link("https://hw.example/?a=1&b=2", "all"), "<https://hw.example/?a=1&amp;b=2|all>");
     }
 

@@ -1,9 +1,9 @@
 //! Slack messages in Block Kit: one notification; [`digest`](super::digest) is a message of many.
 //!
-//! Text of users is escaped (`&`, `<`, `>` are the only characters that Slack reads as markup in `mrkdwn`) or stands in
-//! `plain_text`; links are not unfurled.
+//! What people named (accounts, alerts, rules) stands between code marks or in `plain_text` without emoji, so that
+//! `@channel` or `:fire:` is shown as it is written; links are not unfurled.
 
-use super::markup::{cut, escaped, link, mrkdwn, units};
+use super::markup::{code, code_block, cut, escaped, link, mrkdwn, units};
 use super::payload;
 use crate::domain::partition::effect::{Evidence, Reason};
 use crate::domain::partition::notification::{Notification, NotificationKind};
@@ -18,31 +18,31 @@ pub(super) const SECTION_UNITS_MAX: usize = 2_900;
 pub(super) const PLAIN_UNITS_MAX: usize = 30_000;
 const FIELD_UNITS_MAX: usize = 1_900;
 const STEP_UNITS_MAX: usize = 600;
+const NAME_UNITS_MAX: usize = 600;
 
 /// Returns the message of one notification.
 pub(super) fn message(notification: &Notification, base_url: &str) -> Value {
-    let title = title(notification);
+    let title = title(notification, str::to_owned);
     let mut blocks = vec![
-        json!({"type": "header", "text": {"type": "plain_text", "text": cut(&title, HEADER_UNITS_MAX), "emoji": true}}),
+        json!({"type": "header", "text": {"type": "plain_text", "text": cut(&title, HEADER_UNITS_MAX), "emoji": false}}),
         json!({"type": "section", "fields": fields(notification)}),
         json!({"type": "section", "text": mrkdwn(&why(notification))}),
     ];
     if let Some(message) = &notification.message {
         blocks
-            .push(json!({"type": "section", "text": {"type": "plain_text", "text": cut(message, SECTION_UNITS_MAX)}}));
+            .push(json!({"type": "section", "text": {"type": "plain_text", "text": cut(message, SECTION_UNITS_MAX), "emoji": false}}));
     }
     blocks.push(json!({"type": "context", "elements": [mrkdwn(&footer(notification, base_url))]}));
-    json!({"text": escaped(&title, SECTION_UNITS_MAX), "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
+    json!({"text": marked_title(notification), "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
 }
 
 /// Returns the same without blocks, for a receiver that does not take them.
 pub(super) fn plain(notification: &Notification, base_url: &str) -> Value {
-    let named =
-        facts(notification).into_iter().map(|(name, text)| format!("{name}: {}", escaped(&text, FIELD_UNITS_MAX)));
-    let mut lines = vec![escaped(&title(notification), SECTION_UNITS_MAX)];
+    let named = facts(notification).into_iter().map(|(name, text)| format!("{name}: {}", code(&text, FIELD_UNITS_MAX)));
+    let mut lines = vec![marked_title(notification)];
     lines.extend(named);
     lines.push(why(notification));
-    lines.extend(notification.message.as_ref().map(|message| escaped(message, SECTION_UNITS_MAX)));
+    lines.extend(notification.message.as_ref().map(|message| code_block(message, SECTION_UNITS_MAX)));
     lines.push(footer(notification, base_url));
     json!({"text": lines.join("\n"), "unfurl_links": false, "unfurl_media": false})
 }
@@ -52,7 +52,12 @@ fn footer(notification: &Notification, base_url: &str) -> String {
     format!("{} · {} · {history}", notification.severity.name(), notification.at)
 }
 
-fn title(notification: &Notification) -> String {
+/// The title where markup is read.
+fn marked_title(notification: &Notification) -> String {
+    title(notification, |name| code(name, NAME_UNITS_MAX))
+}
+
+fn title(notification: &Notification, show: impl Fn(&str) -> String) -> String {
     let sign = match notification.kind {
         NotificationKind::Firing => "🔴 Firing",
         NotificationKind::Resolved => "✅ Resolved",
@@ -62,11 +67,11 @@ fn title(notification: &Notification) -> String {
         NotificationKind::Test => "🧪 Test",
     };
     let name = notification.alert_name.as_deref().unwrap_or(&notification.evidence.rule);
-    format!("{sign}: {name} · {}", notification.key.account)
+    format!("{sign}: {} · {}", show(name), show(notification.key.account.as_str()))
 }
 
 fn fields(notification: &Notification) -> Vec<Value> {
-    let field = |(name, text): (&str, String)| mrkdwn(&format!("*{name}*\n{}", escaped(&text, FIELD_UNITS_MAX)));
+    let field = |(name, text): (&str, String)| mrkdwn(&format!("*{name}*\n{}", code(&text, FIELD_UNITS_MAX)));
     facts(notification).into_iter().map(field).collect()
 }
 
@@ -128,8 +133,7 @@ fn why(notification: &Notification) -> String {
 fn steps(evidence: &Evidence, units_max: usize) -> String {
     const NOTE_UNITS: usize = 40;
     let line = |step: &TraceStep| {
-        let expression = escaped(&step.expression.replace('`', "'"), STEP_UNITS_MAX);
-        format!("`{expression}` = {}", escaped(&step.value, STEP_UNITS_MAX))
+        format!("{} = {}", code(&step.expression, STEP_UNITS_MAX), escaped(&step.value, STEP_UNITS_MAX))
     };
     let lines: Vec<String> = evidence.trace.0.iter().map(line).collect();
     let depths = RuleProgram::compile(&evidence.rule).map(|rule| rule.depths()).unwrap_or_default();
@@ -158,7 +162,9 @@ fn steps(evidence: &Evidence, units_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::id::AccountId;
     use crate::domain::rule::{Trace, TraceStep};
+    use crate::notifier::digest::{digest, plain as plain_digest};
     use crate::notifier::payload::tests::notification;
 
     #[test]
@@ -202,6 +208,41 @@ mod tests {
         assert_eq!(text.matches("<!channel>").count(), 1);
         assert!(text.contains("&lt;!channel&gt;"));
         assert!(!plain(&notification(7), "https://hw.example").to_string().contains("<!channel>"));
+    }
+
+    /// The texts in which markup is read, without what stands between code marks; no plain text has emoji.
+    fn read_as_markup(value: &Value, found: &mut Vec<String>) {
+        if value["type"] == "plain_text" {
+            assert_ne!(value["emoji"], true, "{value}");
+            return;
+        }
+        if let Some(text) = value["text"].as_str() {
+            let parts = text.replace("```", "`");
+            found.push(parts.split('`').step_by(2).collect());
+        }
+        let inner = value.as_object().into_iter().flat_map(|object| object.values());
+        inner.chain(value.as_array().into_iter().flatten()).for_each(|one| read_as_markup(one, found));
+    }
+
+    #[test]
+    fn names_that_are_markup_are_shown_as_they_are_written() {
+        for name in ["@channel", ":fire:", "_x_@here"] {
+            let mut one = notification(7);
+            one.key.account = AccountId::new(name).unwrap();
+            one.alert_name = Some(format!("*{name}* `{name}`\n{name}"));
+            one.message = Some(format!("{name}\n```{name}```"));
+            one.evidence.rule = format!("sum(\"{name}\") > 1");
+            one.evidence.value_name = Some(format!("sum(\"{name}\")"));
+            one.evidence.trace = Trace(vec![TraceStep { expression: name.to_owned(), value: "1".to_owned() }]);
+            let many = [one.clone(), notification(8), one.clone()];
+            let base = "https://hw.example";
+            for message in [message(&one, base), plain(&one, base), digest(&many, base), plain_digest(&many, base)] {
+                assert!(message.to_string().contains(name), "{message}");
+                let mut found = Vec::new();
+                read_as_markup(&message, &mut found);
+                assert!(!found.is_empty() && found.iter().all(|text| !text.contains(name)), "{name}: {found:?}");
+            }
+        }
     }
 
     #[test]

@@ -137,14 +137,14 @@ async fn every_page_of_a_storm_is_named_and_the_first_ten_have_a_message_of_thei
         messages.push(receiver.next().await.json());
     }
     let text = |message: &Value| message["text"].as_str().unwrap().to_owned();
-    let singly = messages.iter().filter(|message| text(message).contains("Firing: quota-out")).count();
+    let singly = messages.iter().filter(|message| text(message).contains("Firing: `quota-out`")).count();
     assert_eq!(singly, 10);
-    let digest = messages.iter().map(Value::to_string).find(|told| told.contains("*quota-out* (critical)")).unwrap();
-    assert!(digest.find("*quota-out*") < digest.find("*quota-high*"), "{digest}");
+    let digest = messages.iter().map(Value::to_string).find(|told| told.contains("`quota-out` (critical)")).unwrap();
+    assert!(digest.find("`quota-out`") < digest.find("`quota-high`"), "{digest}");
     let all: String = messages.iter().map(Value::to_string).collect();
     for n in 60..72 {
         assert!(
-            all.contains(&format!("quota-out · a{n}\"")) || digest.contains(&format!("`a{n}`")),
+            all.contains(&format!("`quota-out` · `a{n}`\"")) || digest.contains(&format!("`a{n}`")),
             "a{n} is not named"
         );
     }
