@@ -257,11 +257,9 @@ impl<'a> Stage<'a> {
             let place = self.open.get(&row.key.metric).copied();
             let is_over = self.is_over(row);
             let episode = place.and_then(|place| self.rehearsed.episodes.get_mut(place));
-            let episode = episode.map(|episode| {
-                episode.over |= is_over;
-                episode
-            });
-            if let (Some(episode), Some(value)) = (episode, row.value) {
+            let Some(episode) = episode else { continue };
+            episode.over |= is_over;
+            if let Some(value) = row.value {
                 let more = |peak: Quantity| if self.falls { peak.min(value) } else { peak.max(value) };
                 episode.peak = Some(episode.peak.map_or(value, more));
             }

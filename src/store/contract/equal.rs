@@ -184,43 +184,36 @@ impl Answers {
         self.note("summaries", &(), store.summaries(tenant, vec![]).await.unwrap());
     }
 
-    async fn history(&mut self, store: &Store, tenant: Tenant) {
+    async fn transitions(&mut self, store: &Store, (tenant, offset, limit): (Tenant, usize, usize)) {
         let spans = [(None, None), (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)))];
-        for (offset, limit) in PAGES {
-            let narrow = [(vec![], None, Age::Falling), (vec![account(2), account(0)], Some(None), Age::Rising)];
-            for ((from, to), (accounts, metric, age)) in spans.into_iter().zip(narrow) {
-                let alert = ALERTS[0];
-                let (after, changes_only) = (None, false);
-                let query = TransitionQuery {
-                    after,
-                    tenant,
-                    alert,
-                    accounts,
-                    metric,
-                    changes_only,
-                    from,
-                    to,
-                    age,
-                    offset,
-                    limit,
-                };
-                for changes_only in [false, true] {
-                    let all = TransitionQuery { changes_only, accounts: vec![], metric: None, ..query.clone() };
-                    let rows = store.transitions(all.clone()).await.unwrap();
-                    assert!(!changes_only || rows.iter().all(|row| row.from != row.to));
-                    self.note("transitions of all", &all, rows);
-                }
-                let rows = store.transitions(query.clone()).await.unwrap();
-                let last = rows.first().map(|row| TransitionPlace {
-                    at: row.at,
-                    account: row.key.account.clone(),
-                    metric: row.key.metric.clone(),
-                    sequence: row.sequence,
-                });
-                self.note("transitions", &query, rows);
-                let behind = TransitionQuery { after: last, ..query };
-                self.note("transitions behind", &behind, store.transitions(behind.clone()).await.unwrap());
+        let narrow = [(vec![], None, Age::Falling), (vec![account(2), account(0)], Some(None), Age::Rising)];
+        for ((from, to), (accounts, metric, age)) in spans.into_iter().zip(narrow) {
+            let alert = ALERTS[0];
+            let (after, changes_only) = (None, false);
+            let query =
+                TransitionQuery { after, tenant, alert, accounts, metric, changes_only, from, to, age, offset, limit };
+            for changes_only in [false, true] {
+                let all = TransitionQuery { changes_only, accounts: vec![], metric: None, ..query.clone() };
+                let rows = store.transitions(all.clone()).await.unwrap();
+                assert!(!changes_only || rows.iter().all(|row| row.from != row.to));
+                self.note("transitions of all", &all, rows);
             }
+            let rows = store.transitions(query.clone()).await.unwrap();
+            let last = rows.first().map(|row| TransitionPlace {
+                at: row.at,
+                account: row.key.account.clone(),
+                metric: row.key.metric.clone(),
+                sequence: row.sequence,
+            });
+            self.note("transitions", &query, rows);
+            let behind = TransitionQuery { after: last, ..query };
+            self.note("transitions behind", &behind, store.transitions(behind.clone()).await.unwrap());
+        }
+    }
+
+    async fn history(&mut self, store: &Store, tenant: Tenant) {
+        for (offset, limit) in PAGES {
+            self.transitions(store, (tenant, offset, limit)).await;
             self.incidents(store, (tenant, offset, limit)).await;
             for alert in [None, Some(ALERTS[1])] {
                 let query = NotificationQuery { tenant, alert, offset, limit };
