@@ -9,6 +9,8 @@ use std::process::Output;
 
 const DAMAGED: i32 = 4;
 const NOTHING_THERE: i32 = 10;
+/// What `limit` is asked about, where the data is refused before it is looked for.
+const NO_KEY: &str = "key_00000000000000000000000000";
 
 fn says(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -60,7 +62,7 @@ async fn a_stop_leaves_everything_in_the_files_themselves() {
     // What a restore needs is what the README names.
     let restored = copy(&data, "restored", &["journal.db", "master.key"]);
     check(&run("replay", &restored), 0, &[]);
-    check(&run("verify", &restored), 0, &["no drift"].map(|_| ""));
+    check(&run("verify", &restored), 0, &[]);
     let server = Server::start(&restored);
     assert_eq!(used(&server, &key, "acme").await, 19.0);
     server.stop();
@@ -118,8 +120,9 @@ async fn a_journal_that_is_older_than_a_copy_is_refused_and_nothing_is_lost() {
     server.stop();
     let store = std::fs::read(data.join("store.db")).unwrap();
     let refused = |what: &str, says: &[&str]| {
-        let key_id = "key_00000000000000000000000000";
-        let limit = highwater(&["limit", "--data", data.to_str().unwrap(), key_id, "--default"]);
+        let limit = highwater(&["limit", "--data", data.to_str().unwrap(), NO_KEY, "--default"]);
+        // Without a journal there is nothing that it could change.
+        assert!(matches!(limit.status.code(), Some(2 | DAMAGED)), "{what}: {}", String::from_utf8_lossy(&limit.stderr));
         for (name, output) in [
             ("verify", run("verify", &data)),
             ("replay", run("replay", &data)),
@@ -130,7 +133,6 @@ async fn a_journal_that_is_older_than_a_copy_is_refused_and_nothing_is_lost() {
             println!("{what}: {name}");
             check(&output, DAMAGED, says);
         }
-        assert_ne!(limit.status.code(), Some(0));
     };
     std::fs::write(data.join("journal.db"), &old).unwrap();
     refused("older than the store", &["ends at", "but the store holds", "older than its copies"]);
@@ -187,16 +189,16 @@ fn newest_snapshot(data: &Path) -> PathBuf {
     entries.map(|entry| entry.unwrap().path()).max().unwrap()
 }
 
+type Damage = fn(&mut Vec<u8>);
+
 /// Ways in which disks and people spoil a file.
-fn damages() -> Vec<(&'static str, fn(&mut Vec<u8>))> {
-    vec![
-        ("random bytes", |bytes| bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 131 % 251) as u8)),
-        ("no database", |bytes| *bytes = b"not a database at all, but long enough to be looked at".to_vec()),
-        ("a spoilt schema", |bytes| bytes[100..2_000].fill(0x5a)),
-        ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
-        ("pages of zeros", |bytes| bytes[4_096..].fill(0)),
-    ]
-}
+const DAMAGES: [(&str, Damage); 5] = [
+    ("random bytes", |bytes| bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at * 131 % 251) as u8)),
+    ("no database", |bytes| *bytes = b"not a database at all, but long enough to be looked at".to_vec()),
+    ("a spoilt schema", |bytes| bytes[100..2_000].fill(0x5a)),
+    ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
+    ("pages of zeros", |bytes| bytes[4_096..].fill(0)),
+];
 
 #[tokio::test]
 async fn a_damaged_file_is_refused_with_its_name_by_every_command() {
@@ -205,7 +207,7 @@ async fn a_damaged_file_is_refused_with_its_name_by_every_command() {
     let file = |name: &str| data.join(name);
     for name in ["journal.db", "store.db"] {
         let whole = std::fs::read(file(name)).unwrap();
-        for (what, damage) in damages() {
+        for (what, damage) in DAMAGES {
             let mut bytes = whole.clone();
             damage(&mut bytes);
             let commands: [(&str, &dyn Fn() -> Output); 6] = [
@@ -213,7 +215,7 @@ async fn a_damaged_file_is_refused_with_its_name_by_every_command() {
                 ("verify", &|| run("verify", &data)),
                 ("bootstrap", &|| run("bootstrap", &data)),
                 ("import", &|| import(&data, &event("x"))),
-                ("limit", &|| highwater(&["limit", "--data", data.to_str().unwrap(), &key_id(&data), "--default"])),
+                ("limit", &|| highwater(&["limit", "--data", data.to_str().unwrap(), NO_KEY, "--default"])),
                 ("replay", &|| run("replay", &data)),
             ];
             for (command, output) in commands {
@@ -233,10 +235,6 @@ async fn a_damaged_file_is_refused_with_its_name_by_every_command() {
     let server = Server::start(&data);
     assert_eq!(used(&server, &key, "acme").await, 15.0);
     server.stop();
-}
-
-fn key_id(_data: &Path) -> String {
-    "key_00000000000000000000000000".to_owned()
 }
 
 /// One flipped byte anywhere is noticed or harmless: no command crashes, calls it another failure, or calls damage drift of
