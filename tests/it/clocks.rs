@@ -64,6 +64,22 @@ fn what_a_quota_had_used_is_known_again() {
 }
 
 #[test]
+fn what_the_wrong_clock_had_passed_leaves_memory_with_it() {
+    // Groups and windows that were held, whether or not they had left a fold's memory, are the same behind a restart.
+    check(
+        "engine 3
+         metric calls region
+         at 00:10     usage acme calls 1 region=eu + acme calls 1 region=us
+         at 06:00     usage acme calls 1 region=eu
+         at 03:00:10  usage acme calls 1 region=ap at 06:00
+         at 07:00     clock
+         at 07:10     usage acme calls 1 region=eu + acme calls 1 region=sa
+         at 20:00     usage acme calls 1 region=eu at 06:10
+         at 02:30:00  usage acme calls 1 region=us",
+    );
+}
+
+#[test]
 fn nobody_is_paged_for_a_time_that_never_was() {
     // The hour ended, so the firing did; by the right time it lasts, and that is told once.
     let before = "engine 3

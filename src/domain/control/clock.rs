@@ -1,9 +1,19 @@
 //! What a wrong clock leaves in the control plane, once the clock is set back: instants that have not come.
 
 use super::registry::Registry;
+use crate::domain::definition::Silence;
+use crate::domain::id::Tenant;
 use crate::domain::time::Timestamp;
 
 impl Registry {
+    /// The silences of everybody that nobody has ended.
+    pub(super) fn all_silences(&self) -> impl Iterator<Item = (Tenant, Silence)> {
+        self.worlds.iter().flat_map(|(tenant, world)| {
+            let going = world.silences.records.values().filter(|record| record.expired_at.is_none());
+            going.map(|record| (*tenant, record.silence.clone()))
+        })
+    }
+
     /// Lets nothing that is asked "for how long" be of a time behind `to`.
     ///
     /// Access tokens that were revoked may have been forgotten with the end that the wrong clock gave them, so all that were issued

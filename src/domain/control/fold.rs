@@ -469,10 +469,7 @@ impl Control {
 
     /// Returns the silences of everybody that nobody has ended.
     pub fn all_silences(&self) -> impl Iterator<Item = (Tenant, crate::domain::definition::Silence)> {
-        self.registry.worlds.iter().flat_map(|(tenant, world)| {
-            let going = world.silences.records.values().filter(|record| record.expired_at.is_none());
-            going.map(|record| (*tenant, record.silence.clone()))
-        })
+        self.registry.all_silences()
     }
 
     /// Returns who takes care of an incident.

@@ -120,6 +120,7 @@ impl Partition {
                         *windows = windows.canonical(clock);
                     }
                     series.groups.retain(|_, windows| !windows.is_empty());
+                    series.group_hours = series.group_hours.canonical(clock);
                     series.full_until = Timestamp::MIN;
                 }
             }
@@ -158,6 +159,7 @@ impl Partition {
                 for windows in series.groups.values_mut() {
                     windows.hold_at_most(clock, horizons.grace, horizons.correction);
                 }
+                series.group_hours.hold_at_most(clock, horizons.grace, horizons.correction);
             }
             for instance in &mut account.instances {
                 let repeat = state.alerts.get(&instance.alert).map(|compiled| compiled.definition.repeat_interval);

@@ -110,6 +110,18 @@ impl GroupHours {
         Self { hours: held.map(|(start, hour)| (*start, hour.canonical(clock))).collect(), derived: None }
     }
 
+    /// Holds no hour for longer than one that is counted in by now.
+    pub(super) fn hold_at_most(&mut self, clock: Timestamp, grace: Millis, correction: Millis) {
+        for (start, hour) in &mut self.hours {
+            let over = start.plus(HOUR).plus(grace).plus(correction);
+            hour.held_until = hour.held_until.min(over.max(clock.plus(PAST_GROUPS_HELD)));
+            for windows in hour.groups.values_mut().chain([&mut hour.overflow]) {
+                windows.hold_at_most(clock, grace, correction);
+            }
+        }
+        self.derived = None;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.hours.is_empty()
     }
