@@ -63,6 +63,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
   revision INTEGER NOT NULL,
   PRIMARY KEY (workspace, mode, notification, channel)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS deliveries_by_channel ON deliveries (workspace, mode, channel, at, notification);
 
 CREATE TABLE IF NOT EXISTS quarantine (
   workspace BLOB NOT NULL, mode INTEGER NOT NULL, id BLOB NOT NULL, partition INTEGER NOT NULL, code TEXT NOT NULL,

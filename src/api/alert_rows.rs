@@ -3,6 +3,7 @@
 use super::alerts::{find, states};
 use super::app::{App, Caller};
 use super::created::{CREATED, Created, CreatedParameters};
+use super::delivered::{DeliveredView, outcomes};
 use super::docs::Problems;
 use super::input::Query;
 use super::page::{PARAMETERS, Page, Paging};
@@ -59,6 +60,9 @@ pub(super) struct TransitionView {
     /// The deciding record's place in its partition's log.
     position: u64,
     notification_id: Option<String>,
+    /// What became of the message that told of it, at each channel; in the history alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliveries: Option<Vec<DeliveredView>>,
     /// The incident that this begins.
     incident_id: Option<String>,
     /// When somebody took care of it.
@@ -200,8 +204,13 @@ pub(super) async fn history(
     } else {
         app.node.data.store.transitions(asked).await.map_err(store_away)?
     };
+    let mut told = outcomes(&app, &caller, rows.iter().filter_map(|row| row.notification).collect()).await?;
     let state = app.node.data.control.state();
-    let items = rows.iter().map(|row| transition(&state, row)).collect();
+    let items = rows.iter().map(|row| TransitionView {
+        deliveries: Some(row.notification.and_then(|id| told.remove(&id)).unwrap_or_default()),
+        ..transition(&state, row)
+    });
+    let items = items.collect();
     drop(state);
     Ok(paging.answer(&app, items, |row: &TransitionView| {
         format!("{} {} {} {}", row.at, row.account_id, row.metric.as_deref().unwrap_or("-"), row.sequence)
@@ -243,6 +252,7 @@ pub(super) fn transition(state: &Control, row: &TransitionRow) -> TransitionView
         recorded_at: row.recorded_at.to_string(),
         position: row.position.0,
         notification_id: row.notification.map(|id| id.to_string()),
+        deliveries: None,
         incident_id: incident.map(|id| id.to_string()),
         acknowledged_at: acknowledged.map(|known| known.at.to_string()),
         acknowledged_by: acknowledged.and_then(|known| known.by).map(|key| key.to_string()),

@@ -46,12 +46,19 @@ pub(super) struct Sent<'a> {
     pub body: &'a [u8],
     /// What the answer will show beside the resource; a repetition shows it again.
     pub beside: Option<&'a str>,
+    /// The query parameters that it may have.
+    pub parameters: &'static [&'static str],
 }
 
 impl<'a> Sent<'a> {
     /// A request whose answer shows the resource alone.
     pub(super) const fn new(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap, body: &'a [u8]) -> Self {
-        Self { method, uri, headers, body, beside: None }
+        Self { method, uri, headers, body, beside: None, parameters: &[] }
+    }
+
+    /// The same request, which may have query parameters.
+    pub(super) const fn taking(self, parameters: &'static [&'static str]) -> Self {
+        Self { parameters, ..self }
     }
 
     /// The same request, whose answer shows something beside the resource.
@@ -63,12 +70,12 @@ impl<'a> Sent<'a> {
 /// Finds what was answered to the same request before.
 ///
 /// It stands before everything that depends on the state, so that a repetition is answered as the first time also where
-/// what it is about is gone by then. Changes take no query parameters; that is checked here, too.
+/// what it is about is gone by then. Most changes take no query parameters; that is checked here, too.
 ///
 /// # Errors
 /// 422 where the key was used for another request, or what the first one was refused for; 400 where the key is none.
 pub(super) fn repeated(app: &App, caller: &Caller, sent: Sent<'_>) -> Result<Option<Changed>, Problem> {
-    Query::read(sent.uri.query(), &[])?;
+    Query::read(sent.uri.query(), sent.parameters)?;
     let Some(record) = idempotency(app, caller, sent)? else { return Ok(None) };
     let original = app.node.data.control.state().original(&record, clock::now()).cloned();
     let Some(original) = original else { return Ok(None) };

@@ -4,6 +4,7 @@ use super::answer;
 use super::app::{App, Caller};
 use super::change::{Changed, repeated, submit};
 use super::created::{CREATED, Created, CreatedParameters, begins_with};
+use super::delivered::{DeliveredView, delivered};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Query, defaulted, present};
@@ -18,11 +19,13 @@ use crate::domain::control::resource::{Channel, ChannelKind, Scope};
 use crate::domain::id::ChannelId;
 use crate::notifier::{TargetKind, new_secret};
 use crate::runtime::clock;
-use crate::runtime::dispatcher::Target;
+use crate::runtime::target::Target;
+use crate::store::LastDeliveryQuery;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A channel.
@@ -41,6 +44,12 @@ pub(super) struct ChannelView {
     hint: String,
     /// The project that it is labelled with.
     project_id: Option<String>,
+    /// `ok`, or `failing`: it lost a message and took none since.
+    status: &'static str,
+    /// Since when it loses messages.
+    failing_since: Option<String>,
+    /// The delivery that changed last; null where there is none, or where the store is away.
+    last_delivery: Option<DeliveredView>,
     /// What verifies a webhook's signature; shown once, when it is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -87,7 +96,12 @@ pub(super) struct ChannelUpdate {
     slack_channel: Option<String>,
 }
 
-fn view(caller: &Caller, channel: &Channel, secret: Option<String>) -> ChannelView {
+fn view(
+    caller: &Caller,
+    channel: &Channel,
+    last_delivery: Option<DeliveredView>,
+    secret: Option<String>,
+) -> ChannelView {
     ChannelView {
         id: channel.id.to_string(),
         object: "channel",
@@ -98,6 +112,9 @@ fn view(caller: &Caller, channel: &Channel, secret: Option<String>) -> ChannelVi
         default: channel.default,
         hint: channel.hint.clone(),
         project_id: channel.project.map(|project| project.to_string()),
+        status: channel.status(),
+        failing_since: channel.failing_since.map(|at| at.to_string()),
+        last_delivery,
         secret,
         created_at: channel.life.created_at.to_string(),
         updated_at: channel.life.updated_at.to_string(),
@@ -191,17 +208,33 @@ pub(super) async fn list(
         _ => None,
     })?;
     let projects = query.projects("project_id")?;
-    let state = app.node.data.control.state();
-    let all = state.channels(caller.principal.tenant).filter(|channel| {
-        is_listed(&caller, channel.project, &projects)
-            && (kinds.is_empty() || kinds.contains(&channel.kind))
-            && created.holds(channel.life.created_at)
-            && begins_with(&channel.name, prefix)
-    });
-    let all = created.ordered(all).into_iter().map(|channel| view(&caller, channel, None));
-    let items = paging.cut(created.order(), all, |channel| channel.id.clone());
-    drop(state);
-    Ok(paging.answer(&app, items, |channel| channel.id.clone()))
+    let items = {
+        let state = app.node.data.control.state();
+        let all = state.channels(caller.principal.tenant).filter(|channel| {
+            is_listed(&caller, channel.project, &projects)
+                && (kinds.is_empty() || kinds.contains(&channel.kind))
+                && created.holds(channel.life.created_at)
+                && begins_with(&channel.name, prefix)
+        });
+        let all = created.ordered(all).into_iter().cloned();
+        paging.cut(created.order(), all, |channel| channel.id.to_string())
+    };
+    let mut last = last_deliveries(&app, &caller, items.iter().map(|channel| channel.id).collect()).await;
+    let items = items.iter().map(|channel| view(&caller, channel, last.remove(&channel.id), None)).collect();
+    Ok(paging.answer(&app, items, |channel: &ChannelView| channel.id.clone()))
+}
+
+/// The delivery of each channel that changed last. What does not answer hides no channel.
+async fn last_deliveries(app: &App, caller: &Caller, channels: Vec<ChannelId>) -> BTreeMap<ChannelId, DeliveredView> {
+    let asked = LastDeliveryQuery { tenant: caller.principal.tenant, channels };
+    let rows = match app.node.data.store.last_deliveries(asked).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            tracing::warn!(error = %crate::telemetry::chain(&error), "channels are shown without their last deliveries");
+            Vec::new()
+        }
+    };
+    rows.iter().map(|row| (row.channel, delivered(app, caller, row))).collect()
 }
 
 /// Creates a channel. A webhook's secret is in this answer only.
@@ -240,7 +273,11 @@ pub(super) async fn get(
     caller.require(Scope::ReadChannels)?;
     Query::read(query.as_deref(), &[])?;
     let channel = find(&app, &caller, &id)?;
-    Ok(answer::show(&caller, &view(&caller, &channel, None), &answer::etag(channel.life.version)))
+    let last = last_deliveries(&app, &caller, vec![channel.id]).await.remove(&channel.id);
+    // The version says nothing of deliveries, so the tag has something of the last one, too.
+    let version = channel.life.version;
+    let etag = last.as_ref().map_or_else(|| answer::etag(version), |last| format!("\"{version}-{}\"", last.tag()));
+    Ok(answer::show(&caller, &view(&caller, &channel, last, None), &etag))
 }
 
 /// Changes a channel (JSON Merge Patch, RFC 7396). A webhook keeps its secret.
@@ -258,7 +295,7 @@ pub(super) async fn update(
     let wanted: ChannelUpdate = incoming.json()?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
-        return Ok(updated(&caller, &changed));
+        return Ok(updated(&app, &caller, &changed).await);
     }
     let channel = find(&app, &caller, &id)?;
     let name = wanted.name.clone().map(|name| text::name("/name", name)).transpose()?;
@@ -266,12 +303,13 @@ pub(super) async fn update(
     let target = if retargets { Some(retarget(&app, &channel, &wanted)?) } else { None };
     let patch = ChannelPatch { name, default: wanted.default, target };
     let changed = submit(&app, &caller, sent, Command::UpdateChannel { id: channel.id, patch }).await?;
-    Ok(updated(&caller, &changed))
+    Ok(updated(&app, &caller, &changed).await)
 }
 
-fn updated(caller: &Caller, changed: &Changed) -> Response {
+async fn updated(app: &App, caller: &Caller, changed: &Changed) -> Response {
     let Resource::Channel(channel) = &changed.resource else { return answer::gone() };
-    answer::changed(changed, &view(caller, channel, None), channel.life.version, "")
+    let last = last_deliveries(app, caller, vec![channel.id]).await.remove(&channel.id);
+    answer::changed(changed, &view(caller, channel, last, None), channel.life.version, "")
 }
 
 fn retarget(app: &App, channel: &Channel, wanted: &ChannelUpdate) -> Result<(String, String), Problem> {
@@ -346,5 +384,5 @@ fn answered(app: &App, caller: &Caller, changed: &Changed) -> Result<Response, P
         Target::SlackWebhook { .. } | Target::SlackBot { .. } => None,
     };
     let location = format!("/v1/channels/{}", channel.id);
-    Ok(answer::changed(changed, &view(caller, channel, secret), channel.life.version, &location))
+    Ok(answer::changed(changed, &view(caller, channel, None, secret), channel.life.version, &location))
 }

@@ -41,10 +41,20 @@ pub(super) fn members(kind: EventType) -> Vec<Field> {
         ],
         EventType::DeliveryExhausted => vec![
             text("delivery_id", "dlv_7M4Q0ZJ1X2C3V4B5N6M7K8J9H001J9Z000000000000000000000"),
-            text("webhook_id", "whk_01J9Z000000000000000000000"),
+            maybe_text("webhook_id", "whk_01J9Z000000000000000000000"),
+            maybe_text("channel_id", "chn_01J9Z000000000000000000000"),
             text("event_id", "msg_7M4Q0ZJ1X2C3V4B5N6M7K8J9H0"),
             text("event_type", "alert.firing"),
             number("attempts", 10),
+        ],
+        EventType::ChannelFailing | EventType::ChannelRecovered => vec![
+            text("id", "chn_01J9Z000000000000000000000"),
+            text("object", "channel"),
+            number("version", 4),
+            text("type", "slack"),
+            text("name", "ops"),
+            text("status", "failing"),
+            ("failing_since", json!({"type": ["string", "null"], "format": "date-time"}), json!(null)),
         ],
         EventType::WebhookTest => {
             vec![text("webhook_id", "whk_01J9Z000000000000000000000"), text("message", "it works")]

@@ -132,7 +132,15 @@ const fn description(kind: EventType) -> &'static str {
             "Another endpoint was disabled: it is gone, or did nothing but fail for five days."
         }
         EventType::WebhookRecovered => "An endpoint that had failed for an hour and more takes events again.",
-        EventType::DeliveryExhausted => "The last attempt to deliver an event to another endpoint failed.",
+        EventType::DeliveryExhausted => {
+            "The last attempt to deliver an event to another endpoint failed, or a channel lost a message: its last attempt failed, or its target refused it for good."
+        }
+        EventType::ChannelFailing => {
+            "A channel lost a message, the first since it last took one. Whoever relies on it alone hears nothing now."
+        }
+        EventType::ChannelRecovered => {
+            "A channel that had lost messages takes them again. What it has not heard of the present states is sent to it."
+        }
         EventType::SandboxReset => "The sandbox began anew.",
         EventType::WebhookTest => "Somebody tries this endpoint out.",
         EventType::QuotaThresholdReached => {

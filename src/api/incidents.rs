@@ -3,6 +3,7 @@
 use super::app::{App, Caller};
 use super::change::{Sent, repeated, submit};
 use super::created::{CREATED, Created, CreatedParameters};
+use super::delivered::{DeliveredView, outcomes};
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Nothing, Query, empty};
@@ -68,6 +69,9 @@ pub(super) struct IncidentView {
     acknowledged_at: Option<String>,
     /// The key that acknowledged it.
     acknowledged_by: Option<String>,
+    /// What became of the message that told of it, at each channel.
+    #[serde(default)]
+    deliveries: Vec<DeliveredView>,
     created_at: String,
 }
 
@@ -112,6 +116,7 @@ fn view(state: &Control, tenant: Tenant, entry: &IncidentEntry) -> IncidentView 
         notification_id: begin.notification.map(|id| id.to_string()),
         acknowledged_at: acknowledged.map(|known| known.at.to_string()),
         acknowledged_by: acknowledged.and_then(|known| known.by).map(|key| key.to_string()),
+        deliveries: Vec::new(),
         created_at: begin.at.to_string(),
     }
 }
@@ -175,9 +180,15 @@ pub(super) async fn list(
         };
         read_on((asked.offset, asked.limit), next, fits).await?
     };
+    let told = rows.iter().filter_map(|entry| entry.begin.notification).collect();
+    let told = outcomes(&app, &caller, told).await?;
     let state = app.node.data.control.state();
     let key = |entry: &IncidentEntry| format!("{} {}", entry.begin.at, incident::id(&entry.begin));
-    Ok(paging.answer_as(&app, rows, key, |entry| view(&state, caller.principal.tenant, entry)))
+    let shown = |entry: &IncidentEntry| IncidentView {
+        deliveries: entry.begin.notification.and_then(|id| told.get(&id).cloned()).unwrap_or_default(),
+        ..view(&state, caller.principal.tenant, entry)
+    };
+    Ok(paging.answer_as(&app, rows, key, shown))
 }
 
 /// The alerts that are asked for, as far as the caller reaches them; who reaches all may ask for all.
@@ -220,6 +231,12 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<(IncidentId, Incid
     found.map(|entry| (id, entry)).ok_or_else(|| Problem::not_found("incident"))
 }
 
+/// What became of the message that told of an incident.
+async fn deliveries(app: &App, caller: &Caller, entry: &IncidentEntry) -> Result<Vec<DeliveredView>, Problem> {
+    let told = outcomes(app, caller, entry.begin.notification.into_iter().collect()).await?;
+    Ok(told.into_values().flatten().collect())
+}
+
 /// Shows an incident.
 #[utoipa::path(
     get, path = "/v1/incidents/{id}", tag = "incidents", params(("id" = String, Path)),
@@ -234,10 +251,11 @@ pub(super) async fn get(
     caller.require(Scope::ReadAlerts)?;
     Query::read(query.as_deref(), &[])?;
     let (_, entry) = find(&app, &caller, &id).await?;
-    let view = view(&app.node.data.control.state(), caller.principal.tenant, &entry);
+    let mut view = view(&app.node.data.control.state(), caller.principal.tenant, &entry);
+    view.deliveries = deliveries(&app, &caller, &entry).await?;
     // It has no version; what changes of it is here.
     let alert = (&view.alert_name, &view.severity, &view.project_id);
-    let told = format!("{:?}", (&view.status, &view.ended_at, &view.acknowledged_at, alert));
+    let told = format!("{:?}", (&view.status, &view.ended_at, &view.acknowledged_at, alert, &view.deliveries));
     let digest = <sha2::Sha256 as sha2::Digest>::digest(told.as_bytes());
     let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     Ok(super::answer::show(&caller, &view, &format!("\"{hex}\"")))
@@ -263,9 +281,10 @@ pub(super) async fn acknowledge(
     empty(&incoming.headers, &incoming.body)?;
     let (id, entry) = find(&app, &caller, &id).await?;
     let tenant = caller.principal.tenant;
+    let deliveries = deliveries(&app, &caller, &entry).await?;
     let (shown, known) = {
         let state = app.node.data.control.state();
-        (view(&state, tenant, &entry), state.acknowledgement(tenant, id).is_some())
+        (IncidentView { deliveries, ..view(&state, tenant, &entry) }, state.acknowledgement(tenant, id).is_some())
     };
     if known {
         return Ok(Json(shown).into_response());

@@ -182,6 +182,11 @@ fn readings(app: &App) -> String {
         result("failed", node.tally.failed.load(Ordering::Relaxed)),
     ];
     readings.counter("highwater_notification_attempts_total", "Attempts to deliver, by result", &attempts);
+    let lost = node.tally.lost.load(Ordering::Relaxed) as f64;
+    let help = "Notifications that a channel lost: the last attempt failed, or the target refused for good";
+    readings.counter("highwater_notifications_lost_total", help, &one(lost));
+    let failing = node.data.control.state().failing_channels().count() as f64;
+    readings.gauge("highwater_channels_failing", "Channels that lost a message and took none since", &one(failing));
     let posted = &node.posted;
     let deliveries = [
         result("delivered", posted.delivered.load(Ordering::Relaxed)),

@@ -99,6 +99,8 @@ impl Shape {
         let makes = operation["responses"].get("201").is_some();
         let made = match (method, path) {
             ("post", "/v1/events" | "/v1/events/batch") => Some(("receipt", "/v1/receipts/".to_owned())),
+            // Two values name what this speaks of, and a link would give one.
+            ("post", "/v1/channels/{id}/deliveries/{delivery_id}/redeliver") => None,
             ("post", path) if path.ends_with("/redeliver") || path == "/v1/webhooks/{id}/test" => {
                 Some(("delivery_id", "/v1/deliveries/".to_owned()))
             }

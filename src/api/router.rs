@@ -12,7 +12,7 @@ use super::{
     metrics, oauth, oauth_clients, operations, outbox, projects, quarantine, quotas, rehearsals, relations, sandbox,
     shapes, silence_preview, silences, trials, usage, usage_query, whoami, workspace,
 };
-use super::{deliveries, event_types, stream, webhook_actions, webhooks};
+use super::{channel_deliveries, deliveries, event_types, stream, webhook_actions, webhooks};
 use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
 use crate::runtime::clock::{self, Stopwatch};
 use axum::body::Bytes;
@@ -63,6 +63,9 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(metrics::put, metrics::update, metrics::delete))
         .routes(routes!(channels::list, channels::create))
         .routes(routes!(channels::get, channels::update, channels::delete))
+        .routes(routes!(channel_deliveries::list))
+        .routes(routes!(channel_deliveries::get))
+        .routes(routes!(channel_deliveries::redeliver))
         .routes(routes!(alerts::list, alerts::create))
         .routes(routes!(alerts::get, alerts::update, alerts::delete))
         .routes(routes!(alerts::pause))

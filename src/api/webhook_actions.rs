@@ -51,6 +51,12 @@ pub(super) struct DeliveryAsked {
     delivery_id: String,
 }
 
+impl DeliveryAsked {
+    pub(super) fn of(id: &impl ToString) -> Self {
+        Self { delivery_id: id.to_string() }
+    }
+}
+
 fn secret_view(app: &App, webhook: &Webhook, at: Timestamp) -> Result<SecretView, Problem> {
     let previous = webhook.secrets.iter().skip(1).filter(|secret| secret.signs_at(at));
     Ok(SecretView {
@@ -141,7 +147,7 @@ pub(super) async fn test(
 /// 202 with the name of the delivery.
 pub(super) fn asked(changed: &Changed) -> Response {
     let Resource::Delivery(id) = &changed.resource else { return answer::gone() };
-    accepted(changed, &DeliveryAsked { delivery_id: id.to_string() }, &format!("/v1/deliveries/{id}"))
+    accepted(changed, &DeliveryAsked::of(id), &format!("/v1/deliveries/{id}"))
 }
 
 /// 202, marked where it is a replay.

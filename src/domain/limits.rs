@@ -115,6 +115,8 @@ pub const ACKNOWLEDGEMENTS_MAX: usize = 20_000;
 pub const TESTS_MAX: usize = 100;
 /// The span in which test messages are counted.
 pub const TESTS_SPAN: Millis = Millis::hours(1);
+/// How long a request may wait for what becomes of a test message.
+pub const TEST_WAIT_MAX: Millis = Millis::seconds(20);
 /// Channels of one tenant.
 pub const CHANNELS_MAX: usize = 500;
 /// Keys that are active in one workspace; those that a rotation replaced are apart.
@@ -287,6 +289,9 @@ pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 pub const RESPONSE_BYTES_KEPT: usize = 1_024;
 /// Bytes of Slack's word for a fault.
 pub const SLACK_WORD_BYTES_MAX: usize = 64;
+/// Lost messages that are kept of one channel in one partition, to be sent once it takes messages again: the newest of each
+/// alert instance, and no more instances than these.
+pub const LOST_MESSAGES_KEPT_MAX: usize = 10_000;
 /// Notifications that one Slack digest tells of.
 pub const DIGEST_MESSAGES_MAX: usize = 200;
 /// Accounts that a Slack digest names of one alert whose messages page nobody; it names every one that does.

@@ -117,6 +117,7 @@ fn why(notification: &Notification) -> String {
         Reason::CaughtUp => "this is how it stands after a time without processing",
         Reason::Retraction => "a late event takes the earlier message back",
         Reason::LateFire => "a late event shows that it should have fired",
+        Reason::ChannelAdded => "it fires, and this channel was added to the alert",
         Reason::Test => "this is a test: nothing has happened",
     };
     let meanwhile = match notification.fired_meanwhile {

@@ -413,10 +413,15 @@ fn outcome(id: DeliveryId, debt: &Debt, attempt: &Attempt, duration_ms: u64) -> 
     };
     let tried = Try { id: id.event, channel: lane(id.webhook), attempt: round, failure };
     let next_at = backoff::next_attempt(&tried, clock::now()).filter(|_| round < most);
-    tracing::info!(
-        event = %id.event, webhook = %id.webhook, attempt = number, outcome = %failure.text(),
-        next_at = next_at.map(|at| at.to_string()), "a delivery failed"
-    );
+    let text = failure.text();
+    match next_at {
+        Some(at) => tracing::warn!(
+            event = %id.event, webhook = %id.webhook, attempt = number, outcome = text, next_at = %at, "a delivery failed"
+        ),
+        None => tracing::error!(
+            event = %id.event, webhook = %id.webhook, attempt = number, outcome = text, "an endpoint lost an event"
+        ),
+    }
     Posted { delivered: false, outcome: failure.text(), next_at, ..posted }
 }
 

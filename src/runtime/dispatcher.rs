@@ -1,26 +1,26 @@
 //! Sends what is owed: one loop, one queue, bounded attempts under way; every attempt becomes a fact.
 
+use super::channel_health;
 use super::clock;
 use super::control::ControlPlane;
 use super::outbox::{self, Route};
 use super::pending::{Pending, patience_left};
-use crate::domain::control::resource::{Channel, ChannelKind};
+use super::target::Target;
+use crate::domain::control::resource::ChannelKind;
 use crate::domain::control::sandbox::kept_as;
 use crate::domain::id::{ChannelId, Log, Mode, NotificationId, PartitionId, Tenant};
 use crate::domain::partition::Owed;
 use crate::domain::partition::effect::DeliveryStatus;
 use crate::domain::partition::fact::Note;
-use crate::domain::partition::notification::{Attempted, Notification};
+use crate::domain::partition::notification::{Attempted, Notification, NotificationKind};
 use crate::domain::time::{Millis, Timestamp};
 use crate::journal::Journal;
 use crate::notifier::backoff::{self, Try};
 use crate::notifier::{Attempt, Destination, DestinationKind, Notifier, Outgoing, Queue, Rank, Ticket, Work};
 use crate::store::Store;
-use crate::vault::{Vault, VaultError};
+use crate::vault::Vault;
 use bytes::Bytes;
-use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -112,6 +112,8 @@ pub struct Tally {
     pub delivered: AtomicU64,
     /// Attempts that failed.
     pub failed: AtomicU64,
+    /// Messages that are tried no more.
+    pub lost: AtomicU64,
     /// Messages of sandboxes that were kept.
     pub kept: AtomicU64,
     /// Pairs that wait or are under way.
@@ -302,21 +304,28 @@ async fn perform(means: Means, work: Work, debts: Vec<Debt>, tally: &Tally) -> F
         Came::Tried(_) => &tally.failed,
     };
     counter.fetch_add(debts.len() as u64, Ordering::Relaxed);
-    let mut penalty_until = None;
-    let facts: Vec<(Log, Bytes)> = debts
+    let partitions: Vec<PartitionId> = debts.iter().map(|debt| debt.partition).collect();
+    let (facts, penalty_until) = match &came {
+        Came::Tried(attempt) => {
+            let facts: Vec<Attempted> = debts.iter().map(|debt| outcome(debt, work.channel, attempt, now)).collect();
+            (facts, backoff::penalty(attempt, now))
+        }
+        Came::Kept(kind) => (debts.iter().map(|debt| kept(debt, work.channel, *kind)).collect(), None),
+    };
+    let lost = facts.iter().filter(|fact| !fact.delivered && fact.next_at.is_none()).count();
+    let destination = (tenant, work.channel);
+    if lost > 0
+        && let Err(error) = channel_health::tell_lost(&means.control, destination, now).await
+    {
+        let cause = crate::telemetry::chain(&error);
+        tracing::warn!(channel = %work.channel, error = %cause, "a loss could not be recorded; the attempt will be repeated");
+        return Finished { work, partitions, penalty_until, recorded: false };
+    }
+    let notes = debts
         .iter()
-        .map(|debt| {
-            let fact = match &came {
-                Came::Tried(attempt) => {
-                    penalty_until = penalty_until.max(backoff::penalty(attempt, now));
-                    outcome(debt, work.channel, attempt, now)
-                }
-                Came::Kept(kind) => kept(debt, work.channel, *kind),
-            };
-            (Log::Partition(debt.partition), Bytes::from(Note::NotificationAttempted(fact).encode()))
-        })
-        .collect();
-    let recorded = match means.journal.append(facts).await {
+        .zip(facts)
+        .map(|(debt, fact)| (Log::Partition(debt.partition), Bytes::from(Note::NotificationAttempted(fact).encode())));
+    let recorded = match means.journal.append(notes.collect()).await {
         Ok(_) => true,
         Err(error) => {
             let cause = crate::telemetry::chain(&error);
@@ -324,7 +333,13 @@ async fn perform(means: Means, work: Work, debts: Vec<Debt>, tally: &Tally) -> F
             false
         }
     };
-    let partitions = debts.iter().map(|debt| debt.partition).collect();
+    if recorded {
+        tally.lost.fetch_add(lost as u64, Ordering::Relaxed);
+    }
+    if recorded && matches!(&came, Came::Tried(attempt) if attempt.result.is_ok()) {
+        let is_test = debts.iter().any(|debt| debt.notification.kind == NotificationKind::Test);
+        channel_health::tell_taken(&means.control, destination, is_test, now).await;
+    }
     Finished { work, partitions, penalty_until, recorded }
 }
 
@@ -413,74 +428,18 @@ fn outcome(debt: &Debt, channel: ChannelId, attempt: &Attempt, now: Timestamp) -
         Err(failure) => {
             let next_at = backoff::next_attempt(&Try { id, channel, attempt: number, failure }, now);
             let next_at = next_at.filter(|_| outbox::may_try_again(debt.notification.key.tenant.mode, number));
-            tracing::info!(
-                notification = %id, channel = %channel, attempt = number, outcome = %failure.text(),
-                next_at = next_at.map(|at| at.to_string()), "a delivery failed"
-            );
+            let outcome = failure.text();
+            match next_at {
+                Some(at) => tracing::warn!(
+                    notification = %id, channel = %channel, attempt = number, outcome, next_at = %at, "a delivery failed"
+                ),
+                None => tracing::error!(
+                    notification = %id, channel = %channel, attempt = number, outcome, "a channel lost a message"
+                ),
+            }
             Attempted { id, channel, attempt: number, delivered: false, outcome: failure.text(), next_at }
         }
     }
-}
-
-/// What a sealed channel target holds. Its `Debug` form hides what is secret.
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Target {
-    /// A signed webhook.
-    Webhook {
-        /// Where to.
-        url: String,
-        /// What signs, the newest first.
-        secrets: Vec<String>,
-    },
-    /// Slack's incoming webhook.
-    SlackWebhook {
-        /// Where to.
-        url: String,
-    },
-    /// Slack's Web API.
-    SlackBot {
-        /// The bot's token.
-        token: String,
-        /// The channel's id or name.
-        channel: String,
-        /// Another base than Slack's own.
-        api: Option<String>,
-    },
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Webhook { .. } => "Webhook(…)",
-            Self::SlackWebhook { .. } => "SlackWebhook(…)",
-            Self::SlackBot { .. } => "SlackBot(…)",
-        })
-    }
-}
-
-impl Target {
-    /// Seals the target for the control log.
-    ///
-    /// # Errors
-    /// Where the vault cannot seal.
-    pub fn seal(&self, vault: &Vault, channel: ChannelId) -> Result<String, VaultError> {
-        let json = serde_json::to_vec(self).unwrap_or_default();
-        vault.seal(&context(channel), &json)
-    }
-
-    /// Opens a channel's target.
-    ///
-    /// # Errors
-    /// Where the master key is another one, or the text is damaged.
-    pub fn open(vault: &Vault, channel: &Channel) -> Result<Self, String> {
-        let opened = vault.open(&context(channel.id), &channel.sealed).map_err(|error| error.to_string())?;
-        serde_json::from_slice(opened.expose_secret()).map_err(|error| error.to_string())
-    }
-}
-
-fn context(channel: ChannelId) -> String {
-    format!("channel:{channel}")
 }
 
 fn destination(means: &Means, tenant: Tenant, channel: ChannelId) -> Result<Destination, String> {

@@ -5,6 +5,7 @@
 //! [`engine_version`] decides what the logs may be asked for; [`writer`], [`dispatcher`], [`courier`], [`herald`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
 //! folds without serving, what [`reader`] opens beside whoever writes; [`repair`] sets the logs' clock back.
 
+mod channel_health;
 pub mod clock;
 mod clock_step;
 
@@ -38,6 +39,7 @@ pub mod processor;
 pub mod requests;
 pub mod sandbox;
 pub mod snapshotter;
+pub mod target;
 pub mod timekeeper;
 pub mod writer;
 

@@ -2,8 +2,8 @@
 
 use super::clock;
 use super::control::{Asking, ControlPlane, SubmitError};
-use super::dispatcher::Target;
 use super::partitions::Partitions;
+use super::target::Target;
 use crate::domain::control::command::{AlertDraft, ChannelChoice, ChannelDraft, Command};
 use crate::domain::control::outcome::{Applied, Outcome};
 use crate::domain::control::resource::ChannelKind;

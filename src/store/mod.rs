@@ -4,6 +4,7 @@
 //! same effects again, or older ones after newer ones, changes nothing, because the row with the greater revision wins.
 //! Reads see at least everything up to the position that is stored. No read changes anything.
 
+mod channel_query;
 #[cfg(feature = "clickhouse")]
 mod clickhouse;
 mod points;
@@ -11,6 +12,7 @@ mod port;
 mod query;
 mod sqlite;
 mod sqlite_changes;
+mod sqlite_channels;
 mod sqlite_incidents;
 mod sqlite_purge;
 mod sqlite_read;
@@ -23,6 +25,7 @@ mod value;
 #[cfg(test)]
 mod contract;
 
+pub use channel_query::{ChannelDeliveryQuery, LastDeliveryQuery, OutcomeQuery};
 #[cfg(feature = "clickhouse")]
 pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Keep, Retention};
 pub use port::{Store, StoreError};

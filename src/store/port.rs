@@ -1,5 +1,6 @@
 //! The port: a closed set of adapters behind one handle.
 
+use super::channel_query::{ChannelDeliveryQuery, LastDeliveryQuery, OutcomeQuery};
 #[cfg(feature = "clickhouse")]
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
@@ -177,6 +178,12 @@ impl Store {
         notifications(query: NotificationQuery) -> Vec<Notification>;
         /// Deliveries, newest first.
         deliveries(query: DeliveryQuery) -> Vec<DeliveryRow>;
+        /// Deliveries to a channel, each with its notification.
+        channel_deliveries(query: ChannelDeliveryQuery) -> Vec<(DeliveryRow, Notification)>;
+        /// The delivery of each channel that changed last, by channel.
+        last_deliveries(query: LastDeliveryQuery) -> Vec<DeliveryRow>;
+        /// Every delivery of some notifications, by notification and channel.
+        outcomes(query: OutcomeQuery) -> Vec<DeliveryRow>;
         /// Deliveries by outcome, each with its notification, newest first.
         outbox(query: OutboxQuery) -> Vec<(DeliveryRow, Notification)>;
         /// Quarantined events.

@@ -1,5 +1,6 @@
 //! Reading rows.
 
+pub(super) use super::sqlite_channels::{channel_deliveries, last_deliveries, outcomes};
 pub(super) use super::sqlite_webhooks::{webhook_attempts, webhook_deliveries, webhook_event, webhook_events};
 
 use super::points::{Part, Points};
@@ -265,7 +266,7 @@ pub(super) fn deliveries(connection: &Connection, query: &DeliveryQuery) -> Answ
 }
 
 /// Reads a delivery off the first eight columns.
-fn delivery(tenant: Tenant, row: &Row<'_>) -> Answer<DeliveryRow> {
+pub(super) fn delivery(tenant: Tenant, row: &Row<'_>) -> Answer<DeliveryRow> {
     Ok(DeliveryRow {
         tenant,
         notification: NotificationId(row.get::<_, Id>(0)?.0),

@@ -54,6 +54,7 @@ mod outages;
 mod peers;
 #[cfg(feature = "clickhouse")]
 mod shapes;
+mod unheard;
 mod unreachable;
 mod versions;
 

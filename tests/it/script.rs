@@ -59,6 +59,7 @@ struct Stage {
     now: Timestamp,
     alerts: BTreeMap<String, AlertDefinition>,
     notifications: Vec<NotificationId>,
+    sent: BTreeMap<NotificationId, Notification>,
     instances: BTreeMap<String, InstanceRow>,
     transitions: Vec<TransitionRow>,
     events: Vec<Event>,
@@ -74,6 +75,7 @@ impl Stage {
             now: NOON,
             alerts: BTreeMap::new(),
             notifications: Vec::new(),
+            sent: BTreeMap::new(),
             instances: BTreeMap::new(),
             transitions: Vec::new(),
             events: Vec::new(),
@@ -168,6 +170,13 @@ impl Stage {
             "engine" => {
                 self.log.note(now, &Note::EngineVersion { version: words.next().parse().unwrap() });
                 return;
+            }
+            "repair" => Change::ChannelRepaired { tenant, channel: words::channel(words.next(), &CHANNELS) },
+            "redeliver" => {
+                let id = self.notifications[words.next().parse::<usize>().unwrap() - 1];
+                let notification = Box::new(self.sent[&id].clone());
+                let channel = words::channel(words.next(), &CHANNELS);
+                Change::RedeliverMessage { tenant, channel, notification, attempts: 1 }
             }
             "listen" => words::listen(words.next()),
             "forget" => Change::AccountDeleted { tenant, account: account(words.next()) },
@@ -302,6 +311,7 @@ impl Stage {
     fn notification(&mut self, notification: &Notification) -> String {
         assert!(!self.notifications.contains(&notification.id), "an id stands for two notifications");
         self.notifications.push(notification.id);
+        self.sent.insert(notification.id, notification.clone());
         let kind = notification.kind.event_type().name().trim_start_matches("alert.");
         let mut text = format!("notify {} {kind}", self.notifications.len());
         if let Some(first) = notification.follows {

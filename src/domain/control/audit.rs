@@ -183,6 +183,7 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         Command::UpdateSilence { id, .. } => ("silence.update", Target::Silence(*id)),
         Command::ExpireSilence { id } => ("silence.expire", Target::Silence(*id)),
         Command::AcknowledgeIncident { id, .. } => ("incident.acknowledge", Target::Incident(*id)),
+        Command::RedeliverMessage(redelivery) => ("channel.redeliver", Target::Channel(redelivery.channel)),
         Command::SendTest { subject: TestSubject::Alert(alert), .. } => ("alert.test", Target::Alert(*alert)),
         Command::SendTest { subject: TestSubject::Channel(channel), .. } => ("channel.test", Target::Channel(*channel)),
         Command::CreateWebhook { id, .. } => ("webhook.create", Target::Webhook(*id)),
@@ -196,6 +197,7 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         // These are the nodes' own.
         Command::RecordDelivery(_)
         | Command::ReportWebhookHealth(_)
+        | Command::ReportChannel(_)
         | Command::NoteKeyUses { .. }
         | Command::ReportPressure(_)
         | Command::SetClock { .. }

@@ -1,8 +1,8 @@
 //! Where notifications go. Targets are sealed; nothing here can open them.
 
 use super::alerts::Alerts;
-use super::command::{ChannelDraft, ChannelPatch};
-use super::outcome::{Refused, Resource};
+use super::command::{ChannelDraft, ChannelPatch, ChannelReport, MessageRedelivery};
+use super::outcome::{Change, Refused, Resource};
 use super::patch::set;
 use super::projects::Projects;
 use super::resource::{Channel, ChannelKind, Life};
@@ -10,6 +10,7 @@ use super::sandbox::outbox_kind;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
 use crate::domain::id::{AlertId, ChannelId, ProjectId, Tenant};
 use crate::domain::limits::CHANNELS_MAX;
+use crate::domain::partition::fact::V3;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -68,7 +69,8 @@ impl Channels {
         room_for_one(self.records.len(), CHANNELS_MAX, "channels")?;
         projects.expect_label(draft.project)?;
         let ChannelDraft { kind, name, default, sealed, hint, project } = draft.clone();
-        let channel = Channel { id, kind, name, default, sealed, hint, project, life: Life::begun(context.now) };
+        let life = Life::begun(context.now);
+        let channel = Channel { id, kind, name, default, sealed, hint, project, failing_since: None, life };
         self.insert(channel.clone(), context.now);
         Ok(Accepted::created(Resource::Channel(Box::new(channel))))
     }
@@ -85,7 +87,42 @@ impl Channels {
         }
         channel.life.touch(context.now);
         self.insert(channel.clone(), context.now);
-        Ok(Accepted::done(Resource::Channel(Box::new(channel))))
+        let accepted = Accepted::done(Resource::Channel(Box::new(channel)));
+        // Whether the other target takes messages shows with the first; what this one lost need not wait for that.
+        let repaired = patch.target.is_some() && context.engine_version >= V3;
+        let change = Change::ChannelRepaired { tenant: context.tenant, channel: id };
+        Ok(if repaired { accepted.telling(change) } else { accepted })
+    }
+
+    /// Takes in that a channel lost a message, or took one. It fails from the first that it lost until it takes one.
+    pub(super) fn report(&mut self, context: Context, report: ChannelReport) -> Verdict {
+        let ChannelReport { id, delivered, is_test, at } = report;
+        let mut channel = self.records.get(&id).ok_or_else(|| not_found("channel", id))?.clone();
+        let failing_since = match (delivered, channel.failing_since) {
+            (true, _) => None,
+            (false, Some(since)) => Some(since.min(at)),
+            (false, None) => Some(at.min(context.now)),
+        };
+        let recovers = delivered && channel.failing_since.is_some();
+        if failing_since.is_some() != channel.failing_since.is_some() {
+            channel.failing_since = failing_since;
+            channel.life.touch(context.now);
+            self.records.insert(id, channel.clone());
+        }
+        let accepted = Accepted::done(Resource::Channel(Box::new(channel)));
+        let change = Change::ChannelRepaired { tenant: context.tenant, channel: id };
+        Ok(if recovers || (delivered && is_test) { accepted.telling(change) } else { accepted })
+    }
+
+    /// Lets the partition that made a message send it again.
+    pub(super) fn redeliver(&self, context: Context, redelivery: &MessageRedelivery) -> Verdict {
+        let MessageRedelivery { channel, notification, attempts } = redelivery.clone();
+        if !self.records.contains_key(&channel) {
+            return Err(not_found("channel", channel));
+        }
+        let resource = Resource::Message { id: notification.id, channel };
+        let change = Change::RedeliverMessage { tenant: context.tenant, channel, notification, attempts };
+        Ok(Accepted::done(resource).telling(change))
     }
 
     pub(super) fn delete(&mut self, context: Context, alerts: &Alerts, id: ChannelId) -> Verdict {

@@ -16,6 +16,7 @@ use crate::domain::id::{
     AccountId, AccountScope, AlertId, ChannelId, ClientId, IncidentId, KeyId, MetricName, NotificationId, ProjectId,
     SilenceId, Tenant, WebhookId, WorkspaceId,
 };
+use crate::domain::partition::notification::Notification;
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::rows::Posted;
 use serde::{Deserialize, Serialize};
@@ -359,6 +360,10 @@ pub enum Command {
         /// The alert that fired.
         alert: AlertId,
     },
+    /// Tells that a channel lost a message, or took one.
+    ReportChannel(ChannelReport),
+    /// Sends a message to a channel again, under the id that it had.
+    RedeliverMessage(MessageRedelivery),
     /// Sends a test message to an alert's channels, or to one channel.
     SendTest {
         /// The message's id.
@@ -366,6 +371,30 @@ pub enum Command {
         /// What is tried.
         subject: TestSubject,
     },
+}
+
+/// What came of a message to a channel, where that changes how the channel does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelReport {
+    /// Which channel.
+    pub id: ChannelId,
+    /// Whether it took the message; else the message is lost.
+    pub delivered: bool,
+    /// Whether it was a test: one that arrives says that the channel works, whatever was known of it.
+    pub is_test: bool,
+    /// When, by the node's clock.
+    pub at: Timestamp,
+}
+
+/// A message that is to be sent again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageRedelivery {
+    /// To whom.
+    pub channel: ChannelId,
+    /// All of it: the partition that made it keeps nothing of what is settled.
+    pub notification: Box<Notification>,
+    /// Attempts so far.
+    pub attempts: u32,
 }
 
 /// Requests whose events a node refused, because the journal did not take them.

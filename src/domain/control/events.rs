@@ -2,8 +2,8 @@
 
 use super::command::{Command, PressureReport};
 use super::outcome::{Outcome, Resource};
-use super::resource::{Account, Alert, ApiKey, SilenceRecord, Webhook, WebhookStatus};
-use crate::domain::id::{AccountId, AlertId, IncidentId, KeyId, SilenceId, WebhookId};
+use super::resource::{Account, Alert, ApiKey, Channel, SilenceRecord, Webhook, WebhookStatus};
+use crate::domain::id::{AccountId, AlertId, ChannelId, IncidentId, KeyId, SilenceId, WebhookId};
 use crate::domain::limits::EVENT_DATA_BYTES_MAX;
 use crate::domain::webhook::kind::EventType;
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ pub(super) enum Subject<'a> {
     Key(KeyId),
     Alert(AlertId),
     Webhook(WebhookId),
+    Channel(ChannelId),
     Silence(SilenceId),
     Incident(IncidentId),
 }
@@ -41,7 +42,8 @@ enum When {
 pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
     use EventType::{
         AccountCreated, AccountDeleted, AlertAcknowledged, AlertCreated, AlertDeleted, AlertPaused, AlertResumed,
-        AlertUpdated, ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated, SilenceCreated, SilenceExpired, WebhookDisabled,
+        AlertUpdated, ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated, ChannelFailing, SilenceCreated, SilenceExpired,
+        WebhookDisabled,
     };
     let (kind, subject, when) = match command {
         Command::CreateAccount { account, .. }
@@ -63,6 +65,7 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         Command::AcknowledgeIncident { id, .. } => (AlertAcknowledged, Subject::Incident(*id), When::Made),
         // Whether it is disabled or recovered shows in the outcome.
         Command::ReportWebhookHealth(report) => (WebhookDisabled, Subject::Webhook(report.id), When::Changed),
+        Command::ReportChannel(report) => (ChannelFailing, Subject::Channel(report.id), When::Changed),
         // A test is told to its endpoint alone; what is about no resource is looked after behind everything else.
         Command::TestWebhook { .. }
         | Command::RecordDelivery(_)
@@ -84,6 +87,7 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::DeleteWebhook { .. }
         | Command::UpdateSilence { .. }
         | Command::SendTest { .. }
+        | Command::RedeliverMessage(_)
         | Command::PauseWebhook { .. }
         | Command::ResumeWebhook { .. }
         | Command::RotateWebhookSecret(_)
@@ -140,11 +144,15 @@ impl Telling<'_> {
             (Subject::Silence(id), None) => json!({"id": id, "object": "silence"}),
             (Subject::Incident(id), None) => json!({"incident_id": id, "object": "acknowledgement"}),
             (Subject::Webhook(id), None) => json!({"id": id, "object": "webhook"}),
+            (Subject::Channel(id), None) => json!({"id": id, "object": "channel"}),
             (_, Some(Resource::Alert(alert))) => alert_data(alert),
             (_, Some(Resource::Account(account))) => account_data(account),
             (_, Some(Resource::Key(record))) => key_data(&record.key),
             (_, Some(Resource::Webhook(webhook))) => {
                 return webhook_kind(webhook).map(|kind| (kind, webhook_data(webhook)));
+            }
+            (Subject::Channel(_), Some(Resource::Channel(channel))) => {
+                return Some((channel_kind(channel), channel_data(channel)));
             }
             (_, Some(Resource::Silence(record))) => silence_data(record),
             (_, Some(Resource::Acknowledgement(noted))) => json!({
@@ -154,7 +162,12 @@ impl Telling<'_> {
             // A quota made the account's record.
             (Subject::Account(id), Some(_)) => json!({"id": id, "object": "account"}),
             (
-                Subject::Alert(_) | Subject::Key(_) | Subject::Webhook(_) | Subject::Silence(_) | Subject::Incident(_),
+                Subject::Alert(_)
+                | Subject::Key(_)
+                | Subject::Webhook(_)
+                | Subject::Channel(_)
+                | Subject::Silence(_)
+                | Subject::Incident(_),
                 Some(_),
             ) => json!({}),
         };
@@ -223,6 +236,22 @@ fn webhook_data(webhook: &Webhook) -> Value {
         "id": webhook.id, "object": "webhook", "version": webhook.life.version, "status": webhook.status.name(),
         "disabled_reason": webhook.disabled_reason.map(super::resource::DisabledReason::name),
         "failing_since": webhook.failing_since.map(|at| at.to_string()),
+    })
+}
+
+/// What is told of a channel that began to lose messages, or takes them again.
+const fn channel_kind(channel: &Channel) -> EventType {
+    match channel.failing_since {
+        Some(_) => EventType::ChannelFailing,
+        None => EventType::ChannelRecovered,
+    }
+}
+
+fn channel_data(channel: &Channel) -> Value {
+    json!({
+        "id": channel.id, "object": "channel", "version": channel.life.version, "type": channel.kind.name(),
+        "name": channel.name, "status": channel.status(),
+        "failing_since": channel.failing_since.map(|at| at.to_string()),
     })
 }
 

@@ -8,9 +8,10 @@ use super::sandbox::Sandbox;
 use super::trials::TestMessage;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, MetricName, PartitionId, Position, ProjectId, ReplayId, SilenceId, Tenant,
-    WebhookId,
+    AccountId, AccountScope, AlertId, ChannelId, MetricName, NotificationId, PartitionId, Position, ProjectId,
+    ReplayId, SilenceId, Tenant, WebhookId,
 };
+use crate::domain::partition::notification::Notification;
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::outbox::Subscription;
 use crate::domain::webhook::rows::{Again, DeliveryId, Rows};
@@ -84,6 +85,13 @@ pub enum Resource {
     Acknowledgement(Acknowledgement),
     /// A test message that is on its way.
     Test(TestMessage),
+    /// A message that is sent to a channel again.
+    Message {
+        /// The message.
+        id: NotificationId,
+        /// To whom.
+        channel: ChannelId,
+    },
 }
 
 /// Why a command changed nothing. Shape was checked before the log; these depend on the state.
@@ -255,6 +263,24 @@ pub enum Change {
         /// The message.
         test: TestMessage,
     },
+    /// A channel takes messages again, or leads elsewhere: what it has not heard is sent to it.
+    ChannelRepaired {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// Which one.
+        channel: ChannelId,
+    },
+    /// A message is to be sent to a channel again by the partition that made it.
+    RedeliverMessage {
+        /// Workspace and mode.
+        tenant: Tenant,
+        /// To whom.
+        channel: ChannelId,
+        /// All of it.
+        notification: Box<Notification>,
+        /// Attempts so far.
+        attempts: u32,
+    },
     /// A silence is gone.
     SilenceDeleted {
         /// Workspace and mode.
@@ -294,6 +320,7 @@ impl Change {
                 deliveries.retain(|again| again.log == partition.log());
                 (!deliveries.is_empty()).then_some(Self::Redeliver { tenant, webhook, deliveries })
             }
+            Self::RedeliverMessage { ref notification, .. } => (notification.partition == partition).then_some(self),
             Self::Settings { .. }
             | Self::Metric { .. }
             | Self::Quota { .. }
@@ -306,6 +333,7 @@ impl Change {
             | Self::SilenceDeleted { .. }
             | Self::Webhook { .. }
             | Self::Test { .. }
+            | Self::ChannelRepaired { .. }
             | Self::UsageSeeded { .. } => Some(self),
         }
     }

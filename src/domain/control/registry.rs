@@ -154,6 +154,8 @@ impl Registry {
             | Command::ExpireSilence { .. }
             | Command::AcknowledgeIncident { .. }
             | Command::SendTest { .. }
+            | Command::ReportChannel(_)
+            | Command::RedeliverMessage(_)
             | Command::CreateProject(_)
             | Command::UpdateProject(_)
             | Command::OpenSandbox { .. }
@@ -194,6 +196,7 @@ impl Registry {
             Subject::Account(id) => self.worlds.get(&tenant)?.accounts.records.get(id).map(|account| account.life),
             Subject::Alert(id) => self.worlds.get(&tenant)?.alerts.records.get(&id).map(|alert| alert.life),
             Subject::Webhook(id) => self.worlds.get(&tenant)?.webhooks.records.get(&id).map(|webhook| webhook.life),
+            Subject::Channel(id) => self.worlds.get(&tenant)?.channels.records.get(&id).map(|channel| channel.life),
             Subject::Silence(id) => self.worlds.get(&tenant)?.silences.records.get(&id).map(|silence| silence.life),
             Subject::Incident(id) => return self.worlds.get(&tenant)?.acknowledgements.get(id).map(|_| 1),
         };
@@ -209,6 +212,7 @@ impl Registry {
             Subject::Account(_) | Subject::Silence(_) => Some(Concern::Everybody),
             Subject::Alert(id) => of_alert(id),
             Subject::Webhook(id) => Some(Concern::of(world()?.webhooks.records.get(&id)?.project)),
+            Subject::Channel(id) => Some(Concern::of(world()?.channels.records.get(&id)?.project)),
             Subject::Incident(id) => of_alert(world()?.acknowledgements.get(id)?.alert),
         }
     }
@@ -363,6 +367,8 @@ impl World {
             Command::UpdateSilence { id, patch } => silences.update(context, *id, patch),
             Command::ExpireSilence { id } => silences.expire(context, *id),
             Command::AcknowledgeIncident { id, alert } => Ok(acknowledgements.note(context, *id, *alert)),
+            Command::ReportChannel(report) => channels.report(context, *report),
+            Command::RedeliverMessage(redelivery) => channels.redeliver(context, redelivery),
             Command::SendTest { id, subject } => trials.send(context, (channels, alerts), *id, *subject),
             Command::CreateProject(draft) => projects.create(context, draft),
             Command::UpdateProject(change) => projects.update(context, change),

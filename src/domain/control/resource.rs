@@ -353,11 +353,22 @@ pub struct Channel {
     /// The project that it is labelled with, for as long as it exists: only alerts of this project go to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<ProjectId>,
+    /// Since when it loses messages: from the first that it lost until it takes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
     /// Its life.
     pub life: Life,
 }
 
 impl Channel {
+    /// How it does, as the API writes it.
+    pub const fn status(&self) -> &'static str {
+        match self.failing_since {
+            Some(_) => "failing",
+            None => "ok",
+        }
+    }
+
     /// Tells whether alerts with a label may go here.
     pub fn takes_alerts_of(&self, label: Option<ProjectId>) -> bool {
         self.project.is_none() || self.project == label

@@ -90,6 +90,10 @@ impl Partition {
                 let log = Log::Partition(self.id);
                 self.outbox.learn(change, log, turn.stamp, &mut turn.effects.webhooks);
             }
+            Change::ChannelRepaired { tenant, channel } => self.repair_channel(*tenant, *channel, turn),
+            Change::RedeliverMessage { tenant: _, channel, notification, attempts } => {
+                self.redeliver(*channel, notification, *attempts, turn);
+            }
             Change::Test { tenant, test } => self.owe_test(*tenant, test, turn),
         }
     }
@@ -297,6 +301,7 @@ impl Partition {
                 }
             }
         });
+        self.tell_added(tenant, (old.as_deref(), definition), at, turn);
     }
 
     /// Ends the episodes of all instances of an alert.

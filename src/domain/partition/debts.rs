@@ -134,6 +134,30 @@ impl Debts {
         }
     }
 
+    /// Takes on a pair that is settled; one that is not settled is due at once.
+    pub(super) fn owe_again(&mut self, notification: &Notification, channel: ChannelId, stamp: Stamp) -> DeliveryRow {
+        let pair = (notification.id, channel);
+        self.failures.remove(&pair);
+        let fresh = || Debt { attempts: 0, next_at: None, waits_for: Vec::new() };
+        let debt = self.owed.entry(pair).or_insert_with(fresh);
+        debt.next_at = None;
+        let attempts = debt.attempts;
+        self.notifications.entry(notification.id).or_insert_with(|| notification.clone());
+        DeliveryRow { attempts, ..row(notification, channel, DeliveryStatus::Pending, stamp) }
+    }
+
+    /// Makes due at once what waits for a retry at a channel.
+    pub(super) fn hasten(&mut self, channel: ChannelId, stamp: Stamp, rows: &mut Vec<DeliveryRow>) {
+        let waiting = self.owed.iter_mut().filter(|((_, to), debt)| *to == channel && debt.next_at.is_some());
+        for ((id, _), debt) in waiting {
+            debt.next_at = None;
+            let Some(notification) = self.notifications.get(id) else { continue };
+            let outcome = Some("due at once: the channel was repaired".to_owned());
+            let row = row(notification, channel, DeliveryStatus::Pending, stamp);
+            rows.push(DeliveryRow { attempts: debt.attempts, outcome, ..row });
+        }
+    }
+
     /// Tells whether a notification is still owed to anyone.
     pub(super) fn owes(&self, id: NotificationId) -> bool {
         self.notifications.contains_key(&id)

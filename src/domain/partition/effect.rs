@@ -246,6 +246,8 @@ pub enum Reason {
     LateFire,
     /// Somebody tries whether messages arrive.
     Test,
+    /// A channel was added to the alert, which fires.
+    ChannelAdded,
 }
 
 impl Reason {
@@ -268,6 +270,7 @@ impl Reason {
             Self::Retraction => "retraction",
             Self::LateFire => "late_fire",
             Self::Test => "test",
+            Self::ChannelAdded => "channel_added",
         }
     }
 }

@@ -170,7 +170,7 @@ impl Partition {
             Note::EventRefused { row } => self.take_refused(row, turn),
             Note::QuarantineSettled { row } => self.take_settled(row, turn),
             Note::NotificationAttempted(attempted) => {
-                self.debts.attempted(attempted, stamp, &mut turn.effects.deliveries);
+                self.take_attempt(attempted, turn);
             }
             Note::DeliveryAttempted { posted } => {
                 let mut source = Source { log: Log::Partition(self.id), stamp, index: turn.index };

@@ -31,6 +31,8 @@ pub const QUOTAS_TOLD: u32 = 2;
 /// - An event that is set aside again and again is one entry of the quarantine, which stays settled. What is known of an
 ///   account's entries goes with the account, and so do its rows.
 /// - `ClockSet` sets the fold's clock back.
+/// - A channel that takes messages again is sent what it has not heard; one that an edit adds to an alert hears what fires. A
+///   message that a channel loses is told to endpoints as `delivery.exhausted`.
 pub const V3: u32 = 3;
 
 /// The engine version that this release folds at most, and asks for in the logs of partitions that it owns.

@@ -35,6 +35,7 @@ pub mod rehearsal;
 mod set_aside;
 mod snapshot;
 mod test_message;
+mod unheard;
 
 pub use debts::Owed;
 pub use engine::Seen;

@@ -9,6 +9,7 @@ use super::group_hours::GroupHours;
 use super::reach::Told;
 use super::set_aside::{QuarantineMemory, SavedQuarantine};
 use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Partition, TenantState};
+use super::unheard::Unheard;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{Epoch, MetricName, PartitionId, Position, ProjectId, Tenant, WebhookId};
 use crate::domain::time::{Millis, Timestamp};
@@ -101,6 +102,7 @@ struct Tail {
 struct Extras {
     group_hours: Vec<SavedGroups>,
     quarantine: SavedQuarantine,
+    unheard: Unheard,
 }
 
 /// The groups of one series.
@@ -163,12 +165,17 @@ impl Partition {
     }
 
     fn extras(&self) -> Extras {
-        Extras { group_hours: self.saved_groups(), quarantine: self.quarantine.saved() }
+        Extras {
+            group_hours: self.saved_groups(),
+            quarantine: self.quarantine.saved(),
+            unheard: self.unheard.clone(),
+        }
     }
 
     /// Puts back what [`Self::extras`] took.
     fn restore_extras(&mut self, extras: Extras) {
-        let Extras { group_hours, quarantine } = extras;
+        let Extras { group_hours, quarantine, unheard } = extras;
+        self.unheard = unheard;
         self.quarantine = QuarantineMemory::restored(quarantine);
         for SavedGroups { account, metric, hours } in group_hours {
             let account = usize::try_from(account).ok().and_then(|slot| self.accounts.get_mut(slot));
@@ -269,6 +276,7 @@ impl Partition {
             debts: saved.debts,
             outbox,
             quarantine: QuarantineMemory::default(),
+            unheard: Unheard::default(),
             dirty: Dirty::default(),
         };
         partition.restore_extras(extras);

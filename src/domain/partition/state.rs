@@ -8,6 +8,7 @@ use super::instance::Instance;
 use super::level::Levels;
 use super::reach;
 use super::set_aside::QuarantineMemory;
+use super::unheard::Unheard;
 use super::window::Windows;
 use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Position, SilenceId, Tenant};
@@ -35,6 +36,7 @@ pub struct Partition {
     pub(super) debts: Debts,
     pub(super) outbox: Outbox,
     pub(super) quarantine: QuarantineMemory,
+    pub(super) unheard: Unheard,
     pub(super) dirty: Dirty,
 }
 
@@ -469,6 +471,7 @@ impl Partition {
             debts: Debts::default(),
             outbox: Outbox::default(),
             quarantine: QuarantineMemory::default(),
+            unheard: Unheard::default(),
             dirty: Dirty::default(),
         }
     }

@@ -423,7 +423,7 @@ fn event_of(
     message: Option<&Message>,
     stale: bool,
 ) -> Option<NotificationKind> {
-    let is_reminder = matches!(reason, Reason::Repeat | Reason::SilenceEnded);
+    let is_reminder = matches!(reason, Reason::Repeat | Reason::SilenceEnded | Reason::ChannelAdded);
     match message {
         Some(message) => (!is_reminder || from != to).then_some(message.kind),
         None if stale || from == to => None,

@@ -86,6 +86,10 @@ event_types! {
     QuotaReset = "quota.reset";
     /// Events were refused: the journal did not take them.
     IngestBackpressure = "ingest.backpressure";
+    /// A channel lost a message, the first since it last took one.
+    ChannelFailing = "channel.failing";
+    /// A channel that lost messages takes them again.
+    ChannelRecovered = "channel.recovered";
 }
 
 impl EventType {

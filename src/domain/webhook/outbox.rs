@@ -160,6 +160,8 @@ impl Outbox {
             }
             Change::Settings { .. }
             | Change::Test { .. }
+            | Change::ChannelRepaired { .. }
+            | Change::RedeliverMessage { .. }
             | Change::Metric { .. }
             | Change::Quota { .. }
             | Change::Alert { .. }

@@ -5,6 +5,7 @@
 
 mod address;
 mod changes;
+mod channels;
 mod filter;
 mod group;
 mod incidents;
@@ -21,6 +22,7 @@ mod webhooks;
 mod write;
 
 pub(super) use changes::changed;
+pub(super) use channels::{channel_deliveries, last_deliveries, outcomes};
 pub(super) use incidents::incidents;
 pub(super) use read::*;
 pub(super) use retention::expired_before;

@@ -15,8 +15,8 @@ use crate::domain::time::{Millis, Timestamp, WINDOW};
 use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::DeliveryId;
 use crate::store::{
-    AccountQuery, Age, AttemptQuery, ChangeQuery, DeliveryQuery, EventQuery, EventsQuery, IncidentQuery, InstanceQuery,
-    MetricQuery, NotificationQuery, OutboxQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace,
+    AccountQuery, Age, AttemptQuery, ChangeQuery, ChannelDeliveryQuery, DeliveryQuery, EventQuery, EventsQuery,
+    IncidentQuery, InstanceQuery, LastDeliveryQuery, MetricQuery, OutcomeQuery, NotificationQuery, OutboxQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace,
     TransitionQuery, UsageQuery, WebhookDeliveryQuery, WindowQuery,
 };
 use proptest::prelude::*;
@@ -257,8 +257,50 @@ impl Answers {
         ] {
             self.note("outbox", &query, store.outbox(query.clone()).await.unwrap());
         }
+        self.channels(store, tenant).await;
         let id = NotificationId((1 << 120) + 1);
         self.note("deliveries of", &id, store.deliveries_of(tenant, id).await.unwrap());
+    }
+
+    async fn channels(&mut self, store: &Store, tenant: Tenant) {
+        for (offset, limit) in PAGES {
+            let all = ChannelDeliveryQuery {
+                tenant,
+                channel: ChannelId(1),
+                notification: None,
+                statuses: Vec::new(),
+                from: None,
+                to: None,
+                age: Age::Falling,
+                after: None,
+                offset,
+                limit,
+            };
+            let rows = store.channel_deliveries(all.clone()).await.unwrap();
+            let after = rows.first().map(|(_, notification)| (notification.at, notification.id));
+            let statuses = vec![DeliveryStatus::Failed, DeliveryStatus::Succeeded];
+            let (from, to) = (Some(Timestamp(EPOCH)), Some(Timestamp(EPOCH + 1_000)));
+            self.note("at a channel", &all, rows);
+            for query in [
+                ChannelDeliveryQuery { channel: ChannelId(0), ..all.clone() },
+                ChannelDeliveryQuery { after, ..all.clone() },
+                ChannelDeliveryQuery { after, age: Age::Rising, ..all.clone() },
+                ChannelDeliveryQuery { notification: Some(NotificationId((1 << 120) + 1)), ..all.clone() },
+                ChannelDeliveryQuery { from, to, age: Age::Rising, ..all.clone() },
+                ChannelDeliveryQuery { statuses, ..all.clone() },
+            ] {
+                self.note("at a channel", &query, store.channel_deliveries(query.clone()).await.unwrap());
+            }
+        }
+        for channels in [vec![], vec![ChannelId(1)], vec![ChannelId(1), ChannelId(0), ChannelId(99)]] {
+            let query = LastDeliveryQuery { tenant, channels };
+            self.note("last deliveries", &query, store.last_deliveries(query.clone()).await.unwrap());
+        }
+        let ids = [0, 1, 2, 99].map(|n: u128| NotificationId((n << 120) + 1));
+        for notifications in [vec![], ids[1..2].to_vec(), ids.to_vec()] {
+            let query = OutcomeQuery { tenant, notifications };
+            self.note("outcomes", &query, store.outcomes(query.clone()).await.unwrap());
+        }
     }
 
     async fn webhooks(&mut self, store: &Store, tenant: Tenant) {

@@ -18,7 +18,14 @@ async fn start() -> Server {
 }
 
 async fn list(server: &Server, query: &str) -> Vec<Value> {
-    server.get(&format!("/v1/incidents?{query}")).await.ok(200)["items"].as_array().unwrap().clone()
+    let page = server.get(&format!("/v1/incidents?{query}")).await.ok(200);
+    page["items"].as_array().unwrap().iter().cloned().map(lasting).collect()
+}
+
+/// An incident without what becomes of its message meanwhile.
+fn lasting(mut incident: Value) -> Value {
+    incident.as_object_mut().unwrap().remove("deliveries");
+    incident
 }
 
 fn field(items: &[Value], name: &str) -> Vec<String> {
@@ -48,7 +55,7 @@ async fn an_incident_lasts_from_firing_to_resolved() {
     );
     assert!(first["started_at"].as_str() <= first["ended_at"].as_str() && first["ended_at"].is_string());
     assert_eq!((&first["sequence"], &first["end_sequence"]), (&json!(1), &json!(2)));
-    assert_eq!(server.get(&format!("/v1/incidents/{}", first["id"].as_str().unwrap())).await.ok(200), *first);
+    assert_eq!(lasting(server.get(&format!("/v1/incidents/{}", first["id"].as_str().unwrap())).await.ok(200)), *first);
     // Filters: several values of one are or, several filters are and.
     assert_eq!(
         field(&list(&server, "").await, "account_id"),
@@ -126,25 +133,25 @@ async fn who_takes_care_is_noted_once() {
     let all = list(&server, "sort=created_at").await;
     let path = |at: usize| format!("/v1/incidents/{}", all[at]["id"].as_str().unwrap());
     let ack = server.ask(Method::POST, &format!("{}/ack", path(0))).header("idempotency-key", "ack-1");
-    let noted = ack.clone().send().await.ok(200);
+    let noted = lasting(ack.clone().send().await.ok(200));
     assert_eq!(noted["status"], "acknowledged");
     assert!(noted["acknowledged_by"].as_str().unwrap().starts_with("key_"));
-    assert_eq!(server.get(&path(0)).await.ok(200), noted);
+    assert_eq!(lasting(server.get(&path(0)).await.ok(200)), noted);
     // By somebody else: who was first stays.
     let other = server.owner_of(server.workspace, highwater::domain::id::Mode::Live).await;
     let second = server.ask(Method::POST, &format!("{}/ack", path(0))).key(&other).send().await;
-    assert_eq!(second.ok(200), noted);
+    assert_eq!(lasting(second.ok(200)), noted);
     assert_eq!(field(&list(&server, "status=acknowledged").await, "id"), [noted["id"].as_str().unwrap()]);
     assert_eq!(list(&server, "status=open&sort=created_at").await, all[1..]);
     assert_eq!(list(&server, "status=open&page=2&page_size=1").await, [all[1].clone()]);
     assert_eq!(list(&server, "status=open&status=resolved&sort=created_at").await, all[1..]);
     server.restart().await;
-    assert_eq!(server.get(&path(0)).await.ok(200), noted);
+    assert_eq!(lasting(server.get(&path(0)).await.ok(200)), noted);
     // It ended: a repetition is answered as the first time, a first acknowledgement comes too late.
     server.count("a", "calls", -60).await;
     server.count("b", "calls", -60).await;
     let again = server.ask(Method::POST, &format!("{}/ack", path(0))).header("idempotency-key", "ack-1").send().await;
-    assert_eq!((again.ok(200), again.header("idempotent-replayed")), (noted.clone(), "true"));
+    assert_eq!((lasting(again.ok(200)), again.header("idempotent-replayed")), (noted.clone(), "true"));
     let ended = server.get(&path(0)).await.ok(200);
     assert_eq!((&ended["status"], &ended["acknowledged_at"]), (&json!("resolved"), &noted["acknowledged_at"]));
     server.post(&format!("{}/ack", path(1)), json!({})).await.problem(409, "invalid_state");

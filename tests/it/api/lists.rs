@@ -238,7 +238,9 @@ async fn every_list_is_sorted_narrowed_and_walked_by_age() {
     let server = Server::start().await;
     make(&server, &["a", "b", "c", "d"]).await;
     let alert = json!({"account_id": "*", "rule": "sum > 10", "channel": "webhook"});
-    let alert = server.post("/v1/alerts", alert).await.ok(201)["id"].as_str().unwrap().to_owned();
+    let alert = server.post("/v1/alerts", alert).await.ok(201);
+    let channel = alert["channels"][0].as_str().unwrap().to_owned();
+    let alert = alert["id"].as_str().unwrap().to_owned();
     let webhook = server.post("/v1/webhooks", json!({"url": "https://a.example/h"})).await.ok(201);
     let webhook = webhook["id"].as_str().unwrap().to_owned();
     server.post(&format!("/v1/webhooks/{webhook}/pause"), json!({})).await.ok(200);
@@ -275,7 +277,11 @@ async fn every_list_is_sorted_narrowed_and_walked_by_age() {
         if path == "/v1/sandbox/outbox" {
             continue;
         }
-        let id = if path.starts_with("/v1/webhooks/") { &webhook } else { &alert };
+        let id = match path.split('/').nth(2) {
+            Some("webhooks") => &webhook,
+            Some("channels") => &channel,
+            _ => &alert,
+        };
         let path = path.replace("{id}", id).replace("{account_id}", "*");
         let key = match path.as_str() {
             "/v1/metrics" | "/v1/accounts/*/quotas" => "metric",

@@ -5,6 +5,7 @@ mod alerts;
 mod audit;
 mod auth;
 mod browsers;
+mod channel_deliveries;
 mod channels;
 mod deliveries;
 mod dimensions;

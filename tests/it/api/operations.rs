@@ -29,6 +29,7 @@ impl Operation {
             _ => "evt_01J9Z0000000000000000000AA",
         };
         let path = self.path.replace("{account_id}", "acme").replace("{metric}", "api.calls");
+        let path = path.replace("{delivery_id}", "msg_01J9Z0000000000000000000AA");
         path.replace("{id}", id).replace("{receipt}", "rcp_MC4x")
     }
 }
@@ -127,6 +128,9 @@ fn of_watching() -> Vec<Operation> {
         of(get.clone(), "/v1/stream", Scope::ReadUsage, None),
         of(post.clone(), "/v1/alerts/{id}/test", Scope::WriteAlerts, None),
         of(post.clone(), "/v1/channels/{id}/test", Scope::WriteChannels, None),
+        of(get.clone(), "/v1/channels/{id}/deliveries", Scope::ReadChannels, None),
+        of(get.clone(), "/v1/channels/{id}/deliveries/{delivery_id}", Scope::ReadChannels, None),
+        of(post.clone(), "/v1/channels/{id}/deliveries/{delivery_id}/redeliver", Scope::WriteChannels, None),
         of(post.clone(), "/v1/alerts/preview", Scope::ReadAlerts, Some(preview)),
         of(get.clone(), "/v1/alerts/{id}/explain", Scope::ReadAlerts, None),
         of(post.clone(), "/v1/usage/query", Scope::ReadUsage, Some(json!({}))),

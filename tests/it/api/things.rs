@@ -19,6 +19,8 @@ pub(crate) struct Made {
     pub(crate) delivery: String,
     pub(crate) silence: String,
     pub(crate) incident: String,
+    /// The message that told of the incident.
+    pub(crate) message: String,
 }
 
 /// Makes one thing of every kind with a key; everything that can have a name has this one in it.
@@ -61,9 +63,10 @@ pub(crate) async fn make(server: &Server, key: &str, name: &str) -> Made {
         page["items"][0]["id"].as_str().map(str::to_owned)
     })
     .await;
-    let incident = eventually("an incident", || async {
+    let (incident, message) = eventually("an incident", || async {
         let page = ask(Method::GET, &format!("/v1/incidents?account_id={account}")).send().await.ok(200);
-        page["items"][0]["id"].as_str().map(str::to_owned)
+        let named = |name: &str| page["items"][0][name].as_str().map(str::to_owned);
+        Some((named("id")?, named("notification_id")?))
     })
     .await;
     Made {
@@ -79,6 +82,7 @@ pub(crate) async fn make(server: &Server, key: &str, name: &str) -> Made {
         delivery,
         silence,
         incident,
+        message,
     }
 }
 
@@ -100,6 +104,7 @@ impl Made {
             _ => return None,
         };
         let path = described.replace("{account_id}", &self.account).replace("{metric}", &self.metric);
+        let path = path.replace("{delivery_id}", &self.message);
         // What is explained is an alert of an account.
         let of = if path.ends_with("/explain") { format!("?account_id={}", self.account) } else { String::new() };
         Some(path.replace("{id}", id) + &of)
@@ -126,7 +131,7 @@ impl Made {
     }
 
     /// All the names, none of which may be read by others.
-    pub(crate) fn names(&self) -> [&str; 12] {
+    pub(crate) fn names(&self) -> [&str; 13] {
         [
             &self.account,
             &self.metric,
@@ -140,6 +145,7 @@ impl Made {
             &self.delivery,
             &self.silence,
             &self.incident,
+            &self.message,
         ]
     }
 }

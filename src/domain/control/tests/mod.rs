@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod channels;
 mod hooks;
 mod nouns;
 mod repeats;

@@ -1,0 +1,143 @@
+//! What a channel lost, and hears once it takes messages again; and what one hears that an edit adds.
+
+use crate::script::check;
+
+#[test]
+fn a_repaired_channel_hears_how_things_stand() {
+    // What it lost still fires: the same message, once.
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops failed    -> failed 1 ops
+         at 02:00  repair dev
+         at 02:00  repair ops              -> retries 1 ops
+         owes                              -> 1 ops
+         at 02:01  attempt 1 ops delivered -> delivered 1 ops
+         at 03:00  repair ops
+         at 10:30  tick                    -> ok busy acme, notify 2 resolved after 1
+         at 10:31  attempt 2 ops delivered -> delivered 2 ops",
+    );
+    // What ended meanwhile says nothing to who never heard of it.
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops failed    -> failed 1 ops
+         at 10:30  tick                    -> ok busy acme, notify 2 resolved after 1, dropped 2 ops
+         at 11:00  repair ops
+         owes",
+    );
+    // Who heard of the firing hears of its end, also of an alert that is gone by then.
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops delivered -> delivered 1 ops
+         at 02:00  delete busy             -> ok busy acme deleted, notify 2 resolved after 1
+         at 02:01  attempt 2 ops failed    -> failed 2 ops
+         at 03:00  repair ops              -> retries 2 ops
+         at 03:01  attempt 2 ops delivered -> delivered 2 ops
+         at 04:00  repair ops",
+    );
+    // What waits for a retry is not heard, either.
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops retry     -> retries 1 ops
+         at 01:02  repair ops              -> retries 1 ops
+         at 01:02  repair ops
+         at 01:03  attempt 1 ops delivered -> delivered 1 ops",
+    );
+    // A newer message that arrived tells more than one that was lost.
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10 | repeat 1m
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops failed    -> failed 1 ops
+         at 02:00  tick                    -> firing busy acme repeat, notify 2 firing after 1
+         at 02:01  attempt 2 ops delivered -> delivered 2 ops
+         at 02:30  repair ops",
+    );
+    // Each is lost again, and told again.
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops failed    -> failed 1 ops
+         at 02:00  repair ops              -> retries 1 ops
+         at 02:01  attempt 1 ops failed    -> failed 1 ops
+         at 03:00  repair ops              -> retries 1 ops",
+    );
+}
+
+#[test]
+fn a_silence_holds_what_a_channel_lost() {
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops failed    -> failed 1 ops
+         at 01:02  silence 1 name=busy until 03:00
+         at 02:00  repair ops
+         at 03:00  tick
+         at 03:01  repair ops              -> retries 1 ops",
+    );
+}
+
+#[test]
+fn a_channel_that_an_edit_adds_hears_what_fires() {
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops delivered -> delivered 1 ops
+         at 02:00  edit busy  sum(\"calls\") > 10 | to ops+dev
+                   -> firing busy acme channel_added, notify 2 firing after 1 to dev
+         at 02:01  attempt 2 dev delivered -> delivered 2 dev
+         at 03:00  edit busy  sum(\"calls\") > 10 | to ops+dev
+         at 10:30  tick                    -> ok busy acme, notify 3 resolved after 1 to ops+dev",
+    );
+    // What is silenced, or does not fire, is told to nobody; nor is what the edit itself makes fire told twice.
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 30
+         silence 1 account_id=zen until 50:00
+         at 01:00  usage acme calls 20 + zen calls 40 -> firing busy zen
+         at 02:00  edit busy  sum(\"calls\") > 30 | to ops+dev
+         at 03:00  edit busy  sum(\"calls\") > 10 | to ops+dev+web
+                   -> firing busy acme edited, notify 1 firing to ops+dev+web",
+    );
+}
+
+#[test]
+fn a_message_is_sent_again_when_somebody_asks() {
+    check(
+        "engine 3
+         listen delivery.*
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops failed    -> failed 1 ops, told delivery.exhausted
+         at 02:00  redeliver 1 ops         -> retries 1 ops
+         at 02:01  redeliver 1 ops         -> retries 1 ops
+         at 02:02  attempt 1 ops delivered -> delivered 1 ops
+         at 02:03  redeliver 1 ops         -> retries 1 ops
+         at 02:04  attempt 1 ops retry     -> retries 1 ops
+         at 02:05  attempt 1 ops delivered -> delivered 1 ops",
+    );
+}
+
+#[test]
+fn a_log_of_an_earlier_version_sends_nothing_of_it() {
+    check(
+        "engine 2
+         listen delivery.*
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops failed    -> failed 1 ops
+         at 02:00  repair ops
+         at 02:01  redeliver 1 ops
+         at 03:00  edit busy  sum(\"calls\") > 10 | to ops+dev",
+    );
+}
