@@ -47,6 +47,15 @@ pub(super) fn members(kind: EventType) -> Vec<Field> {
             text("event_type", "alert.firing"),
             number("attempts", 10),
         ],
+        EventType::WebhookOverflowing => vec![
+            text("id", "whk_01J9Z000000000000000000000"),
+            text("object", "webhook"),
+            number("version", 4),
+            text("status", "enabled"),
+            number("pending_max", 10_000),
+            number("dropped", 1),
+            instant("dropped_since"),
+        ],
         EventType::ChannelFailing | EventType::ChannelRecovered => vec![
             text("id", "chn_01J9Z000000000000000000000"),
             text("object", "channel"),

@@ -135,6 +135,9 @@ const fn description(kind: EventType) -> &'static str {
         EventType::DeliveryExhausted => {
             "The last attempt to deliver an event to another endpoint failed, or a channel lost a message: its last attempt failed, or its target refused it for good."
         }
+        EventType::WebhookOverflowing => {
+            "As many deliveries wait for an endpoint as may, 10,000 in a partition: what comes for it is dropped. A replay from data.dropped_since on sends it."
+        }
         EventType::ChannelFailing => {
             "A channel lost a message, the first since it last took one. Whoever relies on it alone hears nothing now."
         }

@@ -49,6 +49,9 @@ pub(super) struct WebhookView {
     disabled_reason: Option<&'static str>,
     /// Since when it has done nothing but fail.
     failing_since: Option<String>,
+    /// Events that were dropped because 10,000 deliveries wait in one partition; null where there are none, and behind a replay of
+    /// them.
+    overflow: Option<OverflowView>,
     /// The project that it is labelled with: it is told of what is everybody's, and of that project's own.
     project_id: Option<String>,
     /// What verifies signatures; in the answer to its creation alone.
@@ -56,6 +59,17 @@ pub(super) struct WebhookView {
     secret: Option<String>,
     created_at: String,
     updated_at: String,
+}
+
+/// Events that were dropped because too many deliveries wait.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OverflowView {
+    /// How many, at least.
+    dropped: u64,
+    /// `POST /v1/webhooks/{id}/replay` with `since` at this time sends them again.
+    since: String,
+    /// When the last of them was noted.
+    until: String,
 }
 
 /// An endpoint to be.
@@ -123,6 +137,11 @@ pub(super) fn view(caller: &Caller, webhook: &Webhook, secret: Option<String>) -
         status: webhook.status.name(),
         disabled_reason: webhook.disabled_reason.map(DisabledReason::name),
         failing_since: webhook.failing_since.map(|at| at.to_string()),
+        overflow: webhook.overflow.map(|overflow| OverflowView {
+            dropped: overflow.dropped,
+            since: overflow.since.to_string(),
+            until: overflow.until.to_string(),
+        }),
         project_id: webhook.project.map(|project| project.to_string()),
         secret,
         created_at: webhook.life.created_at.to_string(),
@@ -229,7 +248,13 @@ pub(super) async fn get(
     caller.require(Scope::ReadWebhooks)?;
     Query::read(query.as_deref(), &[])?;
     let webhook = find(&app, &caller, &id)?;
-    Ok(answer::show(&caller, &view(&caller, &webhook, None), &answer::etag(webhook.life.version)))
+    Ok(answer::show(&caller, &view(&caller, &webhook, None), &etag(&webhook)))
+}
+
+/// The version says nothing of how many were dropped, so the tag says it, too.
+fn etag(webhook: &Webhook) -> String {
+    let version = webhook.life.version;
+    webhook.overflow.map_or_else(|| answer::etag(version), |overflow| format!("\"{version}-{}\"", overflow.dropped))
 }
 
 /// Changes an endpoint (JSON Merge Patch, RFC 7396). It keeps its secret.

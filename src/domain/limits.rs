@@ -260,6 +260,10 @@ pub const PRESSED_TENANTS_MAX: usize = 10_000;
 pub const OWED_PER_WEBHOOK_MAX: usize = 10_000;
 /// Deliveries that one replay asks for.
 pub const REPLAY_DELIVERIES_MAX: usize = 10_000;
+/// How long behind dropped deliveries further ones belong to the same overflow of an endpoint.
+pub const OVERFLOW_LASTS: Millis = Millis::hours(1);
+/// How far reports of a node on one endpoint's dropped deliveries are apart.
+pub const DROPS_TOLD_EVERY: Millis = Millis::minutes(1);
 /// Bytes of the data of an event that the control plane makes; what is longer goes without its labels.
 pub const EVENT_DATA_BYTES_MAX: usize = 16 * 1024;
 /// How long an endpoint may fail and nothing else before it is disabled.
@@ -292,6 +296,8 @@ pub const SLACK_WORD_BYTES_MAX: usize = 64;
 /// Lost messages that are kept of one channel in one partition, to be sent once it takes messages again: the newest of each
 /// alert instance, and no more instances than these.
 pub const LOST_MESSAGES_KEPT_MAX: usize = 10_000;
+/// How long lost messages are kept.
+pub const LOST_MESSAGES_KEPT_FOR: Millis = Millis::days(90);
 /// Notifications that one Slack digest tells of.
 pub const DIGEST_MESSAGES_MAX: usize = 200;
 /// Accounts that a Slack digest names of one alert whose messages page nobody; it names every one that does.

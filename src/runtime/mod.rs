@@ -24,6 +24,7 @@ pub mod intake;
 
 pub mod courier;
 pub mod dispatcher;
+mod drops;
 pub mod engine_version;
 mod health;
 pub mod herald;

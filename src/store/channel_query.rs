@@ -1,7 +1,7 @@
 //! What is asked of deliveries to channels.
 
 use super::query::Age;
-use crate::domain::id::{ChannelId, NotificationId, Tenant};
+use crate::domain::id::{AlertId, ChannelId, Epoch, NotificationId, Tenant};
 use crate::domain::partition::effect::DeliveryStatus;
 use crate::domain::time::Timestamp;
 
@@ -46,4 +46,33 @@ pub struct OutcomeQuery {
     pub tenant: Tenant,
     /// The notifications.
     pub notifications: Vec<NotificationId>,
+}
+
+/// Asks for deliveries with one of these outcomes and what they are of.
+#[derive(Clone, Debug)]
+pub struct OutboxQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// The oldest epoch of an account whose notifications are wanted.
+    pub epoch: Epoch,
+    /// What came of their last attempt: either of these.
+    pub outcomes: [String; 2],
+    /// The destinations; all where empty.
+    pub channels: Vec<ChannelId>,
+    /// The alerts; all where empty.
+    pub alerts: Vec<AlertId>,
+    /// Only what is of one of these alerts, or goes to one of these channels; all where absent.
+    pub among: Option<(Vec<AlertId>, Vec<ChannelId>)>,
+    /// The earliest time, inclusive.
+    pub from: Option<Timestamp>,
+    /// The latest time, exclusive.
+    pub to: Option<Timestamp>,
+    /// The order.
+    pub age: Age,
+    /// The delivery behind which to begin.
+    pub after: Option<(Timestamp, NotificationId, ChannelId)>,
+    /// How many to pass over.
+    pub offset: usize,
+    /// How many at most.
+    pub limit: usize,
 }

@@ -1,5 +1,6 @@
 //! What the store is asked, and what it answers.
 
+pub use super::channel_query::OutboxQuery;
 use crate::domain::id::{
     AccountId, AlertId, ChannelId, Epoch, IncidentId, MetricName, NotificationId, PartitionId, Position, QuarantineId,
     Tenant, WebhookId,
@@ -358,35 +359,6 @@ pub struct WebhookDeliveryQuery {
     pub age: Age,
     /// The time and event of the delivery behind which to begin.
     pub after: Option<(Timestamp, NotificationId)>,
-    /// How many to pass over.
-    pub offset: usize,
-    /// How many at most.
-    pub limit: usize,
-}
-
-/// Asks for deliveries with one of these outcomes and what they are of.
-#[derive(Clone, Debug)]
-pub struct OutboxQuery {
-    /// Workspace and mode.
-    pub tenant: Tenant,
-    /// The oldest epoch of an account whose notifications are wanted.
-    pub epoch: Epoch,
-    /// What came of their last attempt: either of these.
-    pub outcomes: [String; 2],
-    /// The destinations; all where empty.
-    pub channels: Vec<ChannelId>,
-    /// The alerts; all where empty.
-    pub alerts: Vec<AlertId>,
-    /// Only what is of one of these alerts, or goes to one of these channels; all where absent.
-    pub among: Option<(Vec<AlertId>, Vec<ChannelId>)>,
-    /// The earliest time, inclusive.
-    pub from: Option<Timestamp>,
-    /// The latest time, exclusive.
-    pub to: Option<Timestamp>,
-    /// The order.
-    pub age: Age,
-    /// The delivery behind which to begin.
-    pub after: Option<(Timestamp, NotificationId, ChannelId)>,
     /// How many to pass over.
     pub offset: usize,
     /// How many at most.

@@ -198,6 +198,7 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         Command::RecordDelivery(_)
         | Command::ReportWebhookHealth(_)
         | Command::ReportChannel(_)
+        | Command::ReportDrops(_)
         | Command::NoteKeyUses { .. }
         | Command::ReportPressure(_)
         | Command::SetClock { .. }

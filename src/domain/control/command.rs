@@ -22,7 +22,9 @@ use crate::domain::webhook::rows::Posted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub use super::webhook::{Redelivery, WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation};
+pub use super::webhook::{
+    DropReport, Redelivery, WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation,
+};
 
 /// One record of the control log: a command with who sent it and how it may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,6 +305,8 @@ pub enum Command {
     RecordDelivery(Posted),
     /// Sums up how an endpoint did at one node.
     ReportWebhookHealth(WebhookReport),
+    /// Tells that deliveries to an endpoint were dropped, because as many waited as may.
+    ReportDrops(DropReport),
     /// Notes when a node saw keys and OAuth clients last, these under their names among the keys.
     NoteKeyUses {
         /// The last use of each.

@@ -4,7 +4,7 @@ use super::command::{Command, PressureReport};
 use super::outcome::{Outcome, Resource};
 use super::resource::{Account, Alert, ApiKey, Channel, SilenceRecord, Webhook, WebhookStatus};
 use crate::domain::id::{AccountId, AlertId, ChannelId, IncidentId, KeyId, SilenceId, WebhookId};
-use crate::domain::limits::EVENT_DATA_BYTES_MAX;
+use crate::domain::limits::{EVENT_DATA_BYTES_MAX, OWED_PER_WEBHOOK_MAX};
 use crate::domain::webhook::kind::EventType;
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
     use EventType::{
         AccountCreated, AccountDeleted, AlertAcknowledged, AlertCreated, AlertDeleted, AlertPaused, AlertResumed,
         AlertUpdated, ApiKeyCreated, ApiKeyRevoked, ApiKeyRotated, ChannelFailing, SilenceCreated, SilenceExpired,
-        WebhookDisabled,
+        WebhookDisabled, WebhookOverflowing,
     };
     let (kind, subject, when) = match command {
         Command::CreateAccount { account, .. }
@@ -65,6 +65,7 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         Command::AcknowledgeIncident { id, .. } => (AlertAcknowledged, Subject::Incident(*id), When::Made),
         // Whether it is disabled or recovered shows in the outcome.
         Command::ReportWebhookHealth(report) => (WebhookDisabled, Subject::Webhook(report.id), When::Changed),
+        Command::ReportDrops(report) => (WebhookOverflowing, Subject::Webhook(report.id), When::Changed),
         Command::ReportChannel(report) => (ChannelFailing, Subject::Channel(report.id), When::Changed),
         // A test is told to its endpoint alone; what is about no resource is looked after behind everything else.
         Command::TestWebhook { .. }
@@ -148,6 +149,9 @@ impl Telling<'_> {
             (_, Some(Resource::Alert(alert))) => alert_data(alert),
             (_, Some(Resource::Account(account))) => account_data(account),
             (_, Some(Resource::Key(record))) => key_data(&record.key),
+            (_, Some(Resource::Webhook(webhook))) if self.kind == EventType::WebhookOverflowing => {
+                return Some((self.kind, overflow_data(webhook)));
+            }
             (_, Some(Resource::Webhook(webhook))) => {
                 return webhook_kind(webhook).map(|kind| (kind, webhook_data(webhook)));
             }
@@ -236,6 +240,15 @@ fn webhook_data(webhook: &Webhook) -> Value {
         "id": webhook.id, "object": "webhook", "version": webhook.life.version, "status": webhook.status.name(),
         "disabled_reason": webhook.disabled_reason.map(super::resource::DisabledReason::name),
         "failing_since": webhook.failing_since.map(|at| at.to_string()),
+    })
+}
+
+/// An endpoint for which events are dropped, with what a replay takes to have them.
+fn overflow_data(webhook: &Webhook) -> Value {
+    json!({
+        "id": webhook.id, "object": "webhook", "version": webhook.life.version, "status": webhook.status.name(),
+        "pending_max": OWED_PER_WEBHOOK_MAX, "dropped": webhook.overflow.map(|overflow| overflow.dropped),
+        "dropped_since": webhook.overflow.map(|overflow| overflow.since.to_string()),
     })
 }
 

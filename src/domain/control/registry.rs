@@ -155,6 +155,7 @@ impl Registry {
             | Command::AcknowledgeIncident { .. }
             | Command::SendTest { .. }
             | Command::ReportChannel(_)
+            | Command::ReportDrops(_)
             | Command::RedeliverMessage(_)
             | Command::CreateProject(_)
             | Command::UpdateProject(_)
@@ -367,6 +368,7 @@ impl World {
             Command::UpdateSilence { id, patch } => silences.update(context, *id, patch),
             Command::ExpireSilence { id } => silences.expire(context, *id),
             Command::AcknowledgeIncident { id, alert } => Ok(acknowledgements.note(context, *id, *alert)),
+            Command::ReportDrops(report) => webhooks.overflow(context, *report),
             Command::ReportChannel(report) => channels.report(context, *report),
             Command::RedeliverMessage(redelivery) => channels.redeliver(context, redelivery),
             Command::SendTest { id, subject } => trials.send(context, (channels, alerts), *id, *subject),

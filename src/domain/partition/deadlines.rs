@@ -180,6 +180,7 @@ impl Partition {
             self.on_account(slot, turn, |world, state, account| judge(world, state, account, place, cause));
         }
         self.debts.prune(self.clock.now());
+        self.unheard.prune(self.clock.now());
     }
 
     /// Works out anew what time will bring about.

@@ -165,11 +165,7 @@ impl Partition {
     }
 
     fn extras(&self) -> Extras {
-        Extras {
-            group_hours: self.saved_groups(),
-            quarantine: self.quarantine.saved(),
-            unheard: self.unheard.clone(),
-        }
+        Extras { group_hours: self.saved_groups(), quarantine: self.quarantine.saved(), unheard: self.unheard.clone() }
     }
 
     /// Puts back what [`Self::extras`] took.

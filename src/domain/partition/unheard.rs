@@ -11,7 +11,8 @@ use super::state::{Account, Compiled, Partition};
 use super::tell::{Message, Site, World, set};
 use crate::domain::definition::AlertDefinition;
 use crate::domain::id::{ChannelId, Log, NotificationId, Tenant};
-use crate::domain::limits::LOST_MESSAGES_KEPT_MAX;
+use crate::domain::limits::{LOST_MESSAGES_KEPT_FOR, LOST_MESSAGES_KEPT_MAX};
+use crate::domain::time::Timestamp;
 use crate::domain::webhook::event::{Content, Source};
 use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::outbox::Concern;
@@ -36,6 +37,15 @@ pub(super) struct Unheard {
 }
 
 impl Unheard {
+    /// Forgets what was lost long ago: a channel that is gone never takes messages again.
+    pub(super) fn prune(&mut self, clock: Timestamp) {
+        let oldest = clock.minus(LOST_MESSAGES_KEPT_FOR);
+        self.lost.retain(|_, lost| {
+            lost.retain(|_, lost| lost.notification.recorded_at >= oldest);
+            !lost.is_empty()
+        });
+    }
+
     /// Counts on from the attempts of earlier rounds.
     fn count_on(&mut self, rows: &mut [DeliveryRow]) {
         for row in rows {
@@ -230,7 +240,7 @@ impl Partition {
         &mut self,
         tenant: Tenant,
         (old, new): (Option<&Compiled>, &AlertDefinition),
-        at: crate::domain::time::Timestamp,
+        at: Timestamp,
         turn: &mut Turn<'_>,
     ) {
         let Some(old) = old.filter(|_| self.engine_version >= V3) else { return };

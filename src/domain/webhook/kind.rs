@@ -90,6 +90,8 @@ event_types! {
     ChannelFailing = "channel.failing";
     /// A channel that lost messages takes them again.
     ChannelRecovered = "channel.recovered";
+    /// As many deliveries wait for an endpoint as may: what comes for it is dropped, and can be replayed.
+    WebhookOverflowing = "webhook.overflowing";
 }
 
 impl EventType {

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 
+/// Why an event is dropped that comes for an endpoint for which as many deliveries wait as may.
+pub const TOO_MANY_WAIT: &str = "too many deliveries wait already";
+
 /// What an endpoint wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
@@ -246,7 +249,7 @@ impl Outbox {
             let waiting = self.owed.get(webhook).map_or(0, BTreeMap::len);
             let dropped = match intake {
                 Intake::Open if waiting < OWED_PER_WEBHOOK_MAX => None,
-                Intake::Open => Some("too many deliveries wait already"),
+                Intake::Open => Some(TOO_MANY_WAIT),
                 Intake::Paused => Some("the endpoint was paused"),
                 Intake::Disabled => Some("the endpoint was disabled"),
             };

@@ -16,8 +16,9 @@ use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::DeliveryId;
 use crate::store::{
     AccountQuery, Age, AttemptQuery, ChangeQuery, ChannelDeliveryQuery, DeliveryQuery, EventQuery, EventsQuery,
-    IncidentQuery, InstanceQuery, LastDeliveryQuery, MetricQuery, OutcomeQuery, NotificationQuery, OutboxQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace,
-    TransitionQuery, UsageQuery, WebhookDeliveryQuery, WindowQuery,
+    IncidentQuery, InstanceQuery, LastDeliveryQuery, MetricQuery, NotificationQuery, OutboxQuery, OutcomeQuery,
+    QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery, UsageQuery, WebhookDeliveryQuery,
+    WindowQuery,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -1,6 +1,6 @@
 //! Endpoints in the fold: what is told of which command, and how their health is judged.
 
-use super::super::command::{WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation};
+use super::super::command::{Redelivery, WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation};
 use super::super::resource::{DisabledReason, WebhookStatus};
 use super::*;
 use crate::domain::id::WebhookId;
@@ -115,5 +115,44 @@ fn a_tick_tells_what_time_alone_brings_about() {
     }
     assert_eq!(told, [Millis::days(7), Millis::days(1)]);
     assert_eq!(kinds(&log.submit(Command::Tick)), []);
+    log.check_refold();
+}
+
+#[test]
+fn dropped_deliveries_show_until_they_are_replayed() {
+    use super::super::command::DropReport;
+    use crate::domain::id::{Log as LogName, PartitionId, ReplayId};
+    use crate::domain::webhook::rows::Again;
+    let mut log = Log::new();
+    log.done(create(ONE, "alert.*"));
+    log.done(create(TWO, "webhook.*"));
+    let since = log.now;
+    let drop =
+        |log: &mut Log, dropped| kinds(&log.submit(Command::ReportDrops(DropReport { id: ONE, dropped, since })));
+    assert_eq!(drop(&mut log, 1), [EventType::WebhookOverflowing]);
+    log.now = since.plus(Millis::minutes(1));
+    assert_eq!(drop(&mut log, 400), [], "it is the same overflow");
+    let overflow = log.control.webhook(TENANT, ONE).unwrap().overflow.unwrap();
+    assert_eq!((overflow.dropped, overflow.since, overflow.until), (401, since, log.now));
+    let again = |at| Again {
+        event: crate::domain::id::NotificationId(1),
+        kind: EventType::AlertFiring,
+        log: LogName::Partition(PartitionId(0)),
+        created_at: at,
+        attempts: 0,
+    };
+    let replay = |at, replay: Option<u128>| {
+        Command::Redeliver(Redelivery { webhook: ONE, replay: replay.map(ReplayId), deliveries: vec![again(at)] })
+    };
+    log.done(replay(since, None));
+    log.done(replay(log.now, Some(1)));
+    assert!(log.control.webhook(TENANT, ONE).unwrap().overflow.is_some(), "neither of these had all of them");
+    log.done(replay(since, Some(2)));
+    assert_eq!(log.control.webhook(TENANT, ONE).unwrap().overflow, None);
+    // Much later it is told anew.
+    assert_eq!(drop(&mut log, 1), [EventType::WebhookOverflowing]);
+    log.now = log.now.plus(Millis::hours(2));
+    assert_eq!(drop(&mut log, 1), [EventType::WebhookOverflowing]);
+    assert_eq!(log.control.webhook(TENANT, ONE).unwrap().overflow.unwrap().dropped, 1);
     log.check_refold();
 }
