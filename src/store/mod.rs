@@ -20,6 +20,7 @@ mod sqlite_scan;
 mod sqlite_usage;
 mod sqlite_webhooks;
 mod sqlite_write;
+mod usage_query;
 mod value;
 
 #[cfg(test)]

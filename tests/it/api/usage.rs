@@ -514,7 +514,9 @@ async fn levels_of_quotas_are_told_exactly() {
     let usage = server.get(&format!("/v1/accounts/acme/usage?after={receipt}")).await;
     let text = usage.text();
     assert!(
-        text.contains(r#""metric":"calls","limit":100,"used":57,"remaining":43,"percent":57,"period":"month""#),
+        text.contains(
+            r#""metric":"calls","limit":100,"used":57,"remaining":43,"percent":57,"over":false,"period":"month""#
+        ),
         "{text}"
     );
     assert!(text.contains(r#""metric":"peak","limit":0.3,"used":0.2,"remaining":0.1,"percent":66.6"#), "{text}");
