@@ -31,8 +31,9 @@ impl Own {
     pub(crate) fn start(service: Service) -> Self {
         let state = tempfile::tempdir().unwrap();
         let said = services(state.path(), &["up", service.name()]);
-        let address = said.trim().rsplit_once("127.0.0.1:").unwrap().1;
-        Self { service, address: format!("127.0.0.1:{address}"), state }
+        // Other lines may follow: what else the tests can use.
+        let port = said.rsplit_once("127.0.0.1:").unwrap().1.split_whitespace().next().unwrap();
+        Self { service, address: format!("127.0.0.1:{port}"), state }
     }
 
     /// Ends it as a power cut would.
