@@ -1,6 +1,6 @@
 //! The identity of events, for telling the first from its copies.
 
-use super::frame::{Frame, FrameEvent, OwnedValue, split_sent};
+use super::frame::{Frame, FrameEvent, NamedValue, split_sent};
 use super::frame_write::canonical_dimensions;
 use crate::domain::id::{Epoch, MetricName};
 use sha2::{Digest, Sha256};
@@ -38,7 +38,7 @@ pub fn fingerprints(frame: &Frame, key: &[u8; 16], epochs: &[Epoch]) -> Vec<Fing
         .collect();
     let metrics: Vec<u64> = frame.metrics.iter().map(|metric| hash(key, metric.as_str().as_bytes())).collect();
     // Of dimensions that could not all be kept, those that were sent count: which are kept depends on the metric.
-    let of_set = |set: &Vec<(Box<str>, OwnedValue)>| {
+    let of_set = |set: &Vec<NamedValue>| {
         let (sent, kept) = split_sent(set);
         hash(key, &canonical_dimensions(sent.map_or(kept, std::slice::from_ref)))
     };

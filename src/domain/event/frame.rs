@@ -97,11 +97,12 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
+/// An entry of a set of dimensions.
+pub(super) type NamedValue = (Box<str>, OwnedValue);
+
 /// Splits what stands for the dimensions as they were sent from those that are kept: the entry without a name, which no
 /// dimension has and which stands first.
-pub(super) fn split_sent(
-    set: &[(Box<str>, OwnedValue)],
-) -> (Option<&(Box<str>, OwnedValue)>, &[(Box<str>, OwnedValue)]) {
+pub(super) fn split_sent(set: &[NamedValue]) -> (Option<&NamedValue>, &[NamedValue]) {
     match set {
         [sent @ (name, _), kept @ ..] if name.is_empty() => (Some(sent), kept),
         all => (None, all),
