@@ -3,6 +3,7 @@
 use super::clock::Deadline;
 use crate::domain::limits::DELIVERIES_STOP_TIMEOUT;
 use crate::domain::time::Timestamp;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,9 +28,10 @@ impl<K: Copy + Ord> Pending<K> {
     /// Notes that a message is pending since then; what is known of one already stays.
     pub fn add(&self, key: K, since: Timestamp) {
         let mut times = self.lock();
-        if !times.by_key.contains_key(&key) {
-            times.by_key.insert(key, since);
-            times.in_order.insert((since, key));
+        let Times { by_key, in_order } = &mut *times;
+        if let Entry::Vacant(place) = by_key.entry(key) {
+            place.insert(since);
+            in_order.insert((since, key));
         }
     }
 

@@ -1,6 +1,8 @@
 //! What a wrong clock leaves in the control plane, once the clock is set back: instants that have not come.
 
+use super::outcome::Resource;
 use super::registry::Registry;
+use super::verdict::Accepted;
 use crate::domain::definition::Silence;
 use crate::domain::id::Tenant;
 use crate::domain::time::Timestamp;
@@ -18,7 +20,7 @@ impl Registry {
     ///
     /// Access tokens that were revoked may have been forgotten with the end that the wrong clock gave them, so all that were issued
     /// until `to` are. What has an end of its own, such as a key, keeps it.
-    pub(super) fn set_clock(&mut self, to: Timestamp) {
+    pub(super) fn set_clock(&mut self, to: Timestamp) -> Accepted {
         for world in self.worlds.values_mut() {
             if let Some(sandbox) = &mut world.sandbox {
                 sandbox.opened_at = sandbox.opened_at.min(to);
@@ -32,5 +34,6 @@ impl Registry {
         for client in self.clients.records.values_mut() {
             client.revoked_through = Some(to);
         }
+        Accepted::done(Resource::None)
     }
 }

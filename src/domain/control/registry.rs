@@ -168,10 +168,7 @@ impl Registry {
                     .note(uses, |key| keys.get(key).is_some() || clients.records.contains_key(&ClientId(key.0)));
                 Ok(Accepted::done(Resource::None))
             }
-            Command::SetClock { to } => {
-                self.set_clock(*to);
-                Ok(Accepted::done(Resource::None))
-            }
+            Command::SetClock { to } => Ok(self.set_clock(*to)),
             // What these do is done to the outbox, behind everything else.
             Command::RecordDelivery(_) | Command::ReportPressure(_) | Command::Tick => {
                 Ok(Accepted::done(Resource::None))
