@@ -4,7 +4,7 @@ use super::app::{App, Caller};
 use super::docs::Problems;
 use super::problem::Problem;
 use crate::domain::control::resource::{Scope, WebhookStatus};
-use crate::domain::id::{Log, Tenant};
+use crate::domain::id::{Log, Mode, Tenant};
 use crate::domain::limits::{CLOCK_STEP_MAX, CONTROL_LAG_RECORDS_MAX};
 use crate::domain::partition::fact::ENGINE_VERSION;
 use crate::domain::time::{Millis, Timestamp};
@@ -185,7 +185,7 @@ fn readings(app: &App) -> String {
     let lost = node.tally.lost.load(Ordering::Relaxed) as f64;
     let help = "Notifications that a channel lost: the last attempt failed, or the target refused for good";
     readings.counter("highwater_notifications_lost_total", help, &one(lost));
-    let failing = node.data.control.state().failing_channels().count() as f64;
+    let failing = failing_channels(app) as f64;
     readings.gauge("highwater_channels_failing", "Channels that lost a message and took none since", &one(failing));
     let posted = &node.posted;
     let deliveries = [
@@ -229,6 +229,14 @@ fn read_oldest_pending(node: &Node, readings: &mut Readings) {
     };
     let help = "How long the oldest message to an endpoint that is enabled has been pending; 0 where none is";
     readings.gauge("highwater_webhook_oldest_pending_seconds", help, &age(node.posted.undelivered.oldest(is_sent_to)));
+}
+
+/// How many channels of any tenant lose messages.
+fn failing_channels(app: &App) -> usize {
+    let state = app.node.data.control.state();
+    let modes = |id| [Mode::Live, Mode::Sandbox].map(|mode| Tenant { workspace: id, mode });
+    let tenants = state.workspaces().flat_map(|workspace| modes(workspace.id));
+    tenants.map(|tenant| state.channels(tenant).filter(|channel| channel.failing_since.is_some()).count()).sum()
 }
 
 /// What is known of the partitions that are folded here; of each by its number.

@@ -441,12 +441,6 @@ impl Control {
         self.world(tenant).into_iter().flat_map(|world| world.channels.records.values())
     }
 
-    /// Returns the channels of every tenant that lose messages.
-    pub fn failing_channels(&self) -> impl Iterator<Item = &Channel> {
-        let worlds = self.registry.worlds.values();
-        worlds.flat_map(|world| world.channels.records.values()).filter(|channel| channel.failing_since.is_some())
-    }
-
     /// Returns where alerts go that name only a kind, among the channels that are labelled with a project, or with none: the
     /// one that was made the default, else the first created.
     pub fn default_channel(&self, tenant: Tenant, kind: ChannelKind, label: Option<ProjectId>) -> Option<&Channel> {
