@@ -1,7 +1,9 @@
 //! A log of a million events, and the fold that takes it in.
 
 use highwater::domain::control::outcome::Change;
-use highwater::domain::definition::{AlertDefinition, Fold as Aggregate, NoDataPolicy, Quota, Severity};
+use highwater::domain::definition::{
+    AlertDefinition, Fold as Aggregate, InconclusivePolicy, NoDataPolicy, Quota, Severity,
+};
 use highwater::domain::event::{Frame, FrameBuilder, parse_line};
 use highwater::domain::id::{
     AccountId, AccountScope, AlertId, Epoch, MetricName, Mode, PartitionId, Position, Stamp, Tenant, WorkspaceId,
@@ -83,6 +85,7 @@ fn alert() -> AlertDefinition {
         repeat_interval: Millis::hours(4),
         severity: Severity::Warning,
         no_data: NoDataPolicy::Ok,
+        inconclusive: InconclusivePolicy::Keep,
         name: None,
         message: None,
         labels: BTreeMap::new(),

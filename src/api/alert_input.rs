@@ -8,7 +8,7 @@ use super::problem::{Fault, Problem};
 use super::text;
 use crate::domain::control::command::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
 use crate::domain::control::resource::Alert;
-use crate::domain::definition::{NoDataPolicy, Quota, Severity};
+use crate::domain::definition::{InconclusivePolicy, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{AccountScope, MetricName};
 use crate::domain::limits::{MESSAGE_CHARS_MAX, REPEAT_INTERVAL};
 use crate::domain::quantity::Quantity;
@@ -45,6 +45,11 @@ pub(super) struct AlertCreate {
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(ok|alert|keep)$")]
     no_data: NoDataPolicy,
+    /// What a firing does while the rule cannot be decided, for want of a quota or behind a division by zero: it stays, or
+    /// resolves with reason `inconclusive`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^(keep|ok)$")]
+    inconclusive: InconclusivePolicy,
     /// Labels for silences and receivers. `alert_id`, `account_id`, `metric`, `severity` and `name` are reserved.
     #[serde(default)]
     labels: BTreeMap<String, String>,
@@ -108,6 +113,10 @@ pub(super) struct AlertUpdate {
     #[serde(deserialize_with = "defaulted")]
     #[schema(value_type = Option<String>, pattern = "^(ok|alert|keep)$")]
     no_data: Option<NoDataPolicy>,
+    /// `null` stands for `keep`.
+    #[serde(deserialize_with = "defaulted")]
+    #[schema(value_type = Option<String>, pattern = "^(keep|ok)$")]
+    inconclusive: Option<InconclusivePolicy>,
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     labels: MapPatch,
@@ -146,6 +155,7 @@ pub(super) async fn draft(app: &App, caller: &Caller, wanted: AlertCreate) -> Re
         repeat_interval: interval(wanted.repeat_interval)?.unwrap_or(REPEAT_INTERVAL),
         severity: wanted.severity,
         no_data: wanted.no_data,
+        inconclusive: wanted.inconclusive,
         name: wanted.name.map(|name| text::name("/name", name)).transpose()?,
         message: wanted.message.map(|message| text::bounded("/message", message, MESSAGE_CHARS_MAX)).transpose()?,
         labels: text::map("/labels", wanted.labels)?,
@@ -211,6 +221,7 @@ pub(super) async fn patch(
         repeat_interval: wanted.repeat_interval.map(|text| or_default(interval(text), REPEAT_INTERVAL)).transpose()?,
         severity: wanted.severity,
         no_data: wanted.no_data,
+        inconclusive: wanted.inconclusive,
         name: wanted.name.map(|name| name.map(|name| text::name("/name", name)).transpose()).transpose()?,
         message: wanted.message.map(|message| message.map(bounded).transpose()).transpose()?,
         labels: text::map_patch("/labels", wanted.labels)?,

@@ -13,7 +13,7 @@ use super::usage_totals::bounded;
 use super::{accounts, alerts, text};
 use crate::domain::control::command::AlertWarning;
 use crate::domain::control::resource::Scope;
-use crate::domain::definition::{AlertDefinition, NoDataPolicy, Quota, Severity};
+use crate::domain::definition::{AlertDefinition, InconclusivePolicy, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{AccountId, AccountScope, AlertId, Log, MetricName};
 use crate::domain::limits::{PREVIEW_EVALUATIONS_MAX, PREVIEW_SPAN, REPEAT_INTERVAL};
 use crate::domain::partition::effect::State as AlertState;
@@ -200,6 +200,7 @@ fn bare(account: AccountId, metric: Option<MetricName>, rule: &str) -> AlertDefi
         repeat_interval: REPEAT_INTERVAL,
         severity: Severity::Warning,
         no_data: NoDataPolicy::Ok,
+        inconclusive: InconclusivePolicy::Keep,
         name: None,
         message: None,
         labels: BTreeMap::new(),

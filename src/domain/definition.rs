@@ -123,6 +123,44 @@ pub enum NoDataPolicy {
     Keep,
 }
 
+/// What an alert does while its rule cannot be decided: a quota is missing, or it divides by zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InconclusivePolicy {
+    /// A firing stays.
+    #[default]
+    Keep,
+    /// A firing resolves with reason `inconclusive`.
+    Ok,
+}
+
+impl InconclusivePolicy {
+    /// Whether it is the default.
+    pub const fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
+}
+
+/// A field that came after the layout of snapshots was fixed: texts have it, binary formats keep it elsewhere.
+mod in_texts_alone {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { value.serialize(serializer) } else { ().serialize(serializer) }
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        if deserializer.is_human_readable() {
+            T::deserialize(deserializer)
+        } else {
+            <()>::deserialize(deserializer)?;
+            Ok(T::default())
+        }
+    }
+}
+
 /// An alert as it was accepted: validated, with its channels resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertDefinition {
@@ -150,6 +188,9 @@ pub struct AlertDefinition {
     pub severity: Severity,
     /// What missing data means.
     pub no_data: NoDataPolicy,
+    /// What a rule that cannot be decided means.
+    #[serde(default, skip_serializing_if = "InconclusivePolicy::is_keep", with = "in_texts_alone")]
+    pub inconclusive: InconclusivePolicy,
     /// A name for people.
     pub name: Option<String>,
     /// A text that is sent along.

@@ -256,6 +256,9 @@ pub const QUOTA_THRESHOLD_PERCENT: u32 = 80;
 pub const PRESSURE_EVERY: Millis = Millis::minutes(5);
 /// Tenants whose refused requests a node counts at once.
 pub const PRESSED_TENANTS_MAX: usize = 10_000;
+/// Messages about one alert instance that wait at one channel for a resolve to close them; of more, the first and the
+/// newest are named.
+pub const OPEN_MESSAGES_MAX: usize = 16;
 /// Deliveries that one log owes to one endpoint at once; what comes then is dropped, and can be replayed.
 pub const OWED_PER_WEBHOOK_MAX: usize = 10_000;
 /// Deliveries that one replay asks for.

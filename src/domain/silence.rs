@@ -175,6 +175,7 @@ mod tests {
             repeat_interval: Millis::hours(4),
             severity: Severity::Critical,
             no_data: NoDataPolicy::Ok,
+            inconclusive: Default::default(),
             name: Some("busy".to_owned()),
             message: None,
             labels: BTreeMap::from([("team".to_owned(), "core".to_owned())]),

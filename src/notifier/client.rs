@@ -87,6 +87,8 @@ impl Attempt {
             Err(
                 Failure::Slack { .. }
                 | Failure::Timeout
+                | Failure::Broken(_)
+                | Failure::ConnectTimeout
                 | Failure::Connect(_)
                 | Failure::Blocked(_)
                 | Failure::Unusable(_),
@@ -127,6 +129,10 @@ pub enum Failure {
     },
     /// It did not answer in time.
     Timeout,
+    /// The connection ended before an answer came.
+    Broken(String),
+    /// No connection was made in time.
+    ConnectTimeout,
     /// It could not be reached.
     Connect(String),
     /// The guard does not allow it.
@@ -150,7 +156,20 @@ impl Failure {
                     | "request_timeout"
             ),
             Self::Unusable(_) => true,
-            Self::Timeout | Self::Connect(_) | Self::Blocked(_) => false,
+            Self::Timeout | Self::Broken(_) | Self::ConnectTimeout | Self::Connect(_) | Self::Blocked(_) => false,
+        }
+    }
+
+    /// Whether the message was sent and no answer came, so that the receiver may have taken it.
+    pub const fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Broken(_) => true,
+            Self::Status { .. }
+            | Self::Slack { .. }
+            | Self::ConnectTimeout
+            | Self::Connect(_)
+            | Self::Blocked(_)
+            | Self::Unusable(_) => false,
         }
     }
 
@@ -159,8 +178,8 @@ impl Failure {
         match self {
             Self::Status { code, .. } => matches!(code, 429 | 502 | 504),
             Self::Slack { error, .. } => error.starts_with("rate"),
-            Self::Timeout => true,
-            Self::Connect(_) | Self::Blocked(_) | Self::Unusable(_) => false,
+            Self::Timeout | Self::ConnectTimeout => true,
+            Self::Broken(_) | Self::Connect(_) | Self::Blocked(_) | Self::Unusable(_) => false,
         }
     }
 
@@ -168,7 +187,12 @@ impl Failure {
     pub const fn retry_after(&self) -> Option<Millis> {
         match self {
             Self::Status { retry_after, .. } | Self::Slack { retry_after, .. } => *retry_after,
-            Self::Timeout | Self::Connect(_) | Self::Blocked(_) | Self::Unusable(_) => None,
+            Self::Timeout
+            | Self::Broken(_)
+            | Self::ConnectTimeout
+            | Self::Connect(_)
+            | Self::Blocked(_)
+            | Self::Unusable(_) => None,
         }
     }
 
@@ -177,7 +201,12 @@ impl Failure {
         match self {
             Self::Status { slack, .. } => *slack,
             Self::Slack { .. } => true,
-            Self::Timeout | Self::Connect(_) | Self::Blocked(_) | Self::Unusable(_) => false,
+            Self::Timeout
+            | Self::Broken(_)
+            | Self::ConnectTimeout
+            | Self::Connect(_)
+            | Self::Blocked(_)
+            | Self::Unusable(_) => false,
         }
     }
 
@@ -188,6 +217,8 @@ impl Failure {
             Self::Status { code, body, .. } => format!("status {code}: {body}"),
             Self::Slack { error, .. } => format!("Slack said {error}"),
             Self::Timeout => "no answer in time".to_owned(),
+            Self::Broken(detail) => format!("the connection ended before an answer came: {detail}"),
+            Self::ConnectTimeout => "no connection in time".to_owned(),
             Self::Connect(detail) => format!("not reached: {detail}"),
             Self::Blocked(detail) => format!("blocked: {detail}"),
             Self::Unusable(detail) => format!("unusable channel: {detail}"),
@@ -358,14 +389,14 @@ fn failure(error: &reqwest::Error) -> Failure {
         cause = inner.source();
     }
     if error.is_timeout() {
-        return Failure::Timeout;
+        return if error.is_connect() { Failure::ConnectTimeout } else { Failure::Timeout };
     }
     // The innermost cause says what happened; the outer ones repeat the URL, which may be secret.
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    Failure::Connect(cause.to_string())
+    if error.is_connect() { Failure::Connect(cause.to_string()) } else { Failure::Broken(cause.to_string()) }
 }
 
 fn duration(span: Millis) -> Duration {

@@ -44,7 +44,7 @@ pub(super) struct Lane {
     /// What is due and was tried before.
     retries: BTreeSet<Place>,
     streak: Streak,
-    under_way: BTreeMap<NotificationId, Ticket>,
+    pub(super) under_way: BTreeMap<NotificationId, Ticket>,
     /// What is due again of those under way, where that was said before they ended.
     again: BTreeMap<NotificationId, Ticket>,
     requests: usize,

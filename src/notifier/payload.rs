@@ -59,6 +59,9 @@ struct Data<'a> {
     labels: &'a BTreeMap<String, String>,
     message: Option<&'a str>,
     follows: Option<String>,
+    /// The messages that a resolve closes, to this destination; channels alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    closes: Vec<String>,
     fired_meanwhile: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     silenced: Option<bool>,
@@ -204,6 +207,7 @@ fn body<'a>(
             labels: &notification.labels,
             message: notification.message.as_deref(),
             follows: notification.follows.map(|id| id.to_string()),
+            closes: notification.closes.iter().map(ToString::to_string).collect(),
             fired_meanwhile: notification.fired_meanwhile,
             silenced,
             latency: Latency {
@@ -301,6 +305,7 @@ pub(super) mod tests {
                 }),
             },
             follows: None,
+            closes: Vec::new(),
             fired_meanwhile: 0,
             at,
             recorded_at: at,

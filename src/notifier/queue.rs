@@ -76,6 +76,11 @@ impl Queue {
         lane.add(ticket);
     }
 
+    /// Tells whether a notification is being sent to a destination.
+    pub fn is_under_way(&self, channel: ChannelId, id: NotificationId) -> bool {
+        self.lanes.get(&channel).is_some_and(|lane| lane.under_way.contains_key(&id))
+    }
+
     /// Takes a notification out; one that is under way ends, and is not due again.
     pub fn remove(&mut self, channel: ChannelId, id: NotificationId) {
         if let Some(lane) = self.lanes.get_mut(&channel) {

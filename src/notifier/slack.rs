@@ -119,6 +119,8 @@ fn why(notification: &Notification) -> String {
         Reason::LateFire => "a late event shows that it should have fired",
         Reason::ChannelAdded => "it fires, and this channel was added to the alert",
         Reason::Test => "this is a test: nothing has happened",
+        Reason::QuotaRemoved => "the quota was removed",
+        Reason::Inconclusive => "the rule cannot be decided",
     };
     let meanwhile = match notification.fired_meanwhile {
         0 => String::new(),

@@ -83,7 +83,10 @@ impl Post {
             DeliveryStatus::Dropped if row.outcome.as_deref() == Some(TOO_MANY_WAIT) => {
                 Some(Self::Dropped { tenant: row.tenant, id: row.id, at: row.created_at })
             }
-            DeliveryStatus::Succeeded | DeliveryStatus::Failed | DeliveryStatus::Dropped => Some(Self::Settled(row.id)),
+            DeliveryStatus::Succeeded
+            | DeliveryStatus::Failed
+            | DeliveryStatus::Dropped
+            | DeliveryStatus::Superseded => Some(Self::Settled(row.id)),
         };
         rows.deliveries.iter().filter_map(post).collect()
     }

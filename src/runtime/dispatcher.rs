@@ -41,6 +41,20 @@ pub enum Dispatch {
         attempts: u32,
         /// When the next attempt is due; at once where absent.
         next_at: Option<Timestamp>,
+        /// Whether a former owner of the partition may have begun an attempt that nobody recorded.
+        inherited: bool,
+    },
+    /// A newer message took the place of one: unless an attempt of that is under way, and so will be recorded, it is
+    /// recorded that none is.
+    Superseded {
+        /// Whose debt it was.
+        partition: PartitionId,
+        /// The older notification.
+        id: NotificationId,
+        /// The destination.
+        channel: ChannelId,
+        /// Whether a former owner of the partition may have begun an attempt that nobody recorded.
+        inherited: bool,
     },
     /// A pair needs no more attempts.
     Settled {
@@ -59,11 +73,20 @@ pub enum Dispatch {
 }
 
 impl Dispatch {
-    /// Tells of a debt.
-    pub fn owed(partition: PartitionId, owed: &Owed<'_>) -> Self {
+    /// Tells of a debt, or of what it waits for where only this node can say how that ended.
+    pub fn of(partition: PartitionId, owed: &Owed<'_>, inherited: bool) -> Option<Self> {
+        let channel = owed.channel;
+        match owed.waits_for_outcome {
+            Some(id) => Some(Self::Superseded { partition, id, channel, inherited }),
+            None => (!owed.waits).then(|| Self::owed(partition, owed, inherited)),
+        }
+    }
+
+    fn owed(partition: PartitionId, owed: &Owed<'_>, inherited: bool) -> Self {
         Self::Owed {
+            inherited,
             partition,
-            notification: Arc::new(owed.notification.clone()),
+            notification: Arc::new(owed.message()),
             channel: owed.channel,
             attempts: owed.debt.attempts,
             next_at: owed.debt.next_at,
@@ -91,6 +114,8 @@ struct Debt {
     partition: PartitionId,
     notification: Arc<Notification>,
     attempts: u32,
+    /// A former owner may have begun an attempt: without a recorded outcome it counts as sent.
+    maybe_sent: bool,
 }
 
 /// What a finished attempt tells the loop.
@@ -103,6 +128,16 @@ struct Finished {
     penalty_until: Option<Timestamp>,
     /// The outcome is a fact; where not, the pairs are tried again.
     recorded: bool,
+}
+
+/// A superseded pair of which it is to be recorded that no attempt is under way.
+#[derive(Clone, Copy, Debug)]
+struct Unsent {
+    partition: PartitionId,
+    id: NotificationId,
+    channel: ChannelId,
+    /// Whether an attempt without a recorded outcome may have been made.
+    maybe_sent: bool,
 }
 
 /// Counts for the metrics.
@@ -134,6 +169,8 @@ struct Dispatcher {
     releasing: Vec<(PartitionId, oneshot::Sender<()>)>,
     /// The attempts under way; those that are left when the loop ends are cut off.
     attempts: tokio::task::JoinSet<()>,
+    /// Pairs that were superseded while an attempt was under way.
+    superseded: BTreeMap<(ChannelId, NotificationId), PartitionId>,
 }
 
 /// Runs the loop until `stop` says so, then waits for the attempts under way, for as long as [`patience_left`] says.
@@ -153,6 +190,7 @@ pub async fn run(
         under_way: BTreeMap::new(),
         releasing: Vec::new(),
         attempts: tokio::task::JoinSet::new(),
+        superseded: BTreeMap::new(),
     };
     let (mut under_way, mut until) = (0_usize, None);
     loop {
@@ -204,14 +242,28 @@ pub async fn run(
 impl Dispatcher {
     fn learn(&mut self, message: Dispatch) {
         match message {
-            Dispatch::Owed { partition, notification, channel, attempts, next_at } => {
+            Dispatch::Owed { partition, notification, channel, attempts, next_at, inherited } => {
                 let kind = self.kind_of(notification.key.tenant, channel);
                 let id = notification.id;
                 self.tally.undelivered.add((channel, id), notification.recorded_at);
+                // What was due when the partition came may have been begun before.
+                let maybe_sent = inherited && next_at.is_none_or(|at| at <= clock::now());
                 let due = next_at.unwrap_or(Timestamp::MIN);
                 let ticket = Ticket { id, due, rank: Rank::of(&notification), is_retry: attempts > 0 };
-                self.debts.insert((channel, id), Debt { partition, notification, attempts });
+                self.debts.insert((channel, id), Debt { partition, notification, attempts, maybe_sent });
                 self.queue.add(channel, kind, ticket);
+            }
+            Dispatch::Superseded { partition, id, channel, inherited } => {
+                self.tally.undelivered.remove((channel, id));
+                let debt = self.debts.remove(&(channel, id));
+                let is_under_way = self.queue.is_under_way(channel, id);
+                self.queue.remove(channel, id);
+                if is_under_way {
+                    self.superseded.insert((channel, id), partition);
+                } else {
+                    let maybe_sent = inherited || debt.is_some_and(|debt| debt.maybe_sent);
+                    self.record_unsent(Unsent { partition, id, channel, maybe_sent });
+                }
             }
             Dispatch::Settled { id, channel } => {
                 self.tally.undelivered.remove((channel, id));
@@ -259,10 +311,42 @@ impl Dispatcher {
         });
     }
 
+    /// Records that no attempt of a superseded message is under way, so that the newer one may go.
+    fn record_unsent(&self, unsent: Unsent) {
+        let journal = self.means.journal.clone();
+        tokio::spawn(async move {
+            let Unsent { partition, id, channel, maybe_sent } = unsent;
+            let outcome = if maybe_sent { "an attempt of a former owner has no outcome" } else { "not sent" };
+            let note = Note::NotificationAttempted(Attempted {
+                id,
+                channel,
+                attempt: 0,
+                delivered: false,
+                outcome: outcome.to_owned(),
+                next_at: None,
+                unanswered: maybe_sent,
+            });
+            let fact = (Log::Partition(partition), Bytes::from(note.encode()));
+            while let Err(error) = journal.append(vec![fact.clone()]).await {
+                let cause = crate::telemetry::chain(&error);
+                tracing::warn!(channel = %channel, error = %cause, "a newer message waits for a record; it is tried again");
+                tokio::time::sleep(UNSENT_RETRY).await;
+            }
+        });
+    }
+
     fn finish(&mut self, done: Finished) {
         // A recorded outcome comes back from the fold as the next due time; an unrecorded one is tried again soon.
         let retry_at = (!done.recorded).then(|| clock::now().plus(Millis::seconds(1)));
         self.queue.done(done.work.channel, &done.work.ids, retry_at, done.penalty_until);
+        let channel = done.work.channel;
+        for id in done.work.ids.iter().copied() {
+            if let Some(partition) = self.superseded.remove(&(channel, id)) {
+                self.queue.remove(channel, id);
+                // Its outcome may stand before the record that superseded it, and so have released nothing.
+                self.record_unsent(Unsent { partition, id, channel, maybe_sent: !done.recorded });
+            }
+        }
         for partition in &done.partitions {
             if let Some(count) = self.under_way.get_mut(partition) {
                 *count = count.saturating_sub(1);
@@ -367,6 +451,7 @@ fn kept(debt: &Debt, channel: ChannelId, kind: ChannelKind) -> Attempted {
         delivered: true,
         outcome: kept_as(kind).to_owned(),
         next_at: None,
+        unanswered: false,
     }
 }
 
@@ -403,6 +488,9 @@ async fn thread_of(
     None
 }
 
+/// How long it is waited before a record is tried again that newer messages wait for.
+const UNSENT_RETRY: Duration = Duration::from_secs(1);
+
 /// How often, and how far apart, the thread of an earlier message is looked for before one is sent outside of it.
 const THREAD_LOOKS: usize = 20;
 const THREAD_LOOK_SPACING: Duration = Duration::from_millis(100);
@@ -423,6 +511,7 @@ fn outcome(debt: &Debt, channel: ChannelId, attempt: &Attempt, now: Timestamp) -
                 delivered: true,
                 outcome: format!("{}{thread}", sent.status),
                 next_at: None,
+                unanswered: false,
             }
         }
         Err(failure) => {
@@ -437,7 +526,8 @@ fn outcome(debt: &Debt, channel: ChannelId, attempt: &Attempt, now: Timestamp) -
                     notification = %id, channel = %channel, attempt = number, outcome, "a channel lost a message"
                 ),
             }
-            Attempted { id, channel, attempt: number, delivered: false, outcome: failure.text(), next_at }
+            let (outcome, unanswered) = (failure.text(), failure.is_unanswered());
+            Attempted { id, channel, attempt: number, delivered: false, outcome, next_at, unanswered }
         }
     }
 }

@@ -435,8 +435,8 @@ impl Running<'_> {
 fn announce_all(fold: &Fold, wiring: &Wiring) {
     post(wiring, Post::outstanding(Log::Partition(fold.partition.id()), fold.partition.outbox()));
     let Some(dispatch) = &wiring.dispatch else { return };
-    for owed in fold.partition.outstanding().filter(|owed| !owed.waits) {
-        let message = Dispatch::owed(fold.partition.id(), &owed);
+    let partition = fold.partition.id();
+    for message in fold.partition.outstanding().filter_map(|owed| Dispatch::of(partition, &owed, true)) {
         // The dispatcher outlives the processors, except in a shutdown.
         if dispatch.send(message).is_err() {
             return;
@@ -451,10 +451,15 @@ fn announce(fold: &Fold, wiring: &Wiring, effects: &Effects) {
     let Some(dispatch) = &wiring.dispatch else { return };
     for row in &effects.deliveries {
         let message = match row.status {
-            DeliveryStatus::Pending => match fold.partition.owed(row.notification, row.channel) {
-                Some(owed) if !owed.waits => Dispatch::owed(fold.partition.id(), &owed),
-                Some(_) | None => continue,
-            },
+            DeliveryStatus::Pending => {
+                let owed = fold.partition.owed(row.notification, row.channel);
+                match owed.and_then(|owed| Dispatch::of(fold.partition.id(), &owed, false)) {
+                    Some(message) => message,
+                    None => continue,
+                }
+            }
+            // The message that took its place says what is to be done.
+            DeliveryStatus::Superseded => continue,
             DeliveryStatus::Succeeded | DeliveryStatus::Failed | DeliveryStatus::Dropped => {
                 Dispatch::Settled { id: row.notification, channel: row.channel }
             }

@@ -8,7 +8,7 @@ use crate::domain::control::command::{AlertDraft, ChannelChoice, ChannelDraft, C
 use crate::domain::control::outcome::{Applied, Outcome};
 use crate::domain::control::resource::ChannelKind;
 use crate::domain::control::sandbox::{Sandbox, Seed, SeedAccount, SeedUsage, outbox_channel};
-use crate::domain::definition::{Fold, NoDataPolicy, Quota, Severity};
+use crate::domain::definition::{Fold, InconclusivePolicy, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{AccountId, AccountScope, AlertId, MetricName, PartitionId, Tenant};
 use crate::domain::limits::REPEAT_INTERVAL;
 use crate::domain::quantity::Quantity;
@@ -164,6 +164,7 @@ fn alert(account: AccountId, tenant: Tenant) -> AlertDraft {
         repeat_interval: REPEAT_INTERVAL,
         severity: Severity::Warning,
         no_data: NoDataPolicy::Ok,
+        inconclusive: InconclusivePolicy::Keep,
         name: Some("Burst is close to its quota (demo)".to_owned()),
         message: Some("See what would have been sent: GET /v1/sandbox/outbox".to_owned()),
         labels: BTreeMap::new(),

@@ -54,6 +54,7 @@ fn each_band_is_told_once_for_a_period_and_a_quota() {
 fn any_use_of_a_limit_of_zero_is_over_every_threshold() {
     check(
         "engine 3
+         delivers
          quota acme calls 0 day
          alert high  quota_percent > 85 | on acme/calls
          alert sum  quota_percent + 1 > 2 | on acme/calls
@@ -71,6 +72,7 @@ fn any_use_of_a_limit_of_zero_is_over_every_threshold() {
     );
     check(
         "engine 3
+         delivers
          quota acme calls 0 day
          alert low  quota_percent < 10 | on acme/calls  -> firing low acme, notify 1 firing
          at 02:00  usage acme calls 1                   -> ok low acme, notify 2 resolved after 1",
@@ -82,6 +84,7 @@ fn any_use_of_a_limit_of_zero_is_over_every_threshold() {
          at 01:00  usage acme calls 1
          show high                                      -> acme inconclusive
          at 02:00  engine 3
+         delivers
          at 03:00  usage acme calls 1                   -> firing high acme, notify 1 firing",
     );
 }

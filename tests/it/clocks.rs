@@ -18,6 +18,7 @@ fn windows_behind_the_new_time_are_evaluated_again() {
     // Three hours ahead: the windows of these hours are closed, and rules on them are deaf.
     check(
         "engine 3
+         delivers
          alert spike  sum > 100
          at 00:10     usage acme calls 1
          at 03:00:10  tick
@@ -25,6 +26,7 @@ fn windows_behind_the_new_time_are_evaluated_again() {
     );
     check(
         "engine 3
+         delivers
          alert spike  sum > 100
          at 00:10     usage acme calls 1
          at 03:00:10  tick
@@ -83,6 +85,7 @@ fn what_the_wrong_clock_had_passed_leaves_memory_with_it() {
 fn nobody_is_paged_for_a_time_that_never_was() {
     // The hour ended, so the firing did; by the right time it lasts, and that is told once.
     let before = "engine 3
+         delivers
          quota acme calls 100 hour
          alert near  quota_percent > 85
          at 01:00    usage acme calls 90  -> firing near acme, notify 1 firing

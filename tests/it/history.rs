@@ -243,7 +243,15 @@ impl Writer {
                     let (id, channel) = *which.get(&owed);
                     let next_at = (!last).then(|| now.plus(Millis::seconds(30)));
                     let outcome = "tried".to_owned();
-                    let attempted = Attempted { id, channel, attempt: 1, delivered: *delivered, outcome, next_at };
+                    let attempted = Attempted {
+                        id,
+                        channel,
+                        attempt: 1,
+                        delivered: *delivered,
+                        outcome,
+                        next_at,
+                        unanswered: false,
+                    };
                     self.log.note(now, &Note::NotificationAttempted(attempted));
                 }
             }

@@ -30,11 +30,13 @@ mod episodes;
 mod explanations;
 mod groups;
 mod history;
+mod last_words;
 mod lateness;
 mod model;
 mod properties;
 mod reference;
 mod silences;
+mod spans;
 mod worlds;
 
 // The API, over HTTP.

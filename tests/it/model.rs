@@ -80,6 +80,10 @@ struct Instance {
     proven: Option<i64>,
     /// What closed windows said, and whether that was corrected.
     judged: BTreeMap<i64, (Answer, bool)>,
+    /// The first window whose close is evaluated.
+    first: i64,
+    /// What closed windows said when they closed, or when they were the newest one; since the rule is what it is.
+    row: Vec<(i64, Answer)>,
 }
 
 struct Event {
@@ -122,6 +126,12 @@ fn judged_period(span: Span, at: i64) -> (i64, i64) {
     };
     let start = (at + shift).div_euclid(width) * width - shift;
     (start, start + width)
+}
+
+impl Rule {
+    fn reads_quota(&self) -> bool {
+        matches!(self.condition, Condition::PercentOver(_))
+    }
 }
 
 impl Model {
@@ -197,6 +207,9 @@ impl Model {
     /// When a span that an instance waits for is over.
     fn due(&self, subject: &Subject) -> Option<i64> {
         let (instance, rule) = (&self.instances[subject], &self.rules[&subject.0].1);
+        if !rule.reads_quota() {
+            return None;
+        }
         let due = match (instance.state, instance.false_since) {
             ("pending", _) => instance.since + rule.hold,
             ("firing", Some(since)) => since + rule.keep,
@@ -208,12 +221,16 @@ impl Model {
     fn close(&mut self, at: i64) {
         let start = closed_end(at) - WIDTH;
         for subject in self.instances.keys().copied().collect::<Vec<_>>() {
-            if matches!(self.rules[&subject.0].1.condition, Condition::PercentOver(_)) {
+            if self.rules[&subject.0].1.reads_quota() {
                 continue;
             }
+            self.note_newest(subject, start);
             self.evaluate(subject, at, "condition", None);
             let answer = self.on_window(subject, start);
             let instance = self.instances.get_mut(&subject).unwrap();
+            if start < instance.first {
+                continue;
+            }
             instance.judged.retain(|start, _| *start > at - HOUR - GRACE - WIDTH);
             instance.judged.insert(start, (answer, false));
         }
@@ -252,6 +269,9 @@ impl Model {
             if !late {
                 self.evaluate(subject, now, "condition", Some(start));
             } else if reads_quota || newest {
+                if newest && !reads_quota {
+                    self.note_newest(subject, start);
+                }
                 self.evaluate(subject, now, "late", None);
             }
             if late && newest && !reads_quota {
@@ -286,6 +306,14 @@ impl Model {
     }
 
     fn quota(&mut self, now: i64, (account, metric): (u8, u8), quota: Option<(i64, Span)>) {
+        if quota.is_none() && self.quotas.contains_key(&(account, metric)) {
+            for subject in self.instances.keys().copied().collect::<Vec<_>>() {
+                let reads = self.rules[&subject.0].1.reads_quota() && (subject.2, subject.3) == (account, metric);
+                if reads && matches!(self.instances[&subject].state, "firing" | "pending") {
+                    self.go(subject, now, "ok", "quota_removed", now);
+                }
+            }
+        }
         match quota {
             Some(quota) => self.quotas.insert((account, metric), quota),
             None => self.quotas.remove(&(account, metric)),
@@ -321,6 +349,8 @@ impl Model {
                 let instance = self.instances.get_mut(&subject).unwrap();
                 instance.proven = None;
                 instance.judged.clear();
+                instance.row.clear();
+                self.note_newest(subject, closed_end(now) - WIDTH);
                 self.evaluate(subject, now, reason, None);
             }
         }
@@ -350,6 +380,8 @@ impl Model {
                     false_since: None,
                     proven: None,
                     judged: BTreeMap::new(),
+                    first: now.div_euclid(WIDTH) * WIDTH + WIDTH,
+                    row: Vec::new(),
                 });
                 self.evaluate(subject, now, reason, None);
             }

@@ -65,6 +65,8 @@ struct Stage {
     events: Vec<Event>,
     event_count: usize,
     silences: BTreeMap<SilenceId, Silence>,
+    /// Whether channels take whatever is sent at once.
+    delivers: bool,
 }
 
 impl Stage {
@@ -81,6 +83,7 @@ impl Stage {
             events: Vec::new(),
             event_count: 0,
             silences: BTreeMap::new(),
+            delivers: false,
         }
     }
 
@@ -93,9 +96,16 @@ impl Stage {
         let happened = match words.next() {
             "show" => self.show(words.next()),
             "owes" => self.owes(),
+            "sends" => self.sends(),
+            "delivers" => {
+                self.delivers = true;
+                Vec::new()
+            }
             action => {
                 self.record(action, &mut words);
-                self.fold_last()
+                let happened = self.fold_last();
+                self.deliver();
+                happened
             }
         };
         let wanted: Vec<&str> = expected.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
@@ -240,7 +250,7 @@ impl Stage {
         events
     }
 
-    /// `NUMBER CHANNEL delivered|failed|retry`
+    /// `NUMBER CHANNEL delivered|failed|retry|unanswered|unsent`
     fn attempted(&self, words: &mut Words<'_>) -> Attempted {
         let number: usize = words.next().parse().unwrap();
         let channel = words::channel(words.next(), &CHANNELS);
@@ -248,10 +258,11 @@ impl Stage {
         Attempted {
             id: self.notifications[number - 1],
             channel,
-            attempt: 1,
+            attempt: u32::from(outcome != "unsent"),
             delivered: outcome == "delivered",
             outcome: outcome.to_owned(),
             next_at: (outcome == "retry").then(|| self.now.plus(Millis::seconds(5))),
+            unanswered: outcome == "unanswered",
         }
     }
 
@@ -282,6 +293,7 @@ impl Stage {
                 DeliveryStatus::Succeeded => "delivered",
                 DeliveryStatus::Failed => "failed",
                 DeliveryStatus::Dropped => "dropped",
+                DeliveryStatus::Superseded => "superseded",
             };
             happened.push(format!("{word} {} {}", self.number(row.notification), name_of(row.channel)));
         }
@@ -368,6 +380,35 @@ impl Stage {
         }
         owed.sort();
         owed
+    }
+
+    /// Lets the channels take what may be sent.
+    fn deliver(&mut self) {
+        while self.delivers {
+            let owed = self.fold.partition.outstanding().find(|owed| !owed.waits);
+            let Some((id, channel)) = owed.map(|owed| (owed.notification.id, owed.channel)) else { return };
+            let (outcome, next_at) = ("delivered".to_owned(), None);
+            let attempted = Attempted { id, channel, attempt: 1, delivered: true, outcome, next_at, unanswered: false };
+            self.log.note(self.now, &Note::NotificationAttempted(attempted));
+            assert_eq!(self.fold_last().len(), 1);
+        }
+    }
+
+    /// What may be sent, with what it names at its channel.
+    fn sends(&self) -> Vec<String> {
+        let mut sent = Vec::new();
+        for owed in self.fold.partition.outstanding().filter(|owed| !owed.waits) {
+            let message = owed.message();
+            let after = message.follows.map(|id| format!(" after {}", self.number(id))).unwrap_or_default();
+            let mut text = format!("{} {}{after}", self.number(message.id), name_of(owed.channel));
+            if message.closes.iter().any(|id| Some(*id) != message.follows) {
+                let closes: Vec<String> = message.closes.iter().map(|id| self.number(*id).to_string()).collect();
+                text += &format!(" closes {}", closes.join("+"));
+            }
+            sent.push(text);
+        }
+        sent.sort();
+        sent
     }
 
     /// Folds the log in one batch, and with a restart behind every record.

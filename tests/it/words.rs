@@ -2,7 +2,9 @@
 
 use crate::log::{metric, scope, tenant};
 use highwater::domain::control::outcome::Change;
-use highwater::domain::definition::{AlertDefinition, Fold, MatchOp, Matcher, NoDataPolicy, Severity};
+use highwater::domain::definition::{
+    AlertDefinition, Fold, InconclusivePolicy, MatchOp, Matcher, NoDataPolicy, Severity,
+};
 use highwater::domain::id::{AccountScope, AlertId, ChannelId, ProjectId, WebhookId};
 use highwater::domain::time::{Millis, Period};
 use highwater::domain::webhook::outbox::{Intake, Subscription};
@@ -93,6 +95,7 @@ pub(crate) fn alert(name: &str, id: u128, version: u64, text: &str, channels: &[
         repeat_interval: Millis::hours(4),
         severity: Severity::Warning,
         no_data: NoDataPolicy::Ok,
+        inconclusive: InconclusivePolicy::Keep,
         name: Some(name.to_owned()),
         message: None,
         labels: BTreeMap::new(),
@@ -118,6 +121,13 @@ pub(crate) fn alert(name: &str, id: u128, version: u64, text: &str, channels: &[
                     "ok" => NoDataPolicy::Ok,
                     "alert" => NoDataPolicy::Alert,
                     "keep" => NoDataPolicy::Keep,
+                    other => panic!("no such policy: {other}"),
+                }
+            }
+            "inconclusive" => {
+                definition.inconclusive = match value {
+                    "keep" => InconclusivePolicy::Keep,
+                    "ok" => InconclusivePolicy::Ok,
                     other => panic!("no such policy: {other}"),
                 }
             }

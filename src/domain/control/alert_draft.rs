@@ -1,7 +1,7 @@
 //! An alert to be, and changes of one.
 
 use super::patch::clearable;
-use crate::domain::definition::{NoDataPolicy, Severity};
+use crate::domain::definition::{InconclusivePolicy, NoDataPolicy, Severity};
 use crate::domain::id::{AccountScope, ChannelId, MetricName, ProjectId};
 use crate::domain::time::Millis;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub struct AlertDraft {
     pub severity: Severity,
     /// What missing data means.
     pub no_data: NoDataPolicy,
+    /// What a rule that cannot be decided means.
+    #[serde(default, skip_serializing_if = "InconclusivePolicy::is_keep")]
+    pub inconclusive: InconclusivePolicy,
     /// A name for people.
     pub name: Option<String>,
     /// A text that is sent along.
@@ -93,6 +96,9 @@ pub struct AlertPatch {
     pub severity: Option<Severity>,
     /// What missing data means.
     pub no_data: Option<NoDataPolicy>,
+    /// What a rule that cannot be decided means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inconclusive: Option<InconclusivePolicy>,
     /// The name for people.
     #[serde(deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
     pub name: Option<Option<String>>,

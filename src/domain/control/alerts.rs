@@ -107,6 +107,7 @@ fn begun(id: AlertId, draft: &AlertDraft, life: Life) -> Alert {
         repeat_interval: draft.repeat_interval,
         severity: draft.severity,
         no_data: draft.no_data,
+        inconclusive: draft.inconclusive,
         name: draft.name,
         message: draft.message,
         labels: draft.labels,
@@ -140,6 +141,7 @@ fn edit(alert: &mut Alert, patch: &AlertPatch) -> Result<(), Refused> {
     set(&mut definition.repeat_interval, &patch.repeat_interval);
     set(&mut definition.severity, &patch.severity);
     set(&mut definition.no_data, &patch.no_data);
+    set(&mut definition.inconclusive, &patch.inconclusive);
     set(&mut definition.name, &patch.name);
     set(&mut definition.message, &patch.message);
     set(&mut definition.project, &patch.project);

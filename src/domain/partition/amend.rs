@@ -4,7 +4,7 @@ use super::effect::{Reason, State};
 use super::instance::{Decided, Missed};
 use super::notification::NotificationKind;
 use super::state::Account;
-use super::tell::{Message, Site, World, quota_key, resolved, set};
+use super::tell::{Message, Site, World, quota_key, set};
 use crate::domain::definition::NoDataPolicy;
 use crate::domain::rule::Verdict;
 
@@ -27,6 +27,7 @@ impl World<'_> {
         }
         if silenced || site.cause.stale {
             instance.held |= silenced && reason != Reason::Repeat;
+            instance.repeat_missed |= site.cause.stale && !silenced && reason == Reason::Repeat && self.is_v3();
             return;
         }
         let first = instance.told.clone();
@@ -61,7 +62,8 @@ impl World<'_> {
         let Some(instance) = account.instances.get(place) else { return };
         let reason = Reason::CaughtUp;
         if instance.state == State::Firing {
-            let known = !key.is_empty() && instance.told_for == key;
+            let heard = missed.ended.is_some() || !self.is_v3();
+            let known = !key.is_empty() && instance.told_for == key && heard;
             if instance.told.is_some() {
                 return;
             }
@@ -99,7 +101,7 @@ impl World<'_> {
             set(account, place, |instance| instance.held = silenced);
         }
         let message = match missed.ended {
-            Some(told) => Some(resolved(told, reason, missed.fired)),
+            Some(told) => Some(self.resolved(account, place, told, (reason, missed.fired))),
             None if missed.fired > 0 && !silenced => Some(Message {
                 kind: NotificationKind::Resolved,
                 reason,

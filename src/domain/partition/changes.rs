@@ -1,11 +1,12 @@
 //! Taking in what changed in the control plane.
 
 use super::effect::{Effects, Purge, Reason};
-use super::fact::{QUOTAS_TOLD, V3};
-use super::fit::{Judging, drop_instances, refit, requota};
+use super::fact::V3;
+use super::fit::{Judging, drop_instances, end_without_quota, refit, requota};
 use super::judge::Cause;
 use super::reach::look_anew;
 use super::state::{Account, Compiled, Due, Horizons, Hush, Partition, Series, TenantState};
+use super::step::Look;
 use super::tell::{Site, World};
 use crate::domain::control::outcome::{Change, PositionedChange};
 use crate::domain::definition::{AlertDefinition, Quota};
@@ -172,7 +173,7 @@ impl Partition {
             outbox: &mut self.outbox,
             timers: &mut self.timers,
             dirty: &mut self.dirty,
-            tells_quotas: self.engine_version >= QUOTAS_TOLD,
+            engine_version: self.engine_version,
         };
         for slot in state.accounts.values() {
             if let Some(account) = self.accounts.get_mut(*slot) {
@@ -200,7 +201,7 @@ impl Partition {
             outbox: &mut self.outbox,
             timers: &mut self.timers,
             dirty: &mut self.dirty,
-            tells_quotas: self.engine_version >= QUOTAS_TOLD,
+            engine_version: self.engine_version,
         };
         Some(act(&mut world, state, account))
     }
@@ -241,6 +242,14 @@ impl Partition {
                 if self.accounts.get(slot).is_some_and(|account| epoch < account.epoch) {
                     return;
                 }
+                let removes = quota.is_none()
+                    && self.accounts.get(slot).is_some_and(|account| account.quotas.contains_key(metric));
+                let ends = removes && self.engine_version >= V3 && !self.has_quota_for_all(tenant, metric);
+                if ends {
+                    self.on_account(slot, turn, |world, state, account| {
+                        end_without_quota(world, state, account, metric, cause);
+                    });
+                }
                 if let Some(account) = self.accounts.get_mut(slot) {
                     put(&mut account.quotas, metric, quota);
                 }
@@ -250,6 +259,14 @@ impl Partition {
                 });
             }
             AccountScope::All => {
+                let removes = quota.is_none() && self.has_quota_for_all(tenant, metric);
+                if removes && self.engine_version >= V3 {
+                    self.each_account(tenant, turn, |world, state, account| {
+                        if !account.quotas.contains_key(metric) {
+                            end_without_quota(world, state, account, metric, cause);
+                        }
+                    });
+                }
                 put(&mut self.tenant_mut(tenant).quotas, metric, quota);
                 self.each_account(tenant, turn, |world, state, account| {
                     if !account.quotas.contains_key(metric) {
@@ -259,6 +276,10 @@ impl Partition {
                 });
             }
         }
+    }
+
+    fn has_quota_for_all(&self, tenant: Tenant, metric: &MetricName) -> bool {
+        self.tenants.get(&tenant).is_some_and(|state| state.quotas.contains_key(metric))
     }
 
     fn change_alert(&mut self, tenant: Tenant, definition: &AlertDefinition, turn: &mut Turn<'_>) {
@@ -454,7 +475,7 @@ pub(super) struct Turn<'a> {
 
 impl Cause {
     pub(super) const fn of(reason: Reason, at: Timestamp) -> Self {
-        Self { reason, at, stale: false, accepted_at: None, open_window: None }
+        Self { reason, at, stale: false, accepted_at: None, open_window: None, look: Look::Between }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::changes::Turn;
 use super::effect::{Reason, State};
+use super::fact::V3;
 use super::instance::Instance;
 use super::judge::{Cause, judge, judge_close};
 use super::reach;
@@ -45,12 +46,61 @@ impl Partition {
     /// What was due before it was known of, such as the end of a silence that came too late, happens at `since`.
     pub(super) fn run_deadlines(&mut self, turn: &mut Turn<'_>, since: Timestamp, fresh: bool) {
         let now = self.clock.now();
+        let mut any_stale = false;
         while let Some((at, due)) = self.timers.first().filter(|(at, _)| *at <= now).cloned() {
             self.timers.remove(&(at, due.clone()));
             let at_or_since = at.max(since);
             let stale = !fresh && now.since(at_or_since) > STALE_AFTER;
+            any_stale |= stale;
             self.handle(at_or_since, due, stale, turn);
         }
+        if any_stale && self.engine_version >= V3 {
+            self.end_catch_up(turn);
+        }
+    }
+
+    /// Evaluates once, at the present, every instance of which something was passed over: catching up ends with at most
+    /// one message about each.
+    fn end_catch_up(&mut self, turn: &mut Turn<'_>) {
+        let tenants: Vec<Tenant> = self.tenants.keys().copied().collect();
+        for tenant in tenants {
+            let cause = Cause::of(Reason::Condition, self.tenant_clock(tenant));
+            self.each_account(tenant, turn, |world, state, account| {
+                for place in 0..account.instances.len() {
+                    let Some(instance) = account.instances.get_mut(place) else { continue };
+                    let repeat_missed = std::mem::take(&mut instance.repeat_missed);
+                    if instance.missed.is_none() && !instance.held && !repeat_missed {
+                        continue;
+                    }
+                    let Some(compiled) = state.alerts.get(&instance.alert).filter(|compiled| !compiled.paused) else {
+                        continue;
+                    };
+                    let (site, before) =
+                        (Site { tenant: state, compiled, window: state.newest_closed(), cause }, *world.index);
+                    judge(world, state, account, place, cause);
+                    if *world.index == before {
+                        world.remind(site, account, place, Reason::SilenceEnded);
+                        world.tell_held_no_data(site, account, place);
+                    }
+                    if *world.index == before && repeat_missed {
+                        world.remind(site, account, place, Reason::Repeat);
+                    }
+                    world.set_timer(site, account, place);
+                    world.touch(state, account, place, cause.at);
+                }
+            });
+        }
+    }
+
+    /// Forgets what channels were sent long ago, apart from what lasts.
+    fn prune_debts(&mut self) {
+        let (tenants, accounts) = (&self.tenants, &self.accounts);
+        self.debts.prune(self.clock.now(), |key| {
+            let slot = tenants.get(&key.tenant).and_then(|state| state.accounts.get(&key.account));
+            let instances = slot.and_then(|slot| accounts.get(*slot)).map_or(&[][..], |account| &account.instances);
+            let lasts = |instance: &Instance| instance.alert == key.alert && instance.metric == key.metric;
+            instances.iter().any(|instance| lasts(instance) && instance.told.is_some())
+        });
     }
 
     fn handle(&mut self, due_at: Timestamp, due: Due, stale: bool, turn: &mut Turn<'_>) {
@@ -179,7 +229,7 @@ impl Partition {
         for (slot, place) in ended {
             self.on_account(slot, turn, |world, state, account| judge(world, state, account, place, cause));
         }
-        self.debts.prune(self.clock.now());
+        self.prune_debts();
         self.unheard.prune(self.clock.now());
     }
 
@@ -192,7 +242,7 @@ impl Partition {
                 let Some(account) = self.accounts.get_mut(*slot) else { continue };
                 for place in 0..account.instances.len() {
                     let Some(instance) = account.instances.get(place) else { continue };
-                    let due = state.alerts.get(&instance.alert).and_then(|c| instance.due(&c.definition));
+                    let due = state.alerts.get(&instance.alert).and_then(|c| c.due(instance, self.engine_version));
                     let due = due.map(|at| at.minus(state.advance));
                     if let Some(due) = due {
                         self.timers.insert((due, super::tell::due_key(account, instance)));

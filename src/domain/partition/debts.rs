@@ -1,6 +1,7 @@
 //! What is still owed to the world: (notification, destination) pairs that have not settled.
 
-use super::effect::{DeliveryRow, DeliveryStatus};
+use super::conversation::{Conversation, Subject};
+use super::effect::{DeliveryRow, DeliveryStatus, InstanceKey};
 use super::notification::{Attempted, Debt, Notification, NotificationKind};
 use crate::domain::id::{ChannelId, NotificationId, Stamp};
 use crate::domain::time::{Millis, Timestamp};
@@ -13,12 +14,21 @@ const FAILURES_KEPT: Millis = Millis::days(90);
 /// The debts of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Debts {
-    owed: BTreeMap<(NotificationId, ChannelId), Debt>,
-    notifications: BTreeMap<NotificationId, Notification>,
-    /// Who waits for a pair to settle.
-    waiting: BTreeSet<(NotificationId, ChannelId, NotificationId)>,
+    pub(super) owed: BTreeMap<(NotificationId, ChannelId), Debt>,
+    pub(super) notifications: BTreeMap<NotificationId, Notification>,
+    /// Who waits for a pair to settle; from engine version 3 on corrections alone.
+    pub(super) waiting: BTreeSet<(NotificationId, ChannelId, NotificationId)>,
     /// Pairs that settled without success: what would end or repeat them is not sent there.
-    failures: BTreeMap<(NotificationId, ChannelId), Timestamp>,
+    pub(super) failures: BTreeMap<(NotificationId, ChannelId), Timestamp>,
+    /// Whether at most one message of an instance is pending for a channel: from engine version 3 on.
+    #[serde(skip)]
+    pub(super) newest_only: bool,
+    /// What channels were sent; snapshots keep it behind the older layout.
+    #[serde(skip)]
+    pub(super) conversations: BTreeMap<Subject, Conversation>,
+    /// The instances of superseded messages of which it is not known yet whether they left.
+    #[serde(skip)]
+    pub(super) unsure: BTreeMap<(NotificationId, ChannelId), InstanceKey>,
 }
 
 /// A debt with all that sending it takes.
@@ -32,6 +42,21 @@ pub struct Owed<'a> {
     pub debt: &'a Debt,
     /// Whether another notification must settle there first.
     pub waits: bool,
+    /// The superseded message whose outcome it waits for: where no attempt of it is under way, that must be recorded.
+    pub waits_for_outcome: Option<NotificationId>,
+    debts: &'a Debts,
+}
+
+impl Owed<'_> {
+    /// The message as it is sent to this channel: it names what it follows and what it closes there.
+    pub fn message(&self) -> Notification {
+        let (follows, closes) = if self.debts.newest_only {
+            self.debts.names(self.notification, self.channel)
+        } else {
+            (self.notification.follows, Vec::new())
+        };
+        Notification { follows, closes, ..self.notification.clone() }
+    }
 }
 
 impl Debts {
@@ -46,6 +71,10 @@ impl Debts {
     ) -> Vec<DeliveryRow> {
         let mut rows = Vec::with_capacity(notification.channels.len());
         for channel in notification.channels.iter().copied() {
+            if self.newest_only && stands_for_older(notification.kind) {
+                rows.extend(self.enqueue(notification, channel, stamp));
+                continue;
+            }
             // A firing that is told again waits for nobody; only what ends or takes back does.
             let follows = notification.follows.filter(|_| notification.kind != NotificationKind::Firing);
             let before = follows.iter().chain(reminders).copied();
@@ -59,7 +88,7 @@ impl Debts {
             self.owed.insert((notification.id, channel), Debt { attempts: 0, next_at: None, waits_for });
             rows.push(row(notification, channel, DeliveryStatus::Pending, stamp));
         }
-        if rows.iter().any(|row| row.status == DeliveryStatus::Pending) {
+        if rows.iter().any(|row| row.notification == notification.id && row.status == DeliveryStatus::Pending) {
             self.notifications.insert(notification.id, notification.clone());
         }
         rows
@@ -68,6 +97,9 @@ impl Debts {
     /// Takes in what came of an attempt; anything about a pair that is not owed is ignored.
     pub(super) fn attempted(&mut self, attempted: &Attempted, stamp: Stamp, rows: &mut Vec<DeliveryRow>) {
         let pair = (attempted.id, attempted.channel);
+        if self.unsure.contains_key(&pair) {
+            return self.settle_superseded(attempted, stamp, rows);
+        }
         let Some(debt) = self.owed.get_mut(&pair) else { return };
         let Some(notification) = self.notifications.get(&attempted.id) else { return };
         debt.attempts = debt.attempts.max(attempted.attempt);
@@ -83,6 +115,11 @@ impl Debts {
             next_at: if status == DeliveryStatus::Pending { attempted.next_at } else { None },
             ..row(notification, attempted.channel, status, stamp)
         });
+        if self.newest_only {
+            let notification = notification.clone();
+            self.note_attempt(attempted, &notification, stamp);
+        }
+        let Some(notification) = self.notifications.get(&attempted.id) else { return };
         match status {
             DeliveryStatus::Pending => {}
             DeliveryStatus::Succeeded => {
@@ -92,8 +129,9 @@ impl Debts {
                 }
                 self.settle(pair, false, stamp, rows);
             }
-            DeliveryStatus::Failed | DeliveryStatus::Dropped => {
-                self.settle(pair, true, stamp, rows);
+            DeliveryStatus::Failed | DeliveryStatus::Dropped | DeliveryStatus::Superseded => {
+                let left = self.newest_only && self.is_open(attempted);
+                self.settle(pair, !left, stamp, rows);
             }
         }
     }
@@ -142,6 +180,9 @@ impl Debts {
         let debt = self.owed.entry(pair).or_insert_with(fresh);
         debt.next_at = None;
         let attempts = debt.attempts;
+        if self.newest_only && stands_for_older(notification.kind) {
+            self.note_pending(notification, channel, stamp);
+        }
         self.notifications.entry(notification.id).or_insert_with(|| notification.clone());
         DeliveryRow { attempts, ..row(notification, channel, DeliveryStatus::Pending, stamp) }
     }
@@ -163,7 +204,14 @@ impl Debts {
         self.notifications.contains_key(&id)
     }
 
-    fn forget_settled(&mut self, id: NotificationId) {
+    /// Tells whether a message that was given up may have reached its channel all the same.
+    fn is_open(&self, attempted: &Attempted) -> bool {
+        let Some(notification) = self.notifications.get(&attempted.id) else { return false };
+        let conversation = self.conversations.get(&(notification.key.clone(), attempted.channel));
+        conversation.is_some_and(|conversation| conversation.open.contains(&attempted.id))
+    }
+
+    pub(super) fn forget_settled(&mut self, id: NotificationId) {
         let from = (id, ChannelId(0));
         let to = (id, ChannelId(u128::MAX));
         if self.owed.range(from..=to).next().is_none() {
@@ -178,24 +226,30 @@ impl Debts {
         }
     }
 
-    /// Forgets failures that nothing refers to any more.
-    pub(super) fn prune(&mut self, clock: Timestamp) {
+    /// Forgets failures that nothing refers to any more, and what channels were sent long ago of instances that are
+    /// not `open` any more.
+    pub(super) fn prune(&mut self, clock: Timestamp, open: impl Fn(&InstanceKey) -> bool) {
         let oldest = clock.minus(FAILURES_KEPT);
         self.failures.retain(|_, at| *at >= oldest);
+        self.conversations.retain(|(key, _), conversation| {
+            conversation.changed_at >= oldest || conversation.pending.is_some() || open(key)
+        });
     }
 
     /// Lists what is owed, by notification and destination.
     pub(super) fn outstanding(&self) -> impl Iterator<Item = Owed<'_>> {
-        self.owed.iter().filter_map(|((id, channel), debt)| {
-            let notification = self.notifications.get(id)?;
-            Some(Owed { notification, channel: *channel, debt, waits: !debt.waits_for.is_empty() })
-        })
+        self.owed.iter().filter_map(|((id, channel), debt)| self.describe(*id, *channel, debt))
     }
 
     pub(super) fn get(&self, id: NotificationId, channel: ChannelId) -> Option<Owed<'_>> {
-        let debt = self.owed.get(&(id, channel))?;
+        self.describe(id, channel, self.owed.get(&(id, channel))?)
+    }
+
+    fn describe<'a>(&'a self, id: NotificationId, channel: ChannelId, debt: &'a Debt) -> Option<Owed<'a>> {
         let notification = self.notifications.get(&id)?;
-        Some(Owed { notification, channel, debt, waits: !debt.waits_for.is_empty() })
+        let waits_for_outcome = self.waits_for_outcome(notification, channel);
+        let waits = !debt.waits_for.is_empty() || waits_for_outcome.is_some();
+        Some(Owed { notification, channel, debt, waits, waits_for_outcome, debts: self })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -203,7 +257,20 @@ impl Debts {
     }
 }
 
-fn row(notification: &Notification, channel: ChannelId, status: DeliveryStatus, stamp: Stamp) -> DeliveryRow {
+/// Whether a message takes the place of an older one that is pending for the same instance and channel.
+const fn stands_for_older(kind: NotificationKind) -> bool {
+    match kind {
+        NotificationKind::Firing | NotificationKind::Resolved | NotificationKind::NoData => true,
+        NotificationKind::Corrected | NotificationKind::Pending | NotificationKind::Test => false,
+    }
+}
+
+pub(super) fn row(
+    notification: &Notification,
+    channel: ChannelId,
+    status: DeliveryStatus,
+    stamp: Stamp,
+) -> DeliveryRow {
     DeliveryRow {
         tenant: notification.key.tenant,
         notification: notification.id,

@@ -248,6 +248,10 @@ pub enum Reason {
     Test,
     /// A channel was added to the alert, which fires.
     ChannelAdded,
+    /// The quota that the rule reads was removed.
+    QuotaRemoved,
+    /// The rule could not be decided, and the alert ends a firing then.
+    Inconclusive,
 }
 
 impl Reason {
@@ -271,6 +275,8 @@ impl Reason {
             Self::LateFire => "late_fire",
             Self::Test => "test",
             Self::ChannelAdded => "channel_added",
+            Self::QuotaRemoved => "quota_removed",
+            Self::Inconclusive => "inconclusive",
         }
     }
 }
@@ -376,6 +382,8 @@ pub enum DeliveryStatus {
     Failed,
     /// Never sent, because what it would have ended was never sent.
     Dropped,
+    /// A newer message of the same instance took its place before it was delivered.
+    Superseded,
 }
 
 impl DeliveryStatus {
@@ -386,6 +394,7 @@ impl DeliveryStatus {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Dropped => "dropped",
+            Self::Superseded => "superseded",
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use super::archive::{Counting, EventRow};
 use super::changes::Turn;
-use super::effect::{AccountRow, Effects, Reason};
+use super::effect::{AccountRow, Effects, InstanceKey, Reason, State};
 use super::fact::{Fact, Note, QUOTAS_TOLD, V3};
 use super::fit::{Judging, refit};
 use super::flush::window_row;
 use super::judge::{Cause, judge, judge_again, must_judge};
 use super::state::{DirtyPart, Partition, TenantState};
+use super::step::Look;
 use super::values::View;
 use super::window::Arrival;
 use crate::domain::event::{Frame, FrameEvent};
@@ -191,8 +192,35 @@ impl Partition {
                     self.purge_deleted(turn.effects);
                 }
                 self.hand_down_version(before, turn);
+                if before < V3 && V3 <= self.engine_version {
+                    self.begin_v3(turn);
+                }
             }
         }
+    }
+
+    /// Goes over to engine version 3: nobody is told of the past by that.
+    fn begin_v3(&mut self, turn: &mut Turn<'_>) {
+        let mut open = Vec::new();
+        for account in &mut self.accounts {
+            for instance in &mut account.instances {
+                instance.event_open = matches!(instance.state, State::Firing | State::NoData);
+                if instance.state != State::Firing {
+                    instance.told_for.clear();
+                }
+                let key = InstanceKey {
+                    tenant: account.tenant,
+                    alert: instance.alert,
+                    account: account.name.clone(),
+                    metric: instance.metric.clone(),
+                };
+                let told =
+                    instance.told.iter().flat_map(|told| told.channels.iter().map(|channel| (told.id, *channel)));
+                open.extend(told.map(|(id, channel)| ((key.clone(), channel), id)));
+            }
+        }
+        self.debts.keep_newest_only(open, turn.stamp, &mut turn.effects.deliveries);
+        self.rebuild_timers();
     }
 
     pub(super) fn count_frame(&mut self, frame: &Frame, seen: &[Seen], turn: &mut Turn<'_>) {
@@ -346,10 +374,12 @@ impl Partition {
                 };
                 let place = *place;
                 if closed {
-                    if start == state.newest_closed() || reads_quota(state, account, place) {
+                    let newest = start == state.newest_closed();
+                    if newest || reads_quota(state, account, place) {
+                        let cause = Cause { look: if newest { Look::Newest } else { Look::Between }, ..cause };
                         judge(world, state, account, place, cause);
                     }
-                    if start == state.newest_closed() {
+                    if newest {
                         note_newest(state, account, place, start, cause.at);
                     } else {
                         judge_again(world, state, account, place, (start, cause));

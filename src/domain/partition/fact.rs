@@ -33,6 +33,10 @@ pub const QUOTAS_TOLD: u32 = 2;
 /// - `ClockSet` sets the fold's clock back.
 /// - A channel that takes messages again is sent what it has not heard; one that an edit adds to an alert hears what fires. A
 ///   message that a channel loses is told to endpoints as `delivery.exhausted`.
+/// - whatever sent a resolve lets the next firing be sent; at most one message of an instance is pending for a
+///   channel; catching up ends with one evaluation of what was passed over.
+/// - `for` and `keep_firing_for` of rules that read a window count closed windows; a missing verdict ends `pending`; all that
+///   opened something is closed; a removed quota ends a firing; the first window of an instance is not evaluated.
 pub const V3: u32 = 3;
 
 /// The engine version that this release folds at most, and asks for in the logs of partitions that it owns.

@@ -1,11 +1,14 @@
 //! Which instances an alert has on an account: making them, dropping them, evaluating those that are new.
 
+use super::effect::{Reason, State};
 use super::instance::Instance;
 use super::judge::{Cause, judge};
 use super::state::{Account, Compiled, TenantState};
+use super::step::Look;
 use super::tell::{Site, World};
+use super::values::View;
 use crate::domain::id::{AccountScope, AlertId, MetricName};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, WINDOW};
 use std::collections::BTreeSet;
 
 /// Evaluates what reads a quota that changed, and makes the instances that it brings about.
@@ -27,6 +30,28 @@ pub(super) fn requota(
         });
         if reads {
             judge(world, state, account, place, cause);
+        }
+    }
+}
+
+/// Ends the episodes that rest on a quota which is to be removed, while their evidence still shows it.
+pub(super) fn end_without_quota(
+    world: &mut World<'_>,
+    state: &TenantState,
+    account: &mut Account,
+    metric: &MetricName,
+    cause: Cause,
+) {
+    let cause = Cause { reason: Reason::QuotaRemoved, ..cause };
+    for place in 0..account.instances.len() {
+        let Some(instance) = account.instances.get(place) else { continue };
+        let Some(compiled) = state.alerts.get(&instance.alert).filter(|compiled| !compiled.paused) else { continue };
+        let view =
+            View { tenant: state, account, own: instance.metric.as_ref(), window: state.newest_closed(), at: cause.at };
+        let rule_reads = compiled.rule.as_ref().is_some_and(|rule| view.quota_metrics(rule).any(|read| read == metric));
+        if rule_reads && matches!(instance.state, State::Firing | State::Pending) {
+            let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+            world.reset(site, account, place, Reason::QuotaRemoved);
         }
     }
 }
@@ -74,6 +99,9 @@ pub(super) fn refit(
             let mut instance = Instance::new(alert, metric.clone(), cause.at);
             let retired = account.retired.get(&alert).and_then(|metrics| metrics.get(&metric));
             instance.sequence = retired.copied().unwrap_or(0);
+            if world.is_v3() {
+                instance.first_window = cause.at.window_start(WINDOW).plus(WINDOW);
+            }
             account.instances.insert(place, instance);
             fresh.insert(metric);
         }
@@ -87,6 +115,7 @@ pub(super) fn refit(
         {
             instance.forget_windows();
         }
+        let cause = Cause { look: if judging == Judging::All { Look::Newest } else { cause.look }, ..cause };
         if judging == Judging::All || (judging == Judging::Fresh && is_fresh) {
             judge(world, state, account, place, cause);
         }

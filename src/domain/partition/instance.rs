@@ -1,11 +1,12 @@
 //! An alert instance: its state, and the pure step that a verdict makes it take.
 
 use super::effect::{Reason, State};
+use super::step::Runs;
 use crate::domain::definition::{AlertDefinition, Fold, NoDataPolicy};
 use crate::domain::id::{AlertId, ChannelId, MetricName, NotificationId, Position};
 use crate::domain::quantity::Quantity;
 use crate::domain::rule::Verdict;
-use crate::domain::time::{Millis, Period, Timestamp};
+use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -48,6 +49,19 @@ pub(super) struct Instance {
     /// The record that last touched the instance.
     #[serde(skip)]
     pub(super) touched: Position,
+    /// What closed windows in a row said; snapshots keep it behind the older layout.
+    #[serde(skip)]
+    pub(super) runs: Runs,
+    /// The start of the first window whose close is evaluated; snapshots keep it behind the older layout.
+    #[serde(skip)]
+    pub(super) first_window: Timestamp,
+    /// Whether endpoints were sent a firing, or that data is missing, and no resolve since; snapshots keep it behind the
+    /// older layout.
+    #[serde(skip)]
+    pub(super) event_open: bool,
+    /// Whether catching up passed over a repeat. It never outlives a record.
+    #[serde(skip)]
+    pub(super) repeat_missed: bool,
 }
 
 /// A firing that people were told of.
@@ -134,6 +148,10 @@ impl Instance {
             dirty: false,
             unread: false,
             touched: Position::START,
+            runs: Runs::NONE,
+            first_window: Timestamp(0),
+            event_open: false,
+            repeat_missed: false,
         }
     }
 
@@ -142,6 +160,7 @@ impl Instance {
         self.early = None;
         self.fired_in = None;
         self.decided.clear();
+        self.runs = Runs::NONE;
     }
 
     /// Lets nothing be of a time behind `at`, which the clock was set back to. Windows that begin at `closed` or later are open
@@ -159,10 +178,14 @@ impl Instance {
         if self.told.is_none() {
             self.told_for.clear();
         }
+        self.runs = Runs::NONE;
+        self.repeat_missed = false;
+        self.first_window = self.first_window.min(at.window_start(WINDOW).plus(WINDOW));
         self.gate = Gate::Open;
     }
 
-    /// Decides what a verdict at `at` leads to. `recovered` is what the `recover` expression says, where there is one.
+    /// Decides what a verdict at `at` leads to before engine version 3. `recovered` is what the `recover` expression says,
+    /// where there is one.
     pub(super) fn step(
         &self,
         policy: &AlertDefinition,
@@ -220,7 +243,7 @@ impl Instance {
         }
     }
 
-    /// Returns when time alone may change the instance.
+    /// Returns when time alone may change the instance before engine version 3.
     ///
     /// A deadline that an evaluation has passed is over: an inconclusive verdict left the state as it was, and the next
     /// evaluation decides.
@@ -255,6 +278,7 @@ mod tests {
             repeat_interval: Millis::hours(4),
             severity: Severity::Warning,
             no_data,
+            inconclusive: Default::default(),
             name: None,
             message: None,
             labels: BTreeMap::new(),

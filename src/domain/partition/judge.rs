@@ -3,6 +3,7 @@
 use super::effect::{Reason, State};
 use super::instance::{Decided, Gate, Instance, Step};
 use super::state::{Account, Compiled, TenantState};
+use super::step::{Found, Look};
 use super::tell::{Site, World};
 use super::values::{View, known};
 use crate::domain::definition::Quota;
@@ -23,6 +24,8 @@ pub(super) struct Cause {
     pub(super) accepted_at: Option<Timestamp>,
     /// The open windows to look at for an early firing: the event's own, or all.
     pub(super) open_window: Option<Timestamp>,
+    /// What it says of the closed windows.
+    pub(super) look: Look,
 }
 
 /// An evaluation that is done: what it looked at and what it found.
@@ -30,6 +33,8 @@ struct Finding {
     window: Timestamp,
     verdict: Verdict,
     recovered: Option<Verdict>,
+    /// What the newest closed window says by itself; absent where the instance does not evaluate that one.
+    closed: Option<(Verdict, Option<Verdict>)>,
 }
 
 /// Evaluates an instance and performs the step that follows.
@@ -37,12 +42,32 @@ pub(super) fn judge(world: &mut World<'_>, tenant: &TenantState, account: &mut A
     let Some(instance) = account.instances.get(place) else { return };
     let Some(compiled) = tenant.alerts.get(&instance.alert).filter(|compiled| !compiled.paused) else { return };
     world.effects.counts.evaluations = world.effects.counts.evaluations.saturating_add(1);
-    let finding = find(tenant, account, compiled, instance, cause);
+    let Some(finding) = find(world.engine_version, tenant, account, (compiled, instance), cause) else {
+        world.perform(Site { tenant, compiled, window: tenant.newest_closed(), cause }, account, place, Step::Stay);
+        world.mark(account, place, cause.at);
+        return;
+    };
     let still_early = instance.early.filter(|start| *start >= tenant.closed);
-    let step = instance.step(&compiled.definition, finding.verdict, finding.recovered, cause.at);
+    let step = if world.is_v3() {
+        let counts_windows = compiled.reads_window();
+        if let (true, Some((verdict, recovered))) = (counts_windows, finding.closed)
+            && let Some(instance) = account.instances.get_mut(place)
+        {
+            instance.runs.note(cause.look, verdict, recovered);
+        }
+        let (verdict, recovered) = (finding.verdict, finding.recovered);
+        let found = Found { verdict, recovered, counts_windows, at: cause.at };
+        account.instances.get(place).map_or(Step::Stay, |instance| instance.next_step(&compiled.definition, found))
+    } else {
+        instance.step(&compiled.definition, finding.verdict, finding.recovered, cause.at)
+    };
     if let Some(instance) = account.instances.get_mut(place) {
         let is_open = finding.window >= tenant.closed;
         instance.early = if is_open && finding.verdict == Verdict::True { Some(finding.window) } else { still_early };
+        if is_open && finding.verdict == Verdict::True {
+            // The close of the window that holds an instance's beginning is evaluated where it fired early in it.
+            instance.first_window = instance.first_window.min(finding.window);
+        }
         instance.evaluated_at = cause.at;
     }
     let site = Site { tenant, compiled, window: finding.window, cause };
@@ -50,26 +75,44 @@ pub(super) fn judge(world: &mut World<'_>, tenant: &TenantState, account: &mut A
     let redefined = cause.reason == Reason::Redefined && finding.verdict == Verdict::True;
     let step = if step == Step::Stay && redefined { Step::Remind(Reason::Redefined) } else { step };
     world.perform(site, account, place, step);
-    let gate = gate(tenant, account, place, compiled, finding.verdict);
+    let gate = gate(world.engine_version, tenant, account, (place, compiled), finding.verdict);
     if let Some(instance) = account.instances.get_mut(place) {
         instance.gate = gate;
     }
     world.mark(account, place, cause.at);
 }
 
-/// Looks at the newest closed window, or at an open one that proves the rule true already.
-fn find(tenant: &TenantState, account: &Account, compiled: &Compiled, instance: &Instance, cause: Cause) -> Finding {
+/// Looks at the newest closed window, or at an open one that proves the rule true already. Finds nothing where the
+/// instance does not evaluate that window, because it did not exist from the window's beginning on.
+fn find(
+    engine_version: u32,
+    tenant: &TenantState,
+    account: &Account,
+    (compiled, instance): (&Compiled, &Instance),
+    cause: Cause,
+) -> Option<Finding> {
     let own = instance.metric.as_ref();
     let closed = View { tenant, account, own, window: tenant.newest_closed(), at: cause.at };
     let Some(program) = &compiled.rule else {
-        return Finding { window: closed.window, verdict: Verdict::Inconclusive, recovered: None };
+        let (window, verdict) = (closed.window, Verdict::Inconclusive);
+        return Some(Finding { window, verdict, recovered: None, closed: None });
     };
+    let is_first = closed.window < instance.first_window && compiled.reads_window();
+    // What ended before the instance was made is not evaluated.
+    let oldest = instance.first_window.minus(WINDOW);
     let verdict = closed.verdict(program);
-    if compiled.fires_early() && (verdict != Verdict::True || instance.state == State::Firing) {
+    let recovered =
+        (verdict != Verdict::True).then(|| compiled.recover.as_ref().map(|recover| closed.verdict(recover)));
+    let recovered = recovered.flatten();
+    let judged = (!is_first).then_some((verdict, recovered));
+    if compiled.fires_early(engine_version) && (is_first || verdict != Verdict::True || instance.state == State::Firing)
+    {
         let fired = instance.early.filter(|start| *start >= tenant.closed && instance.state == State::Firing);
         let proven = |start: &Timestamp| {
             let view = View { window: *start, ..closed };
-            *start >= tenant.closed && view.only_non_negative(program) && view.verdict(program) == Verdict::True
+            *start >= tenant.closed.max(oldest)
+                && view.only_non_negative(program)
+                && view.verdict(program) == Verdict::True
         };
         let all = || open_windows(account, program, own, tenant.closed).into_iter().find(proven);
         let open = match cause.open_window.filter(proven) {
@@ -79,12 +122,10 @@ fn find(tenant: &TenantState, account: &Account, compiled: &Compiled, instance: 
             None => None,
         };
         if let Some(window) = open.max(fired) {
-            return Finding { window, verdict: Verdict::True, recovered: None };
+            return Some(Finding { window, verdict: Verdict::True, recovered: None, closed: judged });
         }
     }
-    let recovered =
-        (verdict != Verdict::True).then(|| compiled.recover.as_ref().map(|recover| closed.verdict(recover)));
-    Finding { window: closed.window, verdict, recovered: recovered.flatten() }
+    judged.map(|(verdict, recovered)| Finding { window: closed.window, verdict, recovered, closed: judged })
 }
 
 /// The open windows that hold anything of what a rule reads.
@@ -114,8 +155,11 @@ pub(super) fn judge_close(
     let Some(compiled) = tenant.alerts.get(&instance.alert).filter(|compiled| !compiled.paused) else { return };
     let start = tenant.newest_closed();
     let own = instance.metric.clone();
-    judge(world, tenant, account, place, cause);
+    judge(world, tenant, account, place, Cause { look: Look::Close, ..cause });
     let Some(program) = compiled.rule.as_ref().filter(|program| program.reads_window()) else { return };
+    if account.instances.get(place).is_none_or(|instance| start < instance.first_window) {
+        return;
+    }
     let verdict = View { tenant, account, own: own.as_ref(), window: start, at: cause.at }.verdict(program);
     let oldest = cause.at.minus(world.horizons.correction).minus(world.horizons.grace).minus(WINDOW);
     if let Some(instance) = account.instances.get_mut(place) {
@@ -164,14 +208,20 @@ pub(super) fn judge_again(
 }
 
 /// Works out when events need not lead to an evaluation.
-fn gate(tenant: &TenantState, account: &Account, place: usize, compiled: &Compiled, verdict: Verdict) -> Gate {
+fn gate(
+    engine_version: u32,
+    tenant: &TenantState,
+    account: &Account,
+    (place, compiled): (usize, &Compiled),
+    verdict: Verdict,
+) -> Gate {
     let Some(instance) = account.instances.get(place) else { return Gate::Open };
     let Some(program) = &compiled.rule else { return Gate::Closed };
     if instance.missed.is_some() {
         return Gate::Open;
     }
     if !compiled.reads_quota() {
-        return match (program.fires_early(), program.threshold()) {
+        return match (compiled.fires_early(engine_version), program.threshold()) {
             (false, _) => Gate::Closed,
             // A negative value takes back what a pending instance waits on.
             (true, Some(_)) if instance.state != State::Pending => Gate::Threshold,

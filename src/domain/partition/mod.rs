@@ -23,11 +23,13 @@ mod amend;
 mod instance;
 mod judge;
 mod reach;
+mod step;
 mod tell;
 mod values;
 
 mod changes;
 pub mod clock_set;
+mod conversation;
 mod deadlines;
 mod debts;
 mod fit;

@@ -70,6 +70,9 @@ pub struct Notification {
     pub evidence: Evidence,
     /// The notification that this one ends or takes back.
     pub follows: Option<NotificationId>,
+    /// All messages that it closes where it is sent to; a resolve's alone. It is filled in for each destination.
+    #[serde(skip)]
+    pub closes: Vec<NotificationId>,
     /// How often the instance fired while nothing was processed.
     pub fired_meanwhile: u32,
     /// The decision's own time.
@@ -121,6 +124,9 @@ pub struct Attempted {
     pub outcome: String,
     /// When the next attempt is due; a failure without one settles the pair.
     pub next_at: Option<Timestamp>,
+    /// Whether it was sent and no answer came: the receiver may have taken it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unanswered: bool,
 }
 
 /// Returns the id of an instance's notification: a hash of what identifies the decision.

@@ -91,7 +91,7 @@ impl Series {
 
 /// Looks at what a series used of its quota, and tells the bands that it has newly come to.
 pub(super) fn look(world: &mut World<'_>, state: &TenantState, account: &mut Account, place: usize, at: Timestamp) {
-    let found = if world.tells_quotas { find(state, account, place) } else { None };
+    let found = if world.tells_quotas() { find(state, account, place) } else { None };
     let Some(series) = account.series.get_mut(place) else { return };
     let told = series.told;
     series.set_told(found);
@@ -192,7 +192,7 @@ impl Partition {
     pub(super) fn begin_anew(&mut self, ended: Vec<Ended>, at: Timestamp, turn: &mut Turn<'_>) {
         for Ended { slot, place, told_of } in ended {
             self.on_account(slot, turn, |world, state, account| {
-                if told_of.is_some() && world.tells_quotas {
+                if told_of.is_some() && world.tells_quotas() {
                     world.tell_quota(state, account, (place, EventType::QuotaReset), told_of, at);
                 }
                 look(world, state, account, place, at);

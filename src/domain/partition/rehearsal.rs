@@ -116,7 +116,7 @@ pub fn appraise(script: Script<'_>, at: Timestamp) -> Vec<Standing> {
             let Some(compiled) = tenant.alerts.get(&instance.alert) else { continue };
             let own = instance.metric.as_ref();
             let closed = View { tenant, account, own, window: tenant.newest_closed(), at };
-            let proven = compiled.rule.as_ref().filter(|_| compiled.fires_early()).and_then(|rule| {
+            let proven = compiled.rule.as_ref().filter(|_| compiled.fires_early(ENGINE_VERSION)).and_then(|rule| {
                 let holds = |window: &Timestamp| View { window: *window, ..closed }.proves(rule);
                 open_windows(account, rule, own, tenant.closed).into_iter().find(holds)
             });
@@ -164,7 +164,7 @@ impl<'a> Stage<'a> {
         let mut stage = Self {
             script,
             account,
-            partition: Partition { engine_version: ENGINE_VERSION, ..Partition::new(PartitionId(0), 1) },
+            partition: Partition::new(PartitionId(0), 1),
             position: Position::START,
             control: Position::START,
             falls: threshold.is_some_and(|t| matches!(t.op, Comparison::Less | Comparison::LessOrEqual)),
@@ -183,12 +183,14 @@ impl<'a> Stage<'a> {
             dedup_horizon: DEDUP_HORIZON,
             correction_horizon: CORRECTION_HORIZON,
         };
+        stage.step(begin, Note::EngineVersion { version: ENGINE_VERSION });
         stage.change(begin, std::iter::once(settings).chain(quotas).collect());
         for window in script.windows.iter().filter(|window| window.start.plus(WINDOW) <= script.from) {
             stage.count(window, last_instant(window), Judged::No);
         }
         let alert = Change::Alert { tenant: TENANT, definition: Box::new(script.definition.clone()) };
-        stage.change(script.from, vec![alert]);
+        // A moment earlier: the close of the window that holds an alert's beginning is not evaluated.
+        stage.change(script.from.minus(Millis(1)), vec![alert]);
         stage
     }
 

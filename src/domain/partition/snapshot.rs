@@ -3,15 +3,17 @@
 //! The bytes are canonical: two folds of the same log have the same ones, however their records were batched and
 //! wherever they were restarted.
 
+use super::conversation::{Conversation, Subject};
 use super::debts::Debts;
 use super::fact::{QUOTAS_TOLD, V3};
 use super::group_hours::GroupHours;
 use super::reach::Told;
 use super::set_aside::{QuarantineMemory, SavedQuarantine};
 use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Partition, TenantState};
+use super::step::Runs;
 use super::unheard::Unheard;
-use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
-use crate::domain::id::{Epoch, MetricName, PartitionId, Position, ProjectId, Tenant, WebhookId};
+use crate::domain::definition::{AlertDefinition, InconclusivePolicy, MetricDefinition, Quota, Silence};
+use crate::domain::id::{AlertId, Epoch, MetricName, PartitionId, Position, ProjectId, Tenant, WebhookId};
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::outbox::Outbox;
 use serde::{Deserialize, Serialize};
@@ -103,6 +105,22 @@ struct Extras {
     group_hours: Vec<SavedGroups>,
     quarantine: SavedQuarantine,
     unheard: Unheard,
+    conversations: BTreeMap<Subject, Conversation>,
+    instances: Vec<SavedInstance>,
+    /// The alerts that end a firing when their rule cannot be decided.
+    ends_inconclusive: Vec<(Tenant, AlertId)>,
+}
+
+/// What engine version 3 added to one instance.
+#[derive(Serialize, Deserialize)]
+struct SavedInstance {
+    /// The account's place in the snapshot.
+    account: u64,
+    alert: AlertId,
+    metric: Option<MetricName>,
+    runs: Runs,
+    first_window: Timestamp,
+    event_open: bool,
 }
 
 /// The groups of one series.
@@ -165,13 +183,53 @@ impl Partition {
     }
 
     fn extras(&self) -> Extras {
-        Extras { group_hours: self.saved_groups(), quarantine: self.quarantine.saved(), unheard: self.unheard.clone() }
+        let mut instances = Vec::new();
+        let slots = self.tenants.values().flat_map(|state| state.accounts.values());
+        for (account, slot) in (0_u64..).zip(slots) {
+            let of_account = self.accounts.get(*slot).map_or(&[][..], |account| &account.instances);
+            instances.extend(of_account.iter().map(|instance| SavedInstance {
+                account,
+                alert: instance.alert,
+                metric: instance.metric.clone(),
+                runs: instance.runs,
+                first_window: instance.first_window,
+                event_open: instance.event_open,
+            }));
+        }
+        let alerts =
+            self.tenants.iter().flat_map(|(tenant, state)| state.alerts.values().map(|alert| (*tenant, alert)));
+        let ending = alerts.filter(|(_, compiled)| compiled.definition.inconclusive == InconclusivePolicy::Ok);
+        Extras {
+            group_hours: self.saved_groups(),
+            quarantine: self.quarantine.saved(),
+            unheard: self.unheard.clone(),
+            conversations: self.debts.saved_conversations(),
+            instances,
+            ends_inconclusive: ending.map(|(tenant, compiled)| (tenant, compiled.definition.id)).collect(),
+        }
     }
 
     /// Puts back what [`Self::extras`] took.
     fn restore_extras(&mut self, extras: Extras) {
-        let Extras { group_hours, quarantine, unheard } = extras;
+        let Extras { group_hours, quarantine, unheard, conversations, instances, ends_inconclusive } = extras;
         self.unheard = unheard;
+        self.debts.restore_conversations(conversations);
+        for saved in instances {
+            let account = usize::try_from(saved.account).ok().and_then(|slot| self.accounts.get_mut(slot));
+            let mut of_account = account.into_iter().flat_map(|account| &mut account.instances);
+            if let Some(instance) = of_account.find(|i| i.alert == saved.alert && i.metric == saved.metric) {
+                instance.runs = saved.runs;
+                instance.first_window = saved.first_window;
+                instance.event_open = saved.event_open;
+            }
+        }
+        for (tenant, alert) in ends_inconclusive {
+            let alerts = self.tenants.get_mut(&tenant).map(|state| &mut state.alerts);
+            let compiled = alerts.and_then(|alerts| alerts.get_mut(&alert)).and_then(Arc::get_mut);
+            if let Some(compiled) = compiled {
+                compiled.definition.inconclusive = InconclusivePolicy::Ok;
+            }
+        }
         self.quarantine = QuarantineMemory::restored(quarantine);
         for SavedGroups { account, metric, hours } in group_hours {
             let account = usize::try_from(account).ok().and_then(|slot| self.accounts.get_mut(slot));
@@ -275,7 +333,9 @@ impl Partition {
             unheard: Unheard::default(),
             dirty: Dirty::default(),
         };
-        partition.restore_extras(extras);
+        if partition.engine_version >= V3 {
+            partition.restore_extras(extras);
+        }
         partition.rebuild_timers();
         Ok(partition)
     }

@@ -239,8 +239,19 @@ impl Compiled {
         (own(true), own(false))
     }
 
-    pub(super) fn fires_early(&self) -> bool {
-        self.rule.as_ref().is_some_and(RuleProgram::fires_early)
+    /// Whether an open window may fire. Where `for` counts closed windows, from engine version 3 on, none does.
+    pub(super) fn fires_early(&self, engine_version: u32) -> bool {
+        let waits = engine_version >= V3 && self.definition.hold > Millis::ZERO;
+        self.rule.as_ref().is_some_and(RuleProgram::fires_early) && !waits
+    }
+
+    /// When time alone may change an instance, on the tenant's clock.
+    pub(super) fn due(&self, instance: &Instance, engine_version: u32) -> Option<Timestamp> {
+        if engine_version >= V3 {
+            instance.next_due(&self.definition, self.reads_window())
+        } else {
+            instance.due(&self.definition)
+        }
     }
 
     /// Tells whether an instance on `own` reads a metric.

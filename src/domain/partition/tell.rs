@@ -2,7 +2,7 @@
 
 use super::debts::Debts;
 use super::effect::{Effects, InstanceKey, InstanceRow, Reason, State, TransitionRow};
-use super::fact::V3;
+use super::fact::{QUOTAS_TOLD, V3};
 use super::instance::{Instance, Step, Told};
 use super::judge::Cause;
 use super::notification::{Notification, NotificationKind, notification_id};
@@ -26,8 +26,8 @@ pub(super) struct World<'a> {
     pub(super) outbox: &'a mut Outbox,
     pub(super) timers: &'a mut BTreeSet<(Timestamp, Due)>,
     pub(super) dirty: &'a mut Dirty,
-    /// Whether the log asks for events about quotas.
-    pub(super) tells_quotas: bool,
+    /// How the log asks to be folded.
+    pub(super) engine_version: u32,
 }
 
 /// Where a decision was made.
@@ -76,6 +76,16 @@ impl Site<'_> {
 }
 
 impl World<'_> {
+    /// Whether the log asks for events about quotas.
+    pub(super) const fn tells_quotas(&self) -> bool {
+        self.engine_version >= QUOTAS_TOLD
+    }
+
+    /// Whether the log asks for the semantics of engine version 3.
+    pub(super) const fn is_v3(&self) -> bool {
+        self.engine_version >= V3
+    }
+
     /// Performs a step, and tells in one message what was missed before.
     pub(super) fn perform(&mut self, site: Site<'_>, account: &mut Account, place: usize, step: Step) {
         let missed = match account.instances.get_mut(place) {
@@ -112,7 +122,7 @@ impl World<'_> {
         let silenced = site.is_silenced(account, place);
         let key = quota_key(site, account, place);
         let Some(instance) = account.instances.get_mut(place) else { return };
-        let known = !key.is_empty() && instance.told_for == key;
+        let known = !key.is_empty() && instance.told_for == key && !self.is_v3();
         instance.false_since = None;
         instance.told = None;
         instance.held = silenced && !known;
@@ -181,8 +191,35 @@ impl World<'_> {
             self.transit(site, account, place, (to, reason), None);
             return;
         }
-        let message = told.map(|told| resolved(told, reason, fired_meanwhile));
+        let message = told.map(|told| self.resolved(account, place, told, (reason, fired_meanwhile)));
         self.transit(site, account, place, (to, reason), message);
+    }
+
+    /// Makes the resolve of what people were told, and lets the next firing be told, in the same period too.
+    pub(super) fn resolved(
+        &self,
+        account: &mut Account,
+        place: usize,
+        told: Told,
+        (reason, fired_meanwhile): (Reason, u32),
+    ) -> Message {
+        let mut message = resolved(told, reason, fired_meanwhile);
+        if self.is_v3()
+            && let Some(instance) = account.instances.get_mut(place)
+        {
+            instance.told_for.clear();
+            let key = InstanceKey {
+                tenant: account.tenant,
+                alert: instance.alert,
+                account: account.name.clone(),
+                metric: instance.metric.clone(),
+            };
+            // Also those that heard of an earlier firing, or of missing data, and that the alert has left since.
+            message.channels.extend(self.debts.channels_of(&key));
+            message.channels.sort_unstable();
+            message.channels.dedup();
+        }
+        message
     }
 
     pub(super) fn tell_no_data(&mut self, site: Site<'_>, account: &mut Account, place: usize) {
@@ -239,6 +276,9 @@ impl World<'_> {
         match instance.state {
             State::Firing => self.resolve(site, account, place, (State::Ok, reason), 0),
             State::NoData if instance.told.is_some() => self.resolve(site, account, place, (State::Ok, reason), 0),
+            State::Pending | State::Inconclusive if self.is_v3() && instance.told.is_some() => {
+                self.resolve(site, account, place, (State::Ok, reason), 0);
+            }
             State::Pending | State::NoData | State::Inconclusive => {
                 set(account, place, |instance| instance.held = false);
                 self.transit(site, account, place, (State::Ok, reason), None);
@@ -272,6 +312,13 @@ impl World<'_> {
         let definition = &site.compiled.definition;
         let reminders = message.as_ref().map(|message| message.reminders.clone()).unwrap_or_default();
         let wanted = event_of((from, to, reason), message.as_ref(), site.cause.stale);
+        let closes = to == State::Ok && instance.event_open && message.is_none() && !site.cause.stale;
+        let wanted = wanted.or((self.engine_version >= V3 && closes).then_some(NotificationKind::Resolved));
+        match wanted {
+            Some(NotificationKind::Firing | NotificationKind::NoData) => instance.event_open = true,
+            Some(NotificationKind::Resolved) => instance.event_open = false,
+            Some(NotificationKind::Corrected | NotificationKind::Pending | NotificationKind::Test) | None => {}
+        }
         let wanted = wanted.filter(|kind| self.outbox.wants(tenant, kind.event_type()));
         let sequence = instance.sequence;
         let id = notification_id(&key, epoch, period, sequence);
@@ -289,6 +336,7 @@ impl World<'_> {
             labels: definition.labels.clone(),
             evidence: evidence.clone(),
             follows,
+            closes: Vec::new(),
             fired_meanwhile,
             at: site.cause.at,
             recorded_at: self.stamp.recorded_at,
@@ -310,6 +358,9 @@ impl World<'_> {
             reason: message.reason,
             ..make(message.kind, message.follows, message.fired_meanwhile, message.channels)
         });
+        if notification.is_some() {
+            instance.repeat_missed = false;
+        }
         let told =
             notification.as_ref().map(|n| Told { id: n.id, channels: n.channels.clone(), reminders: Vec::new() });
         self.effects.transitions.push(TransitionRow {
@@ -401,7 +452,7 @@ impl World<'_> {
 
     pub(super) fn set_timer(&mut self, site: Site<'_>, account: &mut Account, place: usize) {
         let Some(instance) = account.instances.get(place) else { return };
-        let due = instance.due(&site.compiled.definition).map(|at| at.minus(site.tenant.advance));
+        let due = site.compiled.due(instance, self.engine_version).map(|at| at.minus(site.tenant.advance));
         if due == instance.timer {
             return;
         }

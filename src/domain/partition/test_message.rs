@@ -68,6 +68,7 @@ fn notification(tenant: Tenant, account: AccountId, test: &TestMessage) -> Notif
         labels: alert.map(|alert| alert.labels.clone()).unwrap_or_default(),
         evidence,
         follows: None,
+        closes: Vec::new(),
         fired_meanwhile: 0,
         at: test.at,
         recorded_at: test.at,

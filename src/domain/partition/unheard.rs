@@ -116,7 +116,7 @@ impl Partition {
         let of_pair = |row: &&DeliveryRow| (row.notification, row.channel) == (attempted.id, attempted.channel);
         let Some((status, attempts)) = rows.iter().find(of_pair).map(|row| (row.status, row.attempts)) else { return };
         match status {
-            DeliveryStatus::Pending | DeliveryStatus::Dropped => {}
+            DeliveryStatus::Pending | DeliveryStatus::Dropped | DeliveryStatus::Superseded => {}
             DeliveryStatus::Succeeded => self.unheard.hear(attempted.channel, &notification),
             DeliveryStatus::Failed => {
                 self.unheard.lose(attempted.channel, &notification, attempts);

@@ -120,7 +120,7 @@ impl<'a> View<'a> {
         key
     }
 
-    fn quota_metrics<'p>(&'p self, program: &'p RuleProgram) -> impl Iterator<Item = &'p MetricName> {
+    pub(super) fn quota_metrics<'p>(&'p self, program: &'p RuleProgram) -> impl Iterator<Item = &'p MetricName> {
         let quota_inputs = program.inputs().iter().filter(|input| input.name.reads_quota());
         quota_inputs.filter_map(|input| input.metric.as_ref().or(self.own))
     }

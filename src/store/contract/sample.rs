@@ -22,8 +22,13 @@ use crate::store::Progress;
 use proptest::prelude::*;
 
 pub(super) const STATES: [State; 5] = [State::Ok, State::Pending, State::Firing, State::NoData, State::Inconclusive];
-const DELIVERED: [DeliveryStatus; 4] =
-    [DeliveryStatus::Pending, DeliveryStatus::Succeeded, DeliveryStatus::Failed, DeliveryStatus::Dropped];
+const DELIVERED: [DeliveryStatus; 5] = [
+    DeliveryStatus::Pending,
+    DeliveryStatus::Succeeded,
+    DeliveryStatus::Failed,
+    DeliveryStatus::Dropped,
+    DeliveryStatus::Superseded,
+];
 const SETTLED: [QuarantineStatus; 3] =
     [QuarantineStatus::Open, QuarantineStatus::Replayed, QuarantineStatus::Discarded];
 /// An instant of the calendar, so that times are like real ones.
@@ -209,6 +214,7 @@ impl Sample {
             labels: [("team".to_owned(), "a\tb\n".to_owned())].into(),
             evidence: self.evidence(),
             follows: None,
+            closes: Vec::new(),
             fired_meanwhile: 0,
             at: self.at(one / 2),
             recorded_at: self.at(one),

@@ -25,6 +25,26 @@ impl Model {
         if is { Answer::Yes } else { Answer::No }
     }
 
+    /// Notes what the newest closed window says, for the windows in a row.
+    pub(super) fn note_newest(&mut self, subject: Subject, start: i64) {
+        let answer = self.on_window(subject, start);
+        let instance = self.instances.get_mut(&subject).unwrap();
+        // The close of a window in which it fired before its beginning was over is evaluated, too.
+        if start < instance.first {
+            return;
+        }
+        instance.row.retain(|(known, _)| *known != start);
+        instance.row.push((start, answer));
+    }
+
+    /// How many closed windows in a row said yes, and how many no, those that said nothing left out.
+    fn in_a_row(&self, subject: Subject) -> (i64, i64) {
+        let row = &self.instances[&subject].row;
+        let yes = row.iter().rev().take_while(|(_, answer)| *answer == Answer::Yes).count();
+        let no = row.iter().rev().take_while(|(_, answer)| *answer != Answer::Yes);
+        (yes as i64, no.filter(|(_, answer)| *answer == Answer::No).count() as i64)
+    }
+
     fn used(&self, subject: Subject, at: i64) -> Option<i64> {
         let (_, span) = self.quotas.get(&(subject.2, subject.3))?;
         let (start, end) = judged_period(*span, at);
@@ -36,6 +56,9 @@ impl Model {
     pub(super) fn evaluate(&mut self, subject: Subject, at: i64, reason: &'static str, own_window: Option<i64>) {
         let Rule { condition, hold, keep } = self.rules[&subject.0].1.clone();
         let closed = closed_end(at);
+        let reads_quota = matches!(condition, Condition::PercentOver(_));
+        let (first, in_a_row) = (self.instances[&subject].first, self.in_a_row(subject));
+        let is_before = !reads_quota && closed - WIDTH < first;
         let mut answer = match condition {
             Condition::PercentOver(percent) => {
                 match (self.quotas.get(&(subject.2, subject.3)), self.used(subject, at)) {
@@ -57,21 +80,32 @@ impl Model {
         let state = self.instances[&subject].state;
         self.instances.get_mut(&subject).unwrap().evaluated = at;
         let grows = matches!(condition, Condition::SumOver(_) | Condition::CountAtLeast(_) | Condition::MaxOver(_));
-        if grows && (answer != Answer::Yes || state == "firing") {
+        let mut proven = false;
+        if grows && hold == 0 && (is_before || answer != Answer::Yes || state == "firing") {
             let own = self.events.iter().filter(|event| (event.account, event.metric) == (subject.2, subject.3));
             let open: BTreeSet<i64> = own.map(|event| event.at.div_euclid(WIDTH) * WIDTH).collect();
             let proves = |start: &i64| {
                 let values = self.values(subject, *start, *start + WIDTH);
-                *start >= closed && values.iter().all(|v| *v >= 0) && self.on_window(subject, *start) == Answer::Yes
+                *start >= closed
+                    && *start >= first - WIDTH
+                    && values.iter().all(|v| *v >= 0)
+                    && self.on_window(subject, *start) == Answer::Yes
             };
             let looked_at = |start: &i64| state == "pending" || own_window.is_none_or(|own| own == *start);
             let proof = open.into_iter().filter(looked_at).find(proves);
             let kept = self.instances[&subject].proven.filter(|start| *start >= closed && state == "firing");
             if let Some(window) = proof.max(kept) {
                 answer = Answer::Yes;
-                self.instances.get_mut(&subject).unwrap().proven = Some(window);
+                proven = true;
+                let instance = self.instances.get_mut(&subject).unwrap();
+                instance.proven = Some(window);
+                instance.first = instance.first.min(window);
             }
         }
+        if is_before && !proven {
+            return;
+        }
+        let windows = |span: i64| (span + WIDTH - 1) / WIDTH;
         let instance = self.instances.get_mut(&subject).unwrap();
         let over = |since: i64, span: i64| since + span <= at;
         let step = match (answer, instance.state) {
@@ -79,6 +113,18 @@ impl Model {
                 instance.false_since = None;
                 None
             }
+            (Answer::Yes, state) if hold > 0 && !reads_quota => {
+                let over = in_a_row.0 >= windows(hold);
+                let begins = in_a_row.0 > 0 && state != "pending";
+                if over { Some(("firing", "held")) } else { begins.then_some(("pending", reason)) }
+            }
+            (Answer::No, "firing") if keep > 0 && !reads_quota => {
+                if in_a_row.1 > 0 {
+                    instance.false_since.get_or_insert(at);
+                }
+                (in_a_row.1 >= windows(keep)).then_some(("ok", "held"))
+            }
+            (Answer::No, "firing") if !reads_quota => Some(("ok", reason)),
             (Answer::Yes, "pending") => over(instance.since, hold).then_some(("firing", "held")),
             (Answer::Yes, _) if hold > 0 => Some(("pending", reason)),
             (Answer::Yes, _) => Some(("firing", reason)),
@@ -94,7 +140,7 @@ impl Model {
             (Answer::Missing, "no_data") => None,
             (Answer::Missing, "firing") => Some(("no_data", "no_data")),
             (Answer::Missing, _) => Some(("no_data", reason)),
-            (Answer::Unknown, "ok" | "no_data") => Some(("inconclusive", reason)),
+            (Answer::Unknown, "ok" | "no_data" | "pending") => Some(("inconclusive", reason)),
             (Answer::Unknown, _) => None,
         };
         if let Some((to, reason)) = step {

@@ -6,7 +6,7 @@ use crate::load::Random;
 use crate::log::{metric, scope};
 use highwater::domain::control::command::{AlertDraft, AlertPatch, ChannelChoice, ChannelDraft, Command, RulePatch};
 use highwater::domain::control::resource::ChannelKind;
-use highwater::domain::definition::{Fold, MetricDefinition, NoDataPolicy, Quota, Severity};
+use highwater::domain::definition::{Fold, InconclusivePolicy, MetricDefinition, NoDataPolicy, Quota, Severity};
 use highwater::domain::id::{AlertId, ChannelId};
 use highwater::domain::quantity::Quantity;
 use highwater::domain::time::{Millis, Period};
@@ -121,6 +121,7 @@ impl Maker {
             repeat_interval: Millis::hours(1),
             severity: Severity::Warning,
             no_data: NoDataPolicy::Alert,
+            inconclusive: InconclusivePolicy::Keep,
             name: None,
             message: None,
             labels: BTreeMap::new(),

@@ -14,7 +14,7 @@ use super::fold::Control;
 use super::outcome::{Applied, Outcome, Refused, Resource};
 use super::resource::{ApiKey, ChannelKind, Role};
 use super::snapshot::CONTROL_FORMAT;
-use crate::domain::definition::{NoDataPolicy, Severity};
+use crate::domain::definition::{InconclusivePolicy, NoDataPolicy, Severity};
 use crate::domain::id::{
     AccountId, AccountScope, AlertId, ChannelId, KeyId, Mode, Position, Stamp, Tenant, WorkspaceId,
 };
@@ -145,6 +145,7 @@ fn create_alert(id: u128, channel: u128) -> Command {
         repeat_interval: Millis::hours(4),
         severity: Severity::Warning,
         no_data: NoDataPolicy::Ok,
+        inconclusive: InconclusivePolicy::Keep,
         name: None,
         message: None,
         labels: BTreeMap::new(),
