@@ -89,6 +89,14 @@ pub(super) fn members(kind: EventType) -> Vec<Field> {
         EventType::IngestBackpressure => {
             vec![text("code", "overloaded"), number("refused_requests", 12), instant("from"), instant("to")]
         }
+        EventType::IngestGap => vec![
+            text("id", "gap_5f1d7a84db00d2fce00b31a7fc73224f"),
+            text("object", "ingest_gap"),
+            ("cause", json!({"enum": ["removed", "replaced", "forgotten"]}), json!("removed")),
+            number("partition", 3),
+            ("from", json!({"type": ["string", "null"], "format": "date-time"}), json!("2026-01-24T13:00:00.000Z")),
+            instant("to"),
+        ],
         EventType::QuotaThresholdReached => {
             let threshold = number("threshold_percent", QUOTA_THRESHOLD_PERCENT.into());
             of_series(vec![threshold, quota("quota", 4310)])

@@ -153,6 +153,9 @@ const fn description(kind: EventType) -> &'static str {
         EventType::IngestBackpressure => {
             "A node answered requests with events by 503 overloaded: the journal did not take them. Told when it takes records again, then every 5 minutes."
         }
+        EventType::IngestGap => {
+            "Messages of the public topic were lost before they were read, between from (the last one read; null where that is not known) and to (the first one left). Whose they were is not known, so every workspace is told: once for each gap of a partition. Usage answers over that time carry the warning intake_gap."
+        }
         EventType::QuotaReset => {
             "The period of a quota ended of which quota.threshold_reached or quota.exceeded was told; the grace of 30 s behind its end."
         }

@@ -59,6 +59,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
         "store": store,
         "engine": engine(&app),
         "clock": clock_check(node),
+        "intake_gaps": intake_gaps(&app),
     });
     let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(json!({"status": status, "checks": checks}))).into_response()
@@ -93,6 +94,26 @@ fn folds(app: &App) -> Map<String, Value> {
         (format!("p{}", lag.partition.0), fold)
     };
     app.node.partitions.held().iter().map(of).collect()
+}
+
+/// How many gaps of the intake are on record, the newest one, and the partitions that this node does not read for one.
+fn intake_gaps(app: &App) -> Value {
+    let state = app.node.data.control.state();
+    let gaps = state.intake().gaps();
+    let newest = gaps.back().map(|noted| {
+        let gap = &noted.gap;
+        json!({
+            "id": gap.id(),
+            "partition": gap.partition,
+            "cause": gap.cause.name(),
+            "from_offset": gap.from,
+            "to_offset": gap.to,
+            "from": gap.read_until.map(|at| at.to_string()),
+            "to": gap.left_from.to_string(),
+            "found_at": noted.found_at.to_string(),
+        })
+    });
+    json!({"recorded": gaps.len(), "newest": newest, "stopped_partitions": app.node.intake_gaps.stopped()})
 }
 
 /// The engine version of the control log (each partition's is in `folds`), what this release folds, what this node asks for
@@ -150,6 +171,7 @@ fn readings(app: &App) -> String {
     let mut readings = Readings::default();
     read_folds(app, &mut readings);
     read_intake(app, &mut readings);
+    read_intake_gaps(app, &mut readings);
     let node = &app.node;
     let control = node.data.control.position();
     let head = node.data.journal.end(Log::Control).max(control);
@@ -270,6 +292,22 @@ fn read_folds(app: &App, readings: &mut Readings) {
     readings.gauge("highwater_notifications_owed", "Notifications that no destination has taken yet", &owed);
     let remembered = gauges(|gauges| gauges.remembered.load(Ordering::Relaxed));
     readings.gauge("highwater_dedup_ids", "Event ids that are remembered", &remembered);
+}
+
+/// What this node found missing in the public topic.
+fn read_intake_gaps(app: &App, readings: &mut Readings) {
+    let (gaps, messages) = app.node.intake_gaps.counts();
+    let help = "Gaps of the intake that this node found: messages that were gone before they were read";
+    readings.counter("highwater_intake_gaps_total", help, &[(None, gaps as f64)]);
+    let help =
+        "Messages that are known to be gone with them; how many went with a topic that was made anew nobody knows";
+    readings.counter("highwater_intake_lost_messages_total", help, &[(None, messages as f64)]);
+    let newest = app.node.data.control.state().intake().gaps().back().map_or(0.0, |noted| seconds(noted.found_at));
+    let help = "When the newest gap of the intake was recorded, by whichever node; 0 where there is none";
+    readings.gauge("highwater_intake_last_gap_seconds", help, &[(None, newest)]);
+    let help = "Partitions of the intake that this node does not read for a gap (on_intake_gap=stop)";
+    let stopped = app.node.intake_gaps.stopped().len() as f64;
+    readings.gauge("highwater_intake_stopped_partitions", help, &[(None, stopped)]);
 }
 
 /// What the brokers say of the public topic; the same on every node. Nothing where they did not say it lately.

@@ -305,7 +305,7 @@ async fn points(app: &App, caller: &Caller, asked: &Asked) -> Result<(Points, Ve
             warnings.extend(unknown_groups(app, &terms, series, coverage).await?);
         }
     }
-    let warnings = usage_warnings::bounded(warnings);
+    let warnings = usage_warnings::bounded(app, caller, (asked.span.from, asked.span.to), warnings);
     if !asked.dimensions.is_empty() {
         return Ok((points, warnings));
     }

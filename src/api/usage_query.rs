@@ -160,7 +160,7 @@ async fn points(app: &App, caller: &Caller, terms: &Terms) -> Result<(Points, Ve
     if terms.reads_groups() {
         warnings.extend(partial_groups(terms, whole.as_ref(), &coverage.counted));
     }
-    Ok((points, usage_warnings::bounded(warnings)))
+    Ok((points, usage_warnings::bounded(app, caller, (terms.query.from, terms.query.to), warnings)))
 }
 
 fn names<T>(

@@ -5,6 +5,7 @@ use super::problem::Problem;
 use super::receipt::store_away;
 use super::usage_coverage::{Counted, Coverage, Dimensions};
 use super::usage_totals::Terms;
+use crate::domain::control::intake::IntakeGap;
 use crate::domain::id::{AccountId, AccountScope, Epoch, MetricName};
 use crate::domain::limits::{GROUPS_PER_HOUR_MAX, USAGE_WARNINGS_MAX};
 use crate::domain::time::{Timestamp, WINDOW};
@@ -31,15 +32,44 @@ pub(super) struct UsageWarning {
 }
 
 impl UsageWarning {
+    fn of_all(code: &'static str, detail: String, since: Timestamp) -> Self {
+        Self { code, detail, metric: None, since: Some(since.to_string()) }
+    }
+
     pub(super) fn of_metric(code: &'static str, metric: &MetricName, detail: String) -> Self {
         Self { code, detail, metric: Some(metric.to_string()), since: None }
     }
 }
 
-/// Cuts warnings to as many as one answer has.
-pub(super) fn bounded(mut warnings: Vec<UsageWarning>) -> Vec<UsageWarning> {
-    warnings.truncate(USAGE_WARNINGS_MAX);
-    warnings
+/// Returns what an answer over a span warns of, in front what is true of all that it shows, at most as much as one has.
+pub(super) fn bounded(
+    app: &App,
+    caller: &Caller,
+    span: (Timestamp, Timestamp),
+    warnings: Vec<UsageWarning>,
+) -> Vec<UsageWarning> {
+    let mut all: Vec<UsageWarning> = intake_gap(app, caller, span).into_iter().chain(warnings).collect();
+    all.truncate(USAGE_WARNINGS_MAX);
+    all
+}
+
+/// Warns of messages of the intake that were lost in a span `[from, to)`: whose they were is not known.
+fn intake_gap(app: &App, caller: &Caller, (from, to): (Timestamp, Timestamp)) -> Option<UsageWarning> {
+    let state = app.node.data.control.state();
+    let world = |gap: &IntakeGap| IntakeGap {
+        read_until: gap.read_until.map(|at| caller.in_world(at)),
+        left_from: caller.in_world(gap.left_from),
+        ..gap.clone()
+    };
+    let gaps: Vec<IntakeGap> = state.intake().gaps().iter().map(|noted| world(&noted.gap)).collect();
+    let gaps: Vec<&IntakeGap> = gaps.iter().filter(|gap| gap.overlaps(from, to)).collect();
+    let left_from = gaps.iter().map(|gap| gap.left_from).max()?;
+    let since = match gaps.iter().map(|gap| gap.read_until).min()? {
+        Some(read_until) => format!("between {read_until} and {left_from}"),
+        None => format!("before {left_from}"),
+    };
+    let detail = format!("messages of the intake were lost {since}: usage of that time may be too low");
+    Some(UsageWarning::of_all("intake_gap", detail, left_from))
 }
 
 /// Since when all of some dimensions have been kept of each metric.

@@ -327,6 +327,8 @@ pub const HEAD_TIMEOUT: Millis = Millis::seconds(30);
 pub const IMPORT_BLOCK_BYTES: usize = 4 * 1024 * 1024;
 /// Messages of the intake that are copied at once.
 pub const INTAKE_BATCH_MESSAGES: usize = 50_000;
+/// Gaps of the intake that are kept, the newest.
+pub const INTAKE_GAPS_KEPT: usize = 1_000;
 /// Connections that are open at once, and with them requests of HTTP/2 beyond the first of each.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// Connections of one address that are open at once, and with them requests of HTTP/2 beyond the first of each.

@@ -19,8 +19,8 @@ mod contract;
 
 #[cfg(feature = "kafka")]
 pub use kafka::{
-    Assignment, IntakeGauge, IntakeLag, IntakeMessage, IntakeProgress, IntakeReader, IntakeStart, KafkaJournal,
-    KafkaSettings, Membership, SettingsError, Timestamps,
+    Assignment, IntakeGauge, IntakeLag, IntakeMessage, IntakePlace, IntakeProgress, IntakeReader, IntakeStart,
+    KafkaJournal, KafkaSettings, Membership, OnIntakeGap, SettingsError, Timestamps,
 };
 pub use memory::MemoryJournal;
 pub use port::{AppendError, Journal, Member, OpenError, ReadError, Record};

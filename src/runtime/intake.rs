@@ -6,6 +6,7 @@
 use super::clock;
 use super::control::ControlPlane;
 use super::ingest::{Batch, IdSource, Ingest, Prepared, Sender};
+use super::intake_places::{IntakePlaces, PlacesDeps};
 use super::lag::{IntakeClock, IntakePartition};
 use crate::domain::event::{Refusal, RefusalCode, UsageEvent, parse_binary_cloudevent, parse_line};
 use crate::domain::id::{AccountId, Log, Mode, PartitionId, Position, QuarantineId, Stamp, Tenant, WorkspaceId};
@@ -63,11 +64,11 @@ impl Intake {
     pub async fn begin(
         settings: &KafkaSettings,
         ingest: Ingest,
-        control: ControlPlane,
         time: IntakeClock,
+        deps: PlacesDeps,
     ) -> Result<Option<Self>, IntakeError> {
         let Some(start) = settings.intake else { return Ok(None) };
-        let reader = IntakeReader::join(settings, start).await?;
+        let reader = Arc::new(IntakeReader::join(settings, start).await?);
         tracing::info!(
             topic = settings.intake_topic,
             ?start,
@@ -77,12 +78,18 @@ impl Intake {
         let stop = Arc::new(AtomicBool::new(false));
         let runtime = tokio::runtime::Handle::current();
         let topic = settings.intake_topic.clone();
+        let control = deps.control.clone();
+        let places = IntakePlaces::new(deps, topic.clone(), settings.on_intake_gap);
+        let read = Arc::clone(&reader);
         let copier = Copier { reader, topic, ingest, control, runtime, stop: Arc::clone(&stop) };
-        let copying = std::thread::Builder::new().name("intake".to_owned()).spawn(move || copier.run())?;
+        let copying = std::thread::Builder::new().name("intake".to_owned()).spawn(move || copier.run(places))?;
         let stopped = Arc::clone(&stop);
         let reading = std::thread::Builder::new().name("intake-gauge".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Acquire) {
                 read_gauge(&gauge, &time);
+                if let Err(error) = gauge.look_back(&read, clock::now()) {
+                    tracing::debug!(error = %error, "what was read of the intake cannot be looked at");
+                }
                 std::thread::sleep(GAUGE_EVERY);
             }
         })?;
@@ -124,7 +131,7 @@ fn read_gauge(gauge: &IntakeGauge, time: &IntakeClock) {
 }
 
 struct Copier {
-    reader: IntakeReader,
+    reader: Arc<IntakeReader>,
     topic: String,
     ingest: Ingest,
     control: ControlPlane,
@@ -143,10 +150,24 @@ struct Underway {
 
 impl Copier {
     /// Reads and decides on the next messages while the journal takes the ones before.
-    fn run(&self) {
+    fn run(&self, mut places: IntakePlaces) {
         let mut underway: Option<Underway> = None;
         let mut committed = IntakeProgress::new();
         while !self.stop.load(Ordering::Acquire) {
+            let due = places.due(&self.reader);
+            if !due.is_empty() {
+                // What was read of them is committed first: behind a gap it would take the group back.
+                if let Some(before) = underway.take() {
+                    let Some(progress) = self.wait(before) else { break };
+                    self.commit(&progress);
+                    committed.extend(progress);
+                }
+                for partition in due {
+                    if self.runtime.block_on(places.settle(&self.reader, partition)) {
+                        committed.remove(&partition);
+                    }
+                }
+            }
             let mut messages = Vec::with_capacity(INTAKE_BATCH_MESSAGES);
             let patience = if underway.is_some() { Duration::ZERO } else { PATIENCE };
             let progress = self.reader.poll(INTAKE_BATCH_MESSAGES, patience, &mut messages);

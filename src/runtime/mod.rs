@@ -21,6 +21,9 @@ pub mod import;
 pub mod ingest;
 #[cfg(feature = "kafka")]
 pub mod intake;
+pub mod intake_gaps;
+#[cfg(feature = "kafka")]
+mod intake_places;
 
 pub mod courier;
 pub mod dispatcher;

@@ -8,6 +8,7 @@ use super::dispatcher::{self, Dispatch, Means, Tally};
 use super::engine_version::{self, EngineVersions};
 use super::hub::Hub;
 use super::ingest::Ingest;
+use super::intake_gaps::IntakeGaps;
 use super::lag::{self, Answers, IntakeClock};
 use super::last_use::{self, LastUses};
 use super::ownership::Ownership;
@@ -51,6 +52,8 @@ pub struct Node {
     pub answers: Answers,
     /// What the logs may be asked for.
     pub versions: EngineVersions,
+    /// What was found missing in the intake.
+    pub intake_gaps: IntakeGaps,
     replaced: Arc<AtomicBool>,
     /// Whether the control log cannot be folded any further.
     stuck: Arc<AtomicBool>,
@@ -153,11 +156,17 @@ impl Node {
             tasks.push(tokio::spawn(last_use::run(last_uses.clone(), data.control.clone(), stop.subscribe())));
             tasks.push(tokio::spawn(requests::run(requests.clone(), ingest.clone(), stop.subscribe())));
         }
+        let intake_gaps = IntakeGaps::default();
         #[cfg(feature = "kafka")]
         let intake = match &data.journal {
             Journal::Kafka(kafka) if duty == Duty::Serve => {
-                let (ingest, control) = (ingest.clone(), data.control.clone());
-                super::intake::Intake::begin(kafka.settings(), ingest, control, time.clone()).await?
+                let deps = super::intake_places::PlacesDeps {
+                    control: data.control.clone(),
+                    partitions: partitions.clone(),
+                    versions: versions.clone(),
+                    gaps: intake_gaps.clone(),
+                };
+                super::intake::Intake::begin(kafka.settings(), ingest.clone(), time.clone(), deps).await?
             }
             Journal::Kafka(_) | Journal::Memory(_) | Journal::Sqlite(_) => None,
         };
@@ -170,6 +179,7 @@ impl Node {
             intake_clock: time,
             answers,
             versions,
+            intake_gaps,
             replaced,
             stuck,
             posted,

@@ -1,6 +1,6 @@
 //! A real broker: where it is, topics of one's own, and a producer as services have it.
 
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -53,4 +53,23 @@ pub(crate) async fn cut(brokers: &str, topic: &str, partition: i32, before: i64)
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(before)).unwrap();
     admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
+}
+
+/// Deletes a topic and makes another one of its name, with one partition.
+pub(crate) async fn made_anew(brokers: &str, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
+    for deleted in admin.delete_topics(&[topic], &options).await.unwrap() {
+        deleted.unwrap();
+    }
+    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("message.timestamp.type", "LogAppendTime");
+    for _ in 0..100 {
+        // The old one may be on its way out still.
+        if admin.create_topics([&new], &options).await.unwrap().into_iter().all(|made| made.is_ok()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{topic} could not be made anew");
 }

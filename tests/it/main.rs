@@ -50,6 +50,7 @@ mod clickhouse;
 mod clocks;
 mod cluster;
 mod command_line;
+mod intake_gaps;
 mod keepers;
 #[cfg(feature = "clickhouse")]
 mod outages;

@@ -202,6 +202,8 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         | Command::NoteKeyUses { .. }
         | Command::ReportPressure(_)
         | Command::SetClock { .. }
+        | Command::BeginIntake { .. }
+        | Command::RecordIntakeGap(_)
         | Command::Tick => return None,
         Command::OpenSandbox { .. } | Command::ResetSandbox { midnight: Some(_), .. } => return None,
         Command::ResetSandbox { midnight: None, .. } => ("sandbox.reset", Target::Sandbox(WorkspaceId(0))),

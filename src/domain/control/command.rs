@@ -4,9 +4,11 @@ use super::access::{
     KeyChange, KeyRotation, ProjectChange, ProjectDraft, SecretRotation, TokenRevocation, WorkspaceChange,
 };
 pub use super::alert_draft::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
+pub use super::intake::IntakeGap;
 use super::keeper::Keeper;
 pub use super::last_uses::LastUse;
 pub(super) use super::patch::clearable;
+pub use super::pressure::PressureReport;
 use super::resource::{ApiKey, ChannelKind, OAuthClient};
 use super::sandbox::Seed;
 pub use super::silences::{SilenceDraft, SilencePatch};
@@ -314,6 +316,15 @@ pub enum Command {
     },
     /// Tells that a node refused events.
     ReportPressure(PressureReport),
+    /// Notes that a partition of the public topic is read from here on. Written from engine version 3 on.
+    BeginIntake {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// Notes that messages of the public topic were lost before they were read. Written from engine version 3 on.
+    RecordIntakeGap(IntakeGap),
     /// Notes that time passed.
     Tick,
     /// Sets the log's clock, which was wrong.
@@ -399,17 +410,6 @@ pub struct MessageRedelivery {
     pub notification: Box<Notification>,
     /// Attempts so far.
     pub attempts: u32,
-}
-
-/// Requests whose events a node refused, because the journal did not take them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PressureReport {
-    /// The first of them, by the node's clock.
-    pub from: Timestamp,
-    /// The last of them.
-    pub to: Timestamp,
-    /// How many.
-    pub refused_requests: u64,
 }
 
 /// What the folds go by. Every change is a fact, so a refold sees the same values.

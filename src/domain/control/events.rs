@@ -73,6 +73,8 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::NoteKeyUses { .. }
         | Command::ReportPressure(_)
         | Command::SetClock { .. }
+        | Command::BeginIntake { .. }
+        | Command::RecordIntakeGap(_)
         | Command::Tick => return None,
         Command::PutQuota { account: crate::domain::id::AccountScope::All, .. }
         | Command::DeleteQuota { .. }

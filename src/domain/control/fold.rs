@@ -6,20 +6,20 @@ use super::due;
 use super::events::{pressure_data, telling};
 use super::idempotency::{Ledger, is_kept};
 use super::imports::ImportRecord;
+use super::intake::IntakeRecord;
 use super::keeper::Keeper;
 use super::last_uses::LastUse;
 use super::outcome::{Applied, Change, Outcome, Refused};
 use super::registry::{Registry, World};
 use super::resource::{
     Account, Acknowledgement, Alert, ApiKey, Channel, ChannelKind, ClientRecord, KeyRecord, MetricRecord, Project,
-    QuotaRecord, SilenceRecord, Webhook, Workspace,
+    SilenceRecord, Webhook, Workspace,
 };
 use super::sandbox::Sandbox;
 use super::verdict::{Accepted, Context};
-use crate::domain::definition::Quota;
 use crate::domain::id::{
-    AccountId, AccountScope, AlertId, ChannelId, ClientId, Epoch, IncidentId, KeyId, Log, MetricName, Position,
-    ProjectId, SilenceId, Stamp, Tenant, WebhookId, WorkspaceId,
+    AccountId, AlertId, ChannelId, ClientId, Epoch, IncidentId, KeyId, Log, MetricName, Position, ProjectId, SilenceId,
+    Stamp, Tenant, WebhookId, WorkspaceId,
 };
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::event::{Content, Source};
@@ -28,6 +28,8 @@ use crate::domain::webhook::outbox::{Concern, Outbox};
 use crate::domain::webhook::rows::Rows;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
+
+mod limits;
 
 pub use super::idempotency::Original;
 
@@ -151,6 +153,11 @@ impl Control {
                 let event = source.event(entry.tenant, EventType::IngestBackpressure, self.clock, content);
                 self.outbox.publish(event, Concern::Everybody, stamp, &mut rows);
             }
+            (Command::RecordIntakeGap(gap), outcome) if super::intake::is_new(outcome) => {
+                for event in gap.events(self.registry.workspaces.keys().copied(), &mut source) {
+                    self.outbox.publish(event, Concern::Everybody, stamp, &mut rows);
+                }
+            }
             (Command::AdvanceClock { by }, Outcome::Done(_)) => {
                 for due in due::passed_over(&self.registry, entry.tenant, self.ticked, *by) {
                     let event = source.event(due.tenant, due.kind, due.at, Content::json(&due.data));
@@ -253,6 +260,11 @@ impl Control {
     /// Returns who keeps the rows, where anybody has said so.
     pub fn keeper(&self) -> Option<&Keeper> {
         self.registry.keeper.as_ref()
+    }
+
+    /// Returns what is known of the public topic.
+    pub const fn intake(&self) -> &IntakeRecord {
+        &self.registry.intake
     }
 
     /// Returns what the folds go by; the defaults before the log was set up.
@@ -392,33 +404,6 @@ impl Control {
     /// Returns what people did in a tenant, the newest last; see [`AuditLog`] for how far back it reaches.
     pub fn audit(&self, tenant: Tenant) -> impl DoubleEndedIterator<Item = &AuditRecord> {
         self.audit.of(tenant)
-    }
-
-    /// Returns the quota that was set on a scope itself.
-    pub fn quota(&self, tenant: Tenant, scope: &AccountScope, metric: &MetricName) -> Option<&QuotaRecord> {
-        self.world(tenant)?.quotas.get(scope, metric)
-    }
-
-    /// Returns the quotas that were set on a scope itself, in the order of their metrics.
-    pub fn quotas_of(&self, tenant: Tenant, scope: &AccountScope) -> impl DoubleEndedIterator<Item = &QuotaRecord> {
-        self.world(tenant).and_then(|world| world.quotas.of(scope)).into_iter().flat_map(|quotas| quotas.values())
-    }
-
-    /// Returns the quota that holds for an account, its own before that of `*`, and the scope that it was set on.
-    pub fn effective_quota(
-        &self,
-        tenant: Tenant,
-        account: &AccountId,
-        metric: &MetricName,
-    ) -> Option<(&Quota, AccountScope)> {
-        let record = self.world(tenant)?.quotas.effective(account, metric)?;
-        Some((&record.quota, record.account.clone()))
-    }
-
-    /// Returns every quota that holds for an account, in the order of their metrics.
-    pub fn effective_quotas(&self, tenant: Tenant, account: &AccountId) -> Vec<(MetricName, Quota)> {
-        let effective = self.world(tenant).map(|world| world.quotas.effective_all(account)).unwrap_or_default();
-        effective.into_iter().map(|(metric, record)| (metric.clone(), record.quota)).collect()
     }
 
     /// Returns a metric that people defined.

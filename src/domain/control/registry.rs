@@ -9,6 +9,7 @@ use super::clients::Clients;
 use super::command::{Command, Settings};
 use super::events::Subject;
 use super::imports::Imports;
+use super::intake::IntakeRecord;
 use super::keeper::Keeper;
 use super::keys::Keys;
 use super::last_uses::Uses;
@@ -75,6 +76,8 @@ pub(super) struct Registry {
     pub(super) snapshot_mark: Option<String>,
     #[serde(default)]
     pub(super) keeper: Option<Keeper>,
+    #[serde(default, skip_serializing_if = "IntakeRecord::is_empty")]
+    pub(super) intake: IntakeRecord,
     pub(super) workspaces: BTreeMap<WorkspaceId, Workspace>,
     pub(super) keys: Keys,
     #[serde(default)]
@@ -169,6 +172,8 @@ impl Registry {
                 Ok(Accepted::done(Resource::None))
             }
             Command::SetClock { to } => Ok(self.set_clock(*to)),
+            Command::BeginIntake { topic, partition } => self.intake.begin(context, topic, *partition),
+            Command::RecordIntakeGap(gap) => self.intake.note(context, gap),
             // What these do is done to the outbox, behind everything else.
             Command::RecordDelivery(_) | Command::ReportPressure(_) | Command::Tick => {
                 Ok(Accepted::done(Resource::None))
@@ -387,6 +392,8 @@ impl World {
             | Command::NoteKeyUses { .. }
             | Command::ReportPressure(_)
             | Command::SetClock { .. }
+            | Command::BeginIntake { .. }
+            | Command::RecordIntakeGap(_)
             | Command::Tick
             | Command::UpdateWorkspace(_)
             | Command::UpdateKey(_)

@@ -92,6 +92,8 @@ event_types! {
     ChannelRecovered = "channel.recovered";
     /// As many deliveries wait for an endpoint as may: what comes for it is dropped, and can be replayed.
     WebhookOverflowing = "webhook.overflowing";
+    /// Messages of the public topic were lost before they were read.
+    IngestGap = "ingest.gap";
 }
 
 impl EventType {

@@ -1,21 +1,27 @@
 //! The public topic: services produce to it as they like, and the nodes share its partitions out.
 //!
+//! Where reading a partition begins is decided before it is read (`intake_place.rs`): a partition that comes to this member
+//! waits until then, and so do all of them behind an error that tells of messages which are not there.
 //! Offsets are committed by whoever has made the messages durable elsewhere, each with the record time up to which that
 //! is so, so that every node can tell how far the intake as a whole has come.
 
+use super::intake_place::{IntakePlace, LastRead, Probe};
 use super::settings::KafkaSettings;
 use super::topics;
 use super::{ASK_TIMEOUT, OpenError};
+use crate::domain::control::intake::GapCause;
 use crate::domain::limits::INTAKE_BATCH_MESSAGES;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 use rdkafka::ClientContext;
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// One message of the intake, where the client keeps it.
@@ -61,7 +67,7 @@ impl<'a> IntakeMessage<'a> {
     }
 }
 
-/// Where a group begins that has committed nothing.
+/// Where a group begins to read a partition that it never read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IntakeStart {
     /// At the first message that is still there.
@@ -71,12 +77,70 @@ pub enum IntakeStart {
     Latest,
 }
 
-/// Hears of commits that nobody waited for.
-struct Commits;
+/// How long a message that was read is taken to be there still.
+const WITNESS_EVERY: Millis = Millis::seconds(10);
 
-impl ClientContext for Commits {}
+/// The partitions of this member.
+#[derive(Debug, Default)]
+struct IntakeShare {
+    /// Those whose beginning is not decided yet.
+    waiting: BTreeSet<i32>,
+    reading: BTreeSet<i32>,
+    /// How far this member has read any partition since it began.
+    reached: BTreeMap<i32, LastRead>,
+    /// Those that this member went on to hold since it read them: nobody else has read them further.
+    kept: BTreeSet<i32>,
+    /// Messages that were read, with when they were last known to be there: where another one stands in the place of one,
+    /// the topic was made anew, and the client may have gone on in the new one without a word.
+    witnesses: BTreeMap<i32, (LastRead, Timestamp)>,
+    /// Those of which the witness is gone.
+    suspects: BTreeMap<i32, LastRead>,
+}
 
-impl ConsumerContext for Commits {
+/// Takes the share that the group gives, and hears of commits that nobody waited for.
+#[derive(Default)]
+struct IntakeGroup(Mutex<IntakeShare>);
+
+impl IntakeGroup {
+    fn lock(&self) -> MutexGuard<'_, IntakeShare> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets partitions, and returns those of them that are being read.
+    fn give_back(&self, topic: &str, partitions: impl Iterator<Item = i32>) -> TopicPartitionList {
+        let mut share = self.lock();
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            share.waiting.remove(&partition);
+            share.kept.remove(&partition);
+            share.witnesses.remove(&partition);
+            share.suspects.remove(&partition);
+            if share.reading.remove(&partition) {
+                list.add_partition(topic, partition);
+            }
+        }
+        list
+    }
+}
+
+impl ClientContext for IntakeGroup {}
+
+impl ConsumerContext for IntakeGroup {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions: Vec<i32> = list.elements().iter().map(|place| place.partition()).collect();
+        let topic = list.elements().first().map(|place| place.topic().to_owned()).unwrap_or_default();
+        let done = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.lock().waiting.extend(partitions);
+            // Nothing is read before it is decided from where.
+            consumer.incremental_assign(&TopicPartitionList::new())
+        } else {
+            consumer.incremental_unassign(&self.give_back(&topic, partitions.into_iter()))
+        };
+        if let Err(error) = done {
+            tracing::warn!(error = %error, "the intake's partitions could not be shared out anew");
+        }
+    }
+
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
         if let Err(error) = result {
             tracing::warn!(error = %error, "the intake could not commit; messages may be read again");
@@ -86,8 +150,25 @@ impl ConsumerContext for Commits {
 
 /// A member of the group that reads the intake.
 pub struct IntakeReader {
-    consumer: BaseConsumer<Commits>,
+    consumer: BaseConsumer<IntakeGroup>,
+    probe: Probe,
     topic: String,
+    start: IntakeStart,
+}
+
+/// Tells of an error behind which the client reads a partition no more, without a word on which one.
+fn ends_reading(error: &KafkaError) -> bool {
+    let ends = [
+        RDKafkaErrorCode::AutoOffsetReset,
+        RDKafkaErrorCode::OffsetOutOfRange,
+        RDKafkaErrorCode::LogTruncation,
+        RDKafkaErrorCode::NoOffset,
+        RDKafkaErrorCode::UnknownPartition,
+        RDKafkaErrorCode::UnknownTopic,
+        RDKafkaErrorCode::UnknownTopicId,
+        RDKafkaErrorCode::UnknownTopicOrPartition,
+    ];
+    error.rdkafka_error_code().is_some_and(|code| ends.contains(&code))
 }
 
 impl fmt::Debug for IntakeReader {
@@ -110,11 +191,7 @@ impl IntakeReader {
             path: settings.brokers.clone(),
             detail: error.to_string(),
         };
-        let reset = match start {
-            IntakeStart::Earliest => "earliest",
-            IntakeStart::Latest => "latest",
-        };
-        let consumer: BaseConsumer<Commits> = settings
+        let consumer: BaseConsumer<IntakeGroup> = settings
             .client()
             .set("group.id", format!("{}.intake", settings.group))
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -122,16 +199,126 @@ impl IntakeReader {
             .set("heartbeat.interval.ms", "2000")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", reset)
+            .set("auto.offset.reset", "error")
             .set("fetch.wait.max.ms", "50")
             .set("fetch.queue.backoff.ms", "5")
             // Enough for one batch of copies; the client keeps about a KiB for each message that waits.
             .set("queued.min.messages", INTAKE_BATCH_MESSAGES.to_string())
             .set("queued.max.messages.kbytes", "16384")
-            .create_with_context(Commits)
+            .create_with_context(IntakeGroup::default())
             .map_err(failed)?;
         consumer.subscribe(&[&settings.intake_topic]).map_err(failed)?;
-        Ok(Self { consumer, topic: settings.intake_topic.clone() })
+        let probe = Probe::new(settings).map_err(failed)?;
+        Ok(Self { consumer, probe, topic: settings.intake_topic.clone(), start })
+    }
+
+    fn share(&self) -> MutexGuard<'_, IntakeShare> {
+        self.consumer.context().lock()
+    }
+
+    /// The partitions of this member that are not read before [`Self::place`] has said from where.
+    pub fn waiting(&self) -> Vec<i32> {
+        let suspects = std::mem::take(&mut self.share().suspects);
+        if !suspects.is_empty() {
+            self.set_back(Some(&suspects));
+        }
+        self.share().waiting.iter().copied().collect()
+    }
+
+    /// Names a message that was read and was not looked at for a while, with its partition.
+    fn witness(&self, now: Timestamp) -> Option<(i32, LastRead)> {
+        let mut share = self.share();
+        let IntakeShare { reading, reached, kept, witnesses, .. } = &mut *share;
+        for partition in reading.intersection(kept) {
+            let Some(last) = reached.get(partition) else { continue };
+            let (witness, seen_at) = *witnesses.entry(*partition).or_insert((*last, now));
+            if seen_at.plus(WITNESS_EVERY) <= now {
+                // A later message takes its place, whatever comes of this look.
+                witnesses.insert(*partition, (*last, now));
+                return Some((*partition, witness));
+            }
+        }
+        None
+    }
+
+    /// Finds where reading a partition begins, and what is gone before there; blocks. Where the group has committed nothing,
+    /// though it has read the partition, that was at least until `read_until`.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer: the partition goes on waiting.
+    pub fn place(&self, partition: i32, read_until: Option<Timestamp>, now: Timestamp) -> KafkaResult<IntakePlace> {
+        let (reached, is_kept) = {
+            let share = self.share();
+            (share.reached.get(&partition).copied(), share.kept.contains(&partition))
+        };
+        let last = match reached.filter(|_| is_kept) {
+            Some(reached) => Some(reached),
+            None => self.committed(partition)?,
+        };
+        let begun = read_until.map(|at| LastRead { next: 0, recorded_at: None, read_until: Some(at) });
+        let known = self.probe.ask(partition, (last, reached.or(begun)))?;
+        self.probe.place(partition, &known, (self.start, now))
+    }
+
+    fn committed(&self, partition: i32) -> KafkaResult<Option<LastRead>> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        let committed = self.consumer.committed_offsets(list, ASK_TIMEOUT)?;
+        let Some(place) = committed.find_partition(&self.topic, partition) else { return Ok(None) };
+        place.error()?;
+        Ok(match place.offset() {
+            Offset::Offset(next) => Some(LastRead::committed(next, place.metadata())),
+            Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
+        })
+    }
+
+    /// Begins to read a partition that waits; what is gone before there is committed as passed over. Blocks.
+    ///
+    /// # Errors
+    /// Where the brokers did not take the commit, or the client does not begin: the partition goes on waiting.
+    pub fn begin(&self, partition: i32, place: &IntakePlace) -> KafkaResult<()> {
+        if !self.share().waiting.contains(&partition) {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        let mut from = list.add_partition(&self.topic, partition);
+        from.set_offset(Offset::Offset(place.begin))?;
+        if let Some(metadata) = &place.metadata {
+            from.set_metadata(metadata);
+            self.consumer.commit(&list, CommitMode::Sync)?;
+        }
+        self.consumer.incremental_assign(&list)?;
+        let mut share = self.share();
+        if share.waiting.remove(&partition) {
+            share.reading.insert(partition);
+        }
+        if place.gap.is_some() {
+            share.reached.remove(&partition);
+            share.kept.remove(&partition);
+            share.witnesses.remove(&partition);
+        }
+        Ok(())
+    }
+
+    /// Lets partitions wait until it is known again where they go on: all of them, or those whose witness is gone, which go
+    /// back to there.
+    fn set_back(&self, suspects: Option<&BTreeMap<i32, LastRead>>) {
+        let mut list = TopicPartitionList::new();
+        let mut share = self.share();
+        let is_meant = |partition: &i32| suspects.is_none_or(|suspects| suspects.contains_key(partition));
+        let set_back: Vec<i32> = share.reading.iter().copied().filter(is_meant).collect();
+        for partition in set_back {
+            list.add_partition(&self.topic, partition);
+            share.reading.remove(&partition);
+            share.waiting.insert(partition);
+            if let Some(witness) = suspects.and_then(|suspects| suspects.get(&partition)) {
+                share.reached.insert(partition, *witness);
+            }
+        }
+        drop(share);
+        if let Err(error) = self.consumer.incremental_unassign(&list) {
+            tracing::warn!(error = %error, "the intake's partitions could not be set back");
+        }
     }
 
     /// Adds the messages that wait to `messages`, at most `most`; waits for the first one for at most `patience`. Blocks.
@@ -154,11 +341,22 @@ impl IntakeReader {
                 }
                 Some(Err(error)) => {
                     tracing::warn!(error = %error, "reading the intake is disturbed");
+                    if ends_reading(&error) {
+                        self.set_back(None);
+                    }
                     break;
                 }
             }
             wait = Duration::ZERO;
         }
+        let mut share = self.share();
+        for (partition, (next, recorded_at)) in &progress {
+            share.reached.insert(*partition, LastRead::message(*next, *recorded_at));
+            if share.reading.contains(partition) || share.waiting.contains(partition) {
+                share.kept.insert(*partition);
+            }
+        }
+        drop(share);
         progress
     }
 
@@ -198,6 +396,7 @@ impl IntakeReader {
 /// Tells how far the intake as a whole has come.
 pub struct IntakeGauge {
     consumer: BaseConsumer,
+    probe: Probe,
     topic: String,
 }
 
@@ -232,7 +431,21 @@ impl IntakeGauge {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .create()?;
-        Ok(Self { consumer, topic: settings.intake_topic.clone() })
+        Ok(Self { consumer, probe: Probe::new(settings)?, topic: settings.intake_topic.clone() })
+    }
+
+    /// Looks whether a message that a reader has read is still there, one at a time; blocks. Where another one stands in its
+    /// place, the reader lets the partition wait.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer.
+    pub fn look_back(&self, reader: &IntakeReader, now: Timestamp) -> KafkaResult<()> {
+        let Some((partition, witness)) = reader.witness(now) else { return Ok(()) };
+        let known = self.probe.ask(partition, (Some(witness), None))?;
+        if known.place(IntakeStart::Earliest).1 == Some(GapCause::Replaced) {
+            reader.share().suspects.insert(partition, witness);
+        }
+        Ok(())
     }
 
     /// Asks the brokers; blocks. Nothing comes back where there is no intake.
@@ -260,22 +473,10 @@ impl IntakeGauge {
             };
             let mut through = place.metadata().parse().ok().map(Timestamp);
             if through.is_none() && next < end {
-                through = self.recorded_at(place.partition(), next)?;
+                through = self.probe.message(place.partition(), next)?.map(|(_, at)| at);
             }
             lags.push(IntakeLag { partition: place.partition(), head: end, next: next.max(first), through });
         }
         Ok(lags)
-    }
-}
-
-impl IntakeGauge {
-    /// When the first message at or behind an offset was taken in; none where the broker hands none over in time.
-    fn recorded_at(&self, partition: i32, offset: i64) -> KafkaResult<Option<Timestamp>> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
-        self.consumer.assign(&list)?;
-        let polled = self.consumer.poll(ASK_TIMEOUT).transpose();
-        self.consumer.unassign()?;
-        Ok(polled?.and_then(|message| message.timestamp().to_millis()).map(Timestamp))
     }
 }

@@ -8,13 +8,15 @@
 mod append;
 mod follow;
 mod intake;
+mod intake_place;
 mod membership;
 mod settings;
 mod topics;
 
 pub use intake::{IntakeGauge, IntakeLag, IntakeMessage, IntakeProgress, IntakeReader, IntakeStart};
+pub use intake_place::IntakePlace;
 pub use membership::{Assignment, Membership};
-pub use settings::{KafkaSettings, SettingsError, Timestamps};
+pub use settings::{KafkaSettings, OnIntakeGap, SettingsError, Timestamps};
 
 use super::chain::{log, number};
 use super::port::{AppendError, Member, OpenError, ReadError, Record};

@@ -18,6 +18,16 @@ pub enum Timestamps {
     Appender(fn() -> crate::domain::time::Timestamp),
 }
 
+/// What becomes of a partition of the intake whose next messages are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnIntakeGap {
+    /// It is read on with the first message that is left.
+    #[default]
+    Continue,
+    /// It is not read until somebody decides.
+    Stop,
+}
+
 /// What the journal needs to know of Kafka.
 #[derive(Clone)]
 pub struct KafkaSettings {
@@ -37,6 +47,8 @@ pub struct KafkaSettings {
     pub intake_partitions: u32,
     /// Where this node's share of the intake begins; absent where it reads none.
     pub intake: Option<IntakeStart>,
+    /// Whether the intake goes on where messages are gone.
+    pub on_intake_gap: OnIntakeGap,
     /// Copies of every partition, where the topics are made.
     pub replication: i32,
     /// How records are stamped.
@@ -98,6 +110,11 @@ impl KafkaSettings {
                     "off" => settings.intake = None,
                     other => return wrong(format!("intake is {other}, not earliest, latest or off")),
                 },
+                "on_intake_gap" => match value.as_ref() {
+                    "continue" => settings.on_intake_gap = OnIntakeGap::Continue,
+                    "stop" => settings.on_intake_gap = OnIntakeGap::Stop,
+                    other => return wrong(format!("on_intake_gap is {other}, not continue or stop")),
+                },
                 "replication" => match value.parse() {
                     Ok(copies @ 1..=32) => settings.replication = copies,
                     Ok(_) | Err(_) => return wrong(format!("replication is {value}, not from 1 to 32")),
@@ -144,6 +161,7 @@ impl KafkaSettings {
             partitions: PARTITIONS_DEFAULT,
             intake_partitions: INTAKE_PARTITIONS_DEFAULT,
             intake: Some(IntakeStart::Earliest),
+            on_intake_gap: OnIntakeGap::Continue,
             replication: 1,
             timestamps: Timestamps::Broker,
             properties: Vec::new(),
@@ -187,6 +205,8 @@ mod tests {
         assert_eq!((settings.brokers.as_str(), settings.partitions, settings.replication), ("a:9092,b:9093", 4, 3));
         assert_eq!((settings.journal_topic.as_str(), settings.group.as_str()), ("hw.journal", "hw"));
         assert_eq!(settings.properties, [("socket.timeout.ms".to_owned(), "9000".to_owned())]);
+        let stopping = KafkaSettings::parse("kafka://a:1?on_intake_gap=stop").unwrap();
+        assert_eq!((stopping.on_intake_gap, settings.on_intake_gap), (OnIntakeGap::Stop, OnIntakeGap::Continue));
         assert_eq!(KafkaSettings::parse("kafka://a:1").unwrap().control_topic, "highwater.control");
         for secured in ["security.protocol=SASL_SSL", "sasl.password=secret", "ssl.ca.location=/x"] {
             let parsed = KafkaSettings::parse(&format!("kafka://a:9092?security.protocol=plaintext&{secured}"));
@@ -201,6 +221,7 @@ mod tests {
             ("kafka://a:0", "host:port"),
             ("kafka://a:9092?partitions=0", "partitions is 0"),
             ("kafka://a:9092?replication=x", "replication is x"),
+            ("kafka://a:9092?on_intake_gap=halt", "on_intake_gap is halt, not continue or stop"),
             ("kafka://a:9092?prefx=x", "prefx is not known"),
             ("kafka://a:9092?prefix=a/b", "no topic name"),
         ] {

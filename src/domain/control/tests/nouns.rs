@@ -115,3 +115,45 @@ fn an_imported_file_is_known_again() {
     assert!(log.control.import(OTHER, "d").is_none() && log.control.import(TENANT, "e").is_none());
     log.check_refold();
 }
+
+#[test]
+fn a_gap_of_the_intake_is_noted_once_and_told_to_every_workspace() {
+    use crate::domain::control::intake::{GapCause, IntakeGap};
+    let mut log = Log::new();
+    let (topic, now) = ("hw.usage".to_owned(), log.now);
+    assert_eq!(log.control.intake().begun(&topic, 1), None);
+    for later in [0, 5_000] {
+        log.now = now.plus(crate::domain::time::Millis(later));
+        log.done(Command::BeginIntake { topic: topic.clone(), partition: 1 });
+        assert_eq!(log.control.intake().begun(&topic, 1), Some(now), "since the first time");
+    }
+    let gap = |to, read_until: Option<i64>| IntakeGap {
+        topic: topic.clone(),
+        partition: 1,
+        cause: GapCause::Removed,
+        from: Some(10),
+        to,
+        read_until: read_until.map(Timestamp),
+        left_from: Timestamp(900),
+    };
+    let first = log.submit(Command::RecordIntakeGap(gap(20, Some(500))));
+    assert_eq!(first.outcome, Outcome::Created(Resource::None));
+    let again = log.submit(Command::RecordIntakeGap(gap(20, Some(500))));
+    assert_eq!((again.outcome, again.rows.is_empty()), (Outcome::Done(Resource::None), true), "two nodes found it");
+    // More was removed before reading went on: the same gap, wider.
+    log.done(Command::RecordIntakeGap(gap(30, Some(500))));
+    log.done(Command::RecordIntakeGap(gap(30, Some(600))));
+    let known: Vec<i64> = log.control.intake().gaps().iter().map(|noted| noted.gap.to).collect();
+    assert_eq!(known, [30, 30]);
+    assert_eq!(gap(30, None).messages(), Some(20));
+    let overlaps = |from, to| gap(30, Some(500)).overlaps(Timestamp(from), Timestamp(to));
+    assert_eq!(
+        [overlaps(0, 500), overlaps(0, 501), overlaps(900, 901), overlaps(901, 999)],
+        [false, true, true, false]
+    );
+    assert!(gap(30, None).overlaps(Timestamp(0), Timestamp(1)), "nobody knows since when");
+    let ids: std::collections::BTreeSet<String> =
+        [gap(20, Some(500)), gap(30, Some(500)), gap(30, Some(501)), gap(30, None)].iter().map(IntakeGap::id).collect();
+    assert_eq!(ids.len(), 4);
+    log.check_refold();
+}
