@@ -30,8 +30,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-const STATUSES: [DeliveryStatus; 4] =
-    [DeliveryStatus::Pending, DeliveryStatus::Succeeded, DeliveryStatus::Failed, DeliveryStatus::Dropped];
+const STATUSES: [DeliveryStatus; 5] = [
+    DeliveryStatus::Pending,
+    DeliveryStatus::Succeeded,
+    DeliveryStatus::Failed,
+    DeliveryStatus::Dropped,
+    DeliveryStatus::Superseded,
+];
 
 /// What became of a message at a channel.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,7 +48,8 @@ pub(super) struct ChannelDeliveryView {
     channel_id: String,
     /// For example `alert.firing`.
     event_type: &'static str,
-    /// `pending`, `succeeded`, `failed` (the channel lost it), or `dropped`: it was not sent, because there was nothing to send it
+    /// `pending`, `succeeded`, `failed` (the channel lost it), `superseded` (a newer message of the
+    /// instance took its place), or `dropped`: it was not sent, because there was nothing to send it
     /// for any more.
     status: &'static str,
     attempt_count: u32,
@@ -135,7 +141,7 @@ pub(super) async fn list(
     let created = Created::read(&query)?;
     let (from, to) = created.span(&query)?;
     let asked = ChannelDeliveryQuery {
-        statuses: query.read_all("status", "pending, succeeded, failed or dropped", |text| {
+        statuses: query.read_all("status", "pending, succeeded, failed, dropped or superseded", |text| {
             STATUSES.into_iter().find(|status| status.name() == text)
         })?,
         from,

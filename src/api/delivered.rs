@@ -17,7 +17,8 @@ pub(super) struct DeliveredView {
     channel_id: String,
     /// The message's id; with the channel's it names the delivery.
     delivery_id: String,
-    /// `pending`, `succeeded`, `failed` (the channel lost it), or `dropped`: it was not sent, because there was nothing to send it
+    /// `pending`, `succeeded`, `failed` (the channel lost it), `superseded` (a newer message of the
+    /// instance took its place), or `dropped`: it was not sent, because there was nothing to send it
     /// for any more.
     status: String,
     attempt_count: u32,

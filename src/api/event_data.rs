@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 type Field = (&'static str, Value, Value);
 
 /// The members of a type's data.
+#[expect(clippy::too_many_lines, reason = "an exhaustive match, a line or two for each")]
 pub(super) fn members(kind: EventType) -> Vec<Field> {
     match kind {
         EventType::AlertPending

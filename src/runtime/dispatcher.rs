@@ -3,13 +3,14 @@
 use super::channel_health;
 use super::clock;
 use super::control::ControlPlane;
+pub use super::dispatch::Dispatch;
 use super::outbox::{self, Route};
 use super::pending::{Pending, patience_left};
 use super::target::Target;
+use super::unsent::Unsent;
 use crate::domain::control::resource::ChannelKind;
 use crate::domain::control::sandbox::kept_as;
 use crate::domain::id::{ChannelId, Log, Mode, NotificationId, PartitionId, Tenant};
-use crate::domain::partition::Owed;
 use crate::domain::partition::effect::DeliveryStatus;
 use crate::domain::partition::fact::Note;
 use crate::domain::partition::notification::{Attempted, Notification, NotificationKind};
@@ -25,74 +26,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-
-/// What the processors tell the dispatcher.
-#[derive(Debug)]
-pub enum Dispatch {
-    /// A (notification, destination) pair is due.
-    Owed {
-        /// Whose debt it is.
-        partition: PartitionId,
-        /// What is owed.
-        notification: Arc<Notification>,
-        /// To whom.
-        channel: ChannelId,
-        /// Attempts so far.
-        attempts: u32,
-        /// When the next attempt is due; at once where absent.
-        next_at: Option<Timestamp>,
-        /// Whether a former owner of the partition may have begun an attempt that nobody recorded.
-        inherited: bool,
-    },
-    /// A newer message took the place of one: unless an attempt of that is under way, and so will be recorded, it is
-    /// recorded that none is.
-    Superseded {
-        /// Whose debt it was.
-        partition: PartitionId,
-        /// The older notification.
-        id: NotificationId,
-        /// The destination.
-        channel: ChannelId,
-        /// Whether a former owner of the partition may have begun an attempt that nobody recorded.
-        inherited: bool,
-    },
-    /// A pair needs no more attempts.
-    Settled {
-        /// The notification.
-        id: NotificationId,
-        /// The destination.
-        channel: ChannelId,
-    },
-    /// A partition is given back: nothing more is sent for it.
-    Released {
-        /// Which one.
-        partition: PartitionId,
-        /// Told when no attempt for it is under way any more, and every outcome is recorded.
-        ended: oneshot::Sender<()>,
-    },
-}
-
-impl Dispatch {
-    /// Tells of a debt, or of what it waits for where only this node can say how that ended.
-    pub fn of(partition: PartitionId, owed: &Owed<'_>, inherited: bool) -> Option<Self> {
-        let channel = owed.channel;
-        match owed.waits_for_outcome {
-            Some(id) => Some(Self::Superseded { partition, id, channel, inherited }),
-            None => (!owed.waits).then(|| Self::owed(partition, owed, inherited)),
-        }
-    }
-
-    fn owed(partition: PartitionId, owed: &Owed<'_>, inherited: bool) -> Self {
-        Self::Owed {
-            inherited,
-            partition,
-            notification: Arc::new(owed.message()),
-            channel: owed.channel,
-            attempts: owed.debt.attempts,
-            next_at: owed.debt.next_at,
-        }
-    }
-}
 
 /// What sending takes.
 #[derive(Clone, Debug)]
@@ -128,16 +61,6 @@ struct Finished {
     penalty_until: Option<Timestamp>,
     /// The outcome is a fact; where not, the pairs are tried again.
     recorded: bool,
-}
-
-/// A superseded pair of which it is to be recorded that no attempt is under way.
-#[derive(Clone, Copy, Debug)]
-struct Unsent {
-    partition: PartitionId,
-    id: NotificationId,
-    channel: ChannelId,
-    /// Whether an attempt without a recorded outcome may have been made.
-    maybe_sent: bool,
 }
 
 /// Counts for the metrics.
@@ -262,7 +185,7 @@ impl Dispatcher {
                     self.superseded.insert((channel, id), partition);
                 } else {
                     let maybe_sent = inherited || debt.is_some_and(|debt| debt.maybe_sent);
-                    self.record_unsent(Unsent { partition, id, channel, maybe_sent });
+                    Unsent { partition, id, channel, maybe_sent }.record(&self.means.journal);
                 }
             }
             Dispatch::Settled { id, channel } => {
@@ -311,30 +234,6 @@ impl Dispatcher {
         });
     }
 
-    /// Records that no attempt of a superseded message is under way, so that the newer one may go.
-    fn record_unsent(&self, unsent: Unsent) {
-        let journal = self.means.journal.clone();
-        tokio::spawn(async move {
-            let Unsent { partition, id, channel, maybe_sent } = unsent;
-            let outcome = if maybe_sent { "an attempt of a former owner has no outcome" } else { "not sent" };
-            let note = Note::NotificationAttempted(Attempted {
-                id,
-                channel,
-                attempt: 0,
-                delivered: false,
-                outcome: outcome.to_owned(),
-                next_at: None,
-                unanswered: maybe_sent,
-            });
-            let fact = (Log::Partition(partition), Bytes::from(note.encode()));
-            while let Err(error) = journal.append(vec![fact.clone()]).await {
-                let cause = crate::telemetry::chain(&error);
-                tracing::warn!(channel = %channel, error = %cause, "a newer message waits for a record; it is tried again");
-                tokio::time::sleep(UNSENT_RETRY).await;
-            }
-        });
-    }
-
     fn finish(&mut self, done: Finished) {
         // A recorded outcome comes back from the fold as the next due time; an unrecorded one is tried again soon.
         let retry_at = (!done.recorded).then(|| clock::now().plus(Millis::seconds(1)));
@@ -344,7 +243,7 @@ impl Dispatcher {
             if let Some(partition) = self.superseded.remove(&(channel, id)) {
                 self.queue.remove(channel, id);
                 // Its outcome may stand before the record that superseded it, and so have released nothing.
-                self.record_unsent(Unsent { partition, id, channel, maybe_sent: !done.recorded });
+                Unsent { partition, id, channel, maybe_sent: !done.recorded }.record(&self.means.journal);
             }
         }
         for partition in &done.partitions {
@@ -487,9 +386,6 @@ async fn thread_of(
     }
     None
 }
-
-/// How long it is waited before a record is tried again that newer messages wait for.
-const UNSENT_RETRY: Duration = Duration::from_secs(1);
 
 /// How often, and how far apart, the thread of an earlier message is looked for before one is sent outside of it.
 const THREAD_LOOKS: usize = 20;

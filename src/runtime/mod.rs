@@ -26,6 +26,7 @@ pub mod intake_gaps;
 mod intake_places;
 
 pub mod courier;
+mod dispatch;
 pub mod dispatcher;
 mod drops;
 pub mod engine_version;
@@ -45,6 +46,7 @@ pub mod sandbox;
 pub mod snapshotter;
 pub mod target;
 pub mod timekeeper;
+mod unsent;
 pub mod writer;
 
 pub mod offline;

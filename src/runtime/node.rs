@@ -90,6 +90,7 @@ impl Node {
     ///
     /// # Errors
     /// Where a part cannot be restored or started.
+    #[expect(clippy::too_many_lines, reason = "it wires the parts in the order in which they need each other")]
     pub async fn start(data: Data, guard: Guard, base_url: &str, duty: Duty) -> Result<Self, StartError> {
         let notifier = Notifier::new(guard, base_url)?;
         let (stop, stopped) = watch::channel(false);

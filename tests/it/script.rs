@@ -113,6 +113,7 @@ impl Stage {
     }
 
     /// Appends the record that a line stands for.
+    #[expect(clippy::too_many_lines, reason = "a few lines for each word")]
     fn record(&mut self, action: &str, words: &mut Words<'_>) {
         let (now, tenant) = (self.now, tenant());
         let change = match action {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a stop may take in all. Docker kills after ten seconds.
 const STOP_MOST: Duration = Duration::from_secs(8);
@@ -84,9 +84,9 @@ async fn stops_in_time(hangs: Hangs) -> Result<(), String> {
     let clients = if hangs.has(Hangs::Clients) { hang_clients(&server, &key) } else { Vec::new() };
     // What was sent is under way, and what was counted waits for the store.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let told = Instant::now();
+    let asked = highwater::runtime::clock::Stopwatch::start();
     tokio::task::spawn_blocking(move || server.stop()).await.map_err(|error| format!("{hangs:?}: {error}"))?;
-    let took = told.elapsed();
+    let took = asked.elapsed();
     drop((receiver, store, clients));
     if took > STOP_MOST { Err(format!("{hangs:?}: the stop took {took:.1?}")) } else { Ok(()) }
 }

@@ -89,6 +89,7 @@ pub(super) struct Registry {
 }
 
 impl Registry {
+    #[expect(clippy::too_many_lines, reason = "an exhaustive match, a line or two for each")]
     pub(super) fn apply(&mut self, context: Context, command: &Command) -> Verdict {
         match command {
             Command::Initialise { fingerprint_key, partitions, settings, master_key_check } => {
@@ -322,6 +323,7 @@ impl Registry {
 }
 
 impl World {
+    #[expect(clippy::too_many_lines, reason = "an exhaustive match, a line or two for each")]
     fn apply(&mut self, context: Context, command: &Command) -> Verdict {
         let Self {
             accounts,

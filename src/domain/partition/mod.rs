@@ -32,6 +32,7 @@ pub mod clock_set;
 mod conversation;
 mod deadlines;
 mod debts;
+mod endpoint_event;
 mod fit;
 pub mod rehearsal;
 mod set_aside;

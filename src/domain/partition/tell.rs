@@ -2,6 +2,7 @@
 
 use super::debts::Debts;
 use super::effect::{Effects, InstanceKey, InstanceRow, Reason, State, TransitionRow};
+use super::endpoint_event::{closing_event, event_of, note_event};
 use super::fact::{QUOTAS_TOLD, V3};
 use super::instance::{Instance, Step, Told};
 use super::judge::Cause;
@@ -312,13 +313,9 @@ impl World<'_> {
         let definition = &site.compiled.definition;
         let reminders = message.as_ref().map(|message| message.reminders.clone()).unwrap_or_default();
         let wanted = event_of((from, to, reason), message.as_ref(), site.cause.stale);
-        let closes = to == State::Ok && instance.event_open && message.is_none() && !site.cause.stale;
-        let wanted = wanted.or((self.engine_version >= V3 && closes).then_some(NotificationKind::Resolved));
-        match wanted {
-            Some(NotificationKind::Firing | NotificationKind::NoData) => instance.event_open = true,
-            Some(NotificationKind::Resolved) => instance.event_open = false,
-            Some(NotificationKind::Corrected | NotificationKind::Pending | NotificationKind::Test) | None => {}
-        }
+        let is_quiet = message.is_none() && !site.cause.stale;
+        let wanted = wanted.or(closing_event(to, instance, is_quiet && self.engine_version >= V3));
+        note_event(instance, wanted);
         let wanted = wanted.filter(|kind| self.outbox.wants(tenant, kind.event_type()));
         let sequence = instance.sequence;
         let id = notification_id(&key, epoch, period, sequence);
@@ -376,17 +373,20 @@ impl World<'_> {
             evidence,
             notification: told.as_ref().map(|told| told.id),
         });
-        if notification.is_some() || event.is_some() {
-            *self.index = self.index.saturating_add(1);
-        }
+        let is_sent = notification.is_some() || event.is_some();
+        *self.index = self.index.saturating_add(u32::from(is_sent));
         if let Some(event) = event {
             self.publish(event, silenced, Concern::of(definition.project));
         }
+        self.enqueue(notification, &reminders);
+        told
+    }
+
+    fn enqueue(&mut self, notification: Option<Notification>, reminders: &[NotificationId]) {
         if let Some(notification) = notification {
-            self.effects.deliveries.extend(self.debts.owe(&notification, &reminders, self.stamp));
+            self.effects.deliveries.extend(self.debts.owe(&notification, reminders, self.stamp));
             self.effects.notifications.push(notification);
         }
-        told
     }
 
     /// Owes an event to the endpoints that want it.
@@ -464,28 +464,6 @@ impl World<'_> {
             self.timers.insert((due, key));
         }
         set(account, place, |instance| instance.timer = due);
-    }
-}
-
-/// What endpoints are told of a transition. They are told states, not messages: nothing of a reminder, and of a firing
-/// also where a silence holds its message. What is stale is told to nobody singly.
-fn event_of(
-    (from, to, reason): (State, State, Reason),
-    message: Option<&Message>,
-    stale: bool,
-) -> Option<NotificationKind> {
-    let is_reminder = matches!(reason, Reason::Repeat | Reason::SilenceEnded | Reason::ChannelAdded);
-    match message {
-        Some(message) => (!is_reminder || from != to).then_some(message.kind),
-        None if stale || from == to => None,
-        None => match (from, to) {
-            (_, State::Firing) => Some(NotificationKind::Firing),
-            (State::Firing, _) => Some(NotificationKind::Resolved),
-            (_, State::NoData) => Some(NotificationKind::NoData),
-            (State::NoData, State::Ok) => Some(NotificationKind::Resolved),
-            (_, State::Pending) => Some(NotificationKind::Pending),
-            (_, State::Ok | State::Inconclusive) => None,
-        },
     }
 }
 

@@ -43,4 +43,5 @@ mod things;
 mod tls;
 mod trials;
 mod usage;
+mod usage_warnings;
 mod webhooks;

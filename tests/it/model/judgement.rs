@@ -51,15 +51,9 @@ impl Model {
         Some(self.values(subject, start, end).iter().sum())
     }
 
-    /// Asks an instance's question and takes the step that the answer leads to. An event asks about its own open window,
-    /// everything else about all of them.
-    pub(super) fn evaluate(&mut self, subject: Subject, at: i64, reason: &'static str, own_window: Option<i64>) {
-        let Rule { condition, hold, keep } = self.rules[&subject.0].1.clone();
-        let closed = closed_end(at);
-        let reads_quota = matches!(condition, Condition::PercentOver(_));
-        let (first, in_a_row) = (self.instances[&subject].first, self.in_a_row(subject));
-        let is_before = !reads_quota && closed - WIDTH < first;
-        let mut answer = match condition {
+    /// What the period or the newest closed window says at an instant.
+    fn answer(&self, subject: Subject, at: i64) -> Answer {
+        match self.rules[&subject.0].1.condition {
             Condition::PercentOver(percent) => {
                 match (self.quotas.get(&(subject.2, subject.3)), self.used(subject, at)) {
                     // Of a limit of zero any use is more than any share of it.
@@ -74,9 +68,20 @@ impl Model {
                 }
             }
             Condition::SumOver(_) | Condition::SumUnder(_) | Condition::CountAtLeast(_) | Condition::MaxOver(_) => {
-                self.on_window(subject, closed - WIDTH)
+                self.on_window(subject, closed_end(at) - WIDTH)
             }
-        };
+        }
+    }
+
+    /// Asks an instance's question and takes the step that the answer leads to. An event asks about its own open window,
+    /// everything else about all of them.
+    pub(super) fn evaluate(&mut self, subject: Subject, at: i64, reason: &'static str, own_window: Option<i64>) {
+        let Rule { condition, hold, keep } = self.rules[&subject.0].1.clone();
+        let closed = closed_end(at);
+        let reads_quota = matches!(condition, Condition::PercentOver(_));
+        let (first, in_a_row) = (self.instances[&subject].first, self.in_a_row(subject));
+        let is_before = !reads_quota && closed - WIDTH < first;
+        let mut answer = self.answer(subject, at);
         let state = self.instances[&subject].state;
         self.instances.get_mut(&subject).unwrap().evaluated = at;
         let grows = matches!(condition, Condition::SumOver(_) | Condition::CountAtLeast(_) | Condition::MaxOver(_));
