@@ -81,8 +81,31 @@ fn a_silence_holds_what_a_channel_lost() {
          at 01:01  attempt 1 ops failed    -> failed 1 ops
          at 01:02  silence 1 name=busy until 03:00
          at 02:00  repair ops
+         at 03:00  tick                    -> retries 1 ops
+         at 03:01  repair ops",
+    );
+    // The channel was not repaired by then.
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops failed    -> failed 1 ops
+         at 01:02  silence 1 name=busy until 03:00
          at 03:00  tick
          at 03:01  repair ops              -> retries 1 ops",
+    );
+    // Another silence still holds it; what ended meanwhile is not said.
+    check(
+        "engine 3
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:01  attempt 1 ops failed    -> failed 1 ops
+         at 01:02  silence 1 name=busy until 03:00
+         at 01:03  silence 2 name=busy until 12:00
+         at 02:00  repair ops
+         at 03:00  tick
+         at 10:30  tick                    -> ok busy acme, notify 2 resolved after 1, dropped 2 ops
+         at 12:00  tick",
     );
 }
 
@@ -98,6 +121,16 @@ fn a_channel_that_an_edit_adds_hears_what_fires() {
          at 02:01  attempt 2 dev delivered -> delivered 2 dev
          at 03:00  edit busy  sum(\"calls\") > 10 | to ops+dev
          at 10:30  tick                    -> ok busy acme, notify 3 resolved after 1 to ops+dev",
+    );
+    // A silence holds it until it ends.
+    check(
+        "engine 3
+         delivers
+         alert busy  sum(\"calls\") > 10
+         at 01:00  usage acme calls 20     -> firing busy acme, notify 1 firing
+         at 01:02  silence 1 name=busy until 03:00
+         at 02:00  edit busy  sum(\"calls\") > 10 | to ops+dev
+         at 03:00  tick  -> firing busy acme channel_added, notify 2 firing after 1 to dev",
     );
     // What is silenced, or does not fire, is told to nobody; nor is what the edit itself makes fire told twice.
     check(

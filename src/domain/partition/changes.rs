@@ -458,11 +458,13 @@ impl Partition {
                     let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
                     world.remind(site, account, place, Reason::SilenceEnded);
                     world.tell_held_no_data(site, account, place);
+                    world.tell_added_meanwhile(site, account, place);
                     world.set_timer(site, account, place);
                     world.touch(state, account, place, cause.at);
                 }
             }
         });
+        self.send_held(tenant, turn);
     }
 }
 

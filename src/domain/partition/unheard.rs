@@ -25,6 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Lost {
     notification: Notification,
     attempts: u32,
+    /// Whether the channel takes messages again and a silence holds this one.
+    held: bool,
 }
 
 /// What channels have not heard.
@@ -77,7 +79,7 @@ impl Unheard {
         let newest = lost.get(&notification.key).is_none_or(|lost| lost.notification.sequence <= notification.sequence);
         let has_room = lost.len() < LOST_MESSAGES_KEPT_MAX || lost.contains_key(&notification.key);
         if says_state(notification.kind) && newest && has_room {
-            lost.insert(notification.key.clone(), Lost { notification: notification.clone(), attempts });
+            lost.insert(notification.key.clone(), Lost { notification: notification.clone(), attempts, held: false });
         }
         if lost.is_empty() {
             self.lost.remove(&channel);
@@ -153,22 +155,37 @@ impl Partition {
         }
         let before = turn.effects.deliveries.len();
         self.debts.hasten(channel, turn.stamp, &mut turn.effects.deliveries);
-        let on_its_way: BTreeSet<InstanceKey> = self
-            .debts
-            .outstanding()
-            .filter(|owed| owed.channel == channel && says_state(owed.notification.kind))
-            .map(|owed| owed.notification.key.clone())
-            .collect();
+        self.send_lost(channel, turn, |lost| lost.notification.key.tenant == tenant);
+        self.unheard.count_on(turn.effects.deliveries.get_mut(before..).unwrap_or_default());
+    }
+
+    /// Sends what repaired channels lost and a silence held, now that one has ended.
+    pub(super) fn send_held(&mut self, tenant: Tenant, turn: &mut Turn<'_>) {
+        let is_held = |lost: &Lost| lost.held && lost.notification.key.tenant == tenant;
+        let mut channels: Vec<ChannelId> = Vec::new();
+        for (channel, lost) in &self.unheard.lost {
+            channels.extend(lost.values().any(is_held).then_some(*channel));
+        }
+        for channel in channels {
+            let before = turn.effects.deliveries.len();
+            self.send_lost(channel, turn, is_held);
+            self.unheard.count_on(turn.effects.deliveries.get_mut(before..).unwrap_or_default());
+        }
+    }
+
+    /// Sends once more what a channel lost of what is asked for, where it still says how its instance stands.
+    fn send_lost(&mut self, channel: ChannelId, turn: &mut Turn<'_>, is_asked: impl Fn(&Lost) -> bool) {
+        let outstanding = self.debts.outstanding();
+        let of_channel = outstanding.filter(|owed| owed.channel == channel && says_state(owed.notification.kind));
+        let on_its_way: BTreeSet<InstanceKey> = of_channel.map(|owed| owed.notification.key.clone()).collect();
         let lost = self.unheard.lost.remove(&channel).unwrap_or_default();
-        let mut held = BTreeMap::new();
+        let mut kept = BTreeMap::new();
         for (key, lost) in lost {
-            let fate = if key.tenant != tenant {
-                Fate::Held
-            } else if on_its_way.contains(&key) {
-                Fate::Forgotten
-            } else {
-                self.fate_of(&lost.notification)
-            };
+            if !is_asked(&lost) {
+                kept.insert(key, lost);
+                continue;
+            }
+            let fate = if on_its_way.contains(&key) { Fate::Forgotten } else { self.fate_of(&lost.notification) };
             match fate {
                 Fate::Sent => {
                     self.unheard.tried.insert((lost.notification.id, channel), lost.attempts);
@@ -176,15 +193,14 @@ impl Partition {
                     turn.effects.deliveries.push(row);
                 }
                 Fate::Held => {
-                    held.insert(key, lost);
+                    kept.insert(key, Lost { held: true, ..lost });
                 }
                 Fate::Forgotten => {}
             }
         }
-        if !held.is_empty() {
-            self.unheard.lost.insert(channel, held);
+        if !kept.is_empty() {
+            self.unheard.lost.insert(channel, kept);
         }
-        self.unheard.count_on(turn.effects.deliveries.get_mut(before..).unwrap_or_default());
     }
 
     fn fate_of(&self, notification: &Notification) -> Fate {
@@ -263,6 +279,24 @@ impl Partition {
 }
 
 impl World<'_> {
+    /// Tells channels what lasts that were added while a silence held it.
+    pub(super) fn tell_added_meanwhile(&mut self, site: Site<'_>, account: &mut Account, place: usize) {
+        let Some(instance) = account.instances.get_mut(place).filter(|instance| instance.told.is_some()) else {
+            return;
+        };
+        let told = instance.told.as_ref().map_or(&[][..], |told| &told.channels);
+        let mut channels = site.compiled.definition.channels.clone();
+        channels.retain(|channel| !told.contains(channel));
+        if channels.is_empty() || !self.is_v3() {
+            return;
+        }
+        if site.cause.stale {
+            instance.held = true;
+        } else {
+            self.tell_added(site, account, place, &channels);
+        }
+    }
+
     fn tell_added(&mut self, site: Site<'_>, account: &mut Account, place: usize, added: &[ChannelId]) {
         let silenced = site.is_silenced(account, place);
         let Some(instance) = account.instances.get(place) else { return };
