@@ -206,10 +206,9 @@ pub(super) async fn history(
     };
     let mut told = outcomes(&app, &caller, rows.iter().filter_map(|row| row.notification).collect()).await?;
     let state = app.node.data.control.state();
-    let items = rows.iter().map(|row| TransitionView {
-        deliveries: Some(row.notification.and_then(|id| told.remove(&id)).unwrap_or_default()),
-        ..transition(&state, row)
-    });
+    let items = rows
+        .iter()
+        .map(|row| transition(&state, row).with(row.notification.and_then(|id| told.remove(&id)).unwrap_or_default()));
     let items = items.collect();
     drop(state);
     Ok(paging.answer(&app, items, |row: &TransitionView| {
@@ -234,6 +233,13 @@ fn transition_place(parts: &[&str]) -> Option<TransitionPlace> {
 /// Reads a metric's place in a cursor, `-` where there is none.
 fn optional_metric(text: &str) -> Option<Option<MetricName>> {
     if text == "-" { Some(None) } else { MetricName::new(text).ok().map(Some) }
+}
+
+impl TransitionView {
+    /// Beside it what became of its message.
+    pub(super) fn with(self, deliveries: Vec<DeliveredView>) -> Self {
+        Self { deliveries: Some(deliveries), ..self }
+    }
 }
 
 pub(super) fn transition(state: &Control, row: &TransitionRow) -> TransitionView {

@@ -295,21 +295,25 @@ pub(super) async fn update(
     let wanted: ChannelUpdate = incoming.json()?;
     let sent = incoming.sent();
     if let Some(changed) = repeated(&app, &caller, sent)? {
-        return Ok(updated(&app, &caller, &changed).await);
+        return Ok(updated(&caller, &changed, None));
     }
     let channel = find(&app, &caller, &id)?;
     let name = wanted.name.clone().map(|name| text::name("/name", name)).transpose()?;
     let retargets = wanted.url.is_some() || wanted.bot_token.is_some() || wanted.slack_channel.is_some();
     let target = if retargets { Some(retarget(&app, &channel, &wanted)?) } else { None };
     let patch = ChannelPatch { name, default: wanted.default, target };
-    let changed = submit(&app, &caller, sent, Command::UpdateChannel { id: channel.id, patch }).await?;
-    Ok(updated(&app, &caller, &changed).await)
+    let last = last_deliveries(&app, &caller, vec![channel.id]).await.remove(&channel.id);
+    let beside = serde_json::to_string(&last).unwrap_or_default();
+    let command = Command::UpdateChannel { id: channel.id, patch };
+    let changed = submit(&app, &caller, sent.showing(&beside), command).await?;
+    Ok(updated(&caller, &changed, last))
 }
 
-async fn updated(app: &App, caller: &Caller, changed: &Changed) -> Response {
+/// `last` is the delivery that changed last, unless a repetition shows the one that was it.
+fn updated(caller: &Caller, changed: &Changed, last: Option<DeliveredView>) -> Response {
     let Resource::Channel(channel) = &changed.resource else { return answer::gone() };
-    let last = last_deliveries(app, caller, vec![channel.id]).await.remove(&channel.id);
-    answer::changed(changed, &view(caller, channel, last, None), channel.life.version, "")
+    let stood = changed.beside.as_deref().and_then(|beside| serde_json::from_str(beside).ok());
+    answer::changed(changed, &view(caller, channel, stood.unwrap_or(last), None), channel.life.version, "")
 }
 
 fn retarget(app: &App, channel: &Channel, wanted: &ChannelUpdate) -> Result<(String, String), Problem> {

@@ -1,8 +1,10 @@
 //! What an alert would have done, and why one stands as it does: the engine itself, fed with the windows of the store.
 
-use super::alert_input::{compile, recovery, warnings};
+use super::alert_input::{compile, recovery};
 use super::alert_rows::{TransitionView, transition};
+use super::alert_warnings::{rounded_spans, warnings};
 use super::app::{App, Caller};
+use super::delivered::outcomes;
 use super::docs::Problems;
 use super::incoming::Incoming;
 use super::input::{Query, parameter};
@@ -16,7 +18,7 @@ use crate::domain::control::resource::Scope;
 use crate::domain::definition::{AlertDefinition, InconclusivePolicy, NoDataPolicy, Quota, Severity};
 use crate::domain::id::{AccountId, AccountScope, AlertId, Log, MetricName};
 use crate::domain::limits::{PREVIEW_EVALUATIONS_MAX, PREVIEW_SPAN, REPEAT_INTERVAL};
-use crate::domain::partition::effect::State as AlertState;
+use crate::domain::partition::effect::{State as AlertState, TransitionRow};
 use crate::domain::partition::rehearsal::{PastWindow, Rehearsed, Script, Standing, appraise, rehearse};
 use crate::domain::rule::{GRAMMAR, RuleProgram, Verdict};
 use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
@@ -161,7 +163,8 @@ pub(super) async fn preview(State(app): State<App>, caller: Caller, incoming: In
         ..bare(account.clone(), metric, &asked.rule)
     };
     let scope = AccountScope::One(account.clone());
-    let warnings = warnings(&app, &caller, &program, (&scope, definition.metric.as_ref())).await;
+    let mut warnings = warnings(&app, &caller, &program, (&scope, definition.metric.as_ref())).await;
+    warnings.extend(rounded_spans(&definition.rule, (definition.hold, definition.keep_firing_for)));
     let past = Past::read(&app, &caller, (&account, &definition), (from, to), to.since(from).0 / WINDOW.0).await?;
     let rehearsed: Rehearsed = work(&app, move || rehearse(past.script(&definition, from), to)).await?;
     let would_fire = rehearsed.episodes.into_iter().map(|episode| WouldFire {
@@ -340,6 +343,9 @@ pub(super) async fn explain(
     let past = Past::read(&app, &caller, (&account, &local), (at, to), 0).await?;
     let standings = work(&app, move || appraise(past.script(&local, at), at)).await?;
     let standing = standings.into_iter().find(|standing| standing.metric == metric);
+    let sent = decided.as_ref().and_then(|row| row.notification);
+    let deliveries = outcomes(&app, &caller, sent.into_iter().collect()).await?.into_values().flatten().collect();
+    let decided_by = |row: &TransitionRow| transition(&app.node.data.control.state(), row).with(deliveries);
     let view = ExplanationView {
         object: "alert_explanation",
         alert_id: definition.id.to_string(),
@@ -348,7 +354,7 @@ pub(super) async fn explain(
         at: at.to_string(),
         state: decided.as_ref().map_or(AlertState::Ok, |row| row.to).name(),
         log: Log::Partition(app.partition(&caller, &account)).to_string(),
-        transition: decided.map(|row| transition(&app.node.data.control.state(), &row)),
+        transition: decided.as_ref().map(decided_by),
         evaluation: standing.map(evaluation),
     };
     Ok(Json(view).into_response())
