@@ -1,22 +1,21 @@
 //! Reading what people write about alerts: rules, channels, durations.
 
 use super::alert_channels;
+use super::alert_warnings::warnings;
 use super::app::{App, Caller};
 use super::input::{defaulted, nullable, present};
 use super::labels::project;
 use super::problem::{Fault, Problem};
 use super::text;
-use crate::domain::control::command::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
+use crate::domain::control::command::{AlertDraft, AlertPatch, ChannelChoice, RulePatch};
 use crate::domain::control::resource::Alert;
-use crate::domain::definition::{InconclusivePolicy, NoDataPolicy, Quota, Severity};
+use crate::domain::definition::{InconclusivePolicy, NoDataPolicy, Severity};
 use crate::domain::id::{AccountScope, MetricName};
 use crate::domain::limits::{MESSAGE_CHARS_MAX, REPEAT_INTERVAL};
-use crate::domain::quantity::Quantity;
-use crate::domain::rule::{GRAMMAR, Input, Name, RuleProgram};
+use crate::domain::rule::{GRAMMAR, RuleProgram};
 use crate::domain::time::Millis;
-use crate::store::MetricQuery;
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// An alert to be.
@@ -33,8 +32,10 @@ pub(super) struct AlertCreate {
     channel: ChannelChoice,
     metric: Option<String>,
     name: Option<String>,
-    /// How long the condition must hold; `0s` where absent.
+    /// How long the condition must hold; `0s` where absent. A rule that reads a window counts closed windows in a row, and
+    /// a span is rounded up to whole ones: `1s` to `5m` is one.
     r#for: Option<String>,
+    /// How long a firing goes on behind the condition, counted as `for` is; `0s` where absent.
     keep_firing_for: Option<String>,
     /// The condition that ends a firing.
     recover: Option<String>,
@@ -278,114 +279,4 @@ pub(super) fn compile(pointer: &str, source: &str) -> Result<RuleProgram, Proble
         let param = pointer.trim_start_matches('/').to_owned();
         Problem { errors: vec![fault], ..Problem::unprocessable(error.code.text(), detail) }.with("param", param)
     })
-}
-
-/// What is odd about the rule itself, or about what it will find.
-pub(super) async fn warnings(
-    app: &App,
-    caller: &Caller,
-    program: &RuleProgram,
-    (account, metric): (&AccountScope, Option<&MetricName>),
-) -> Vec<AlertWarning> {
-    let mut warnings: Vec<AlertWarning> = program
-        .warnings()
-        .iter()
-        .map(|warning| AlertWarning { code: warning.code.to_owned(), detail: warning.detail.clone() })
-        .collect();
-    let inputs = program.inputs();
-    let own = |input: &Input| input.metric.as_ref().or(metric).cloned();
-    let named: BTreeSet<MetricName> = inputs.iter().filter_map(own).collect();
-    for metric in named {
-        if !is_known(app, caller, account, &metric).await {
-            warnings.push(AlertWarning {
-                code: "unknown_metric".to_owned(),
-                detail: format!("nothing is known of {metric} yet: no event, no quota and no definition names it"),
-            });
-        }
-    }
-    let quotas: BTreeSet<Option<MetricName>> = inputs.iter().filter(|i| i.name.reads_quota()).map(own).collect();
-    for metric in quotas.into_iter().filter(|metric| !has_quota(app, caller, account, metric.as_ref())) {
-        let what =
-            metric.map_or("no metric of this account has a quota yet".to_owned(), |m| format!("{m} has no quota yet"));
-        warnings.push(AlertWarning {
-            code: "no_quota".to_owned(),
-            detail: format!(
-                "{what}; the alert is inconclusive until PUT /v1/accounts/{account}/quotas/{{metric}} sets one"
-            ),
-        });
-    }
-    warnings.extend(zero_limits(app, caller, program, (account, metric)));
-    warnings
-}
-
-/// Names the limits of zero that a rule takes percentages of.
-fn zero_limits(
-    app: &App,
-    caller: &Caller,
-    program: &RuleProgram,
-    (account, metric): (&AccountScope, Option<&MetricName>),
-) -> Option<AlertWarning> {
-    let percents = program.inputs().iter().filter(|input| input.name == Name::QuotaPercent);
-    let asked: Vec<Option<&MetricName>> = percents.map(|input| input.metric.as_ref().or(metric)).collect();
-    let quotas: Vec<(MetricName, Quota)> = {
-        let (state, tenant) = (app.node.data.control.state(), caller.principal.tenant);
-        match account {
-            AccountScope::One(account) => state.effective_quotas(tenant, account),
-            AccountScope::All => {
-                let defaults = state.quotas_of(tenant, account);
-                defaults.map(|record| (record.metric.clone(), record.quota)).collect()
-            }
-        }
-    };
-    let is_asked = |metric: &MetricName| asked.iter().any(|asked| asked.is_none_or(|asked| asked == metric));
-    let zero = quotas.iter().filter(|(metric, quota)| quota.limit == Quantity::ZERO && is_asked(metric));
-    let named: Vec<&str> = zero.map(|(metric, _)| metric.as_str()).take(10).collect();
-    (!named.is_empty()).then(|| AlertWarning {
-        code: "limit_zero".to_owned(),
-        detail: format!(
-            "the limit of {} is zero: nothing is allowed, and quota_percent is greater than every number once anything is used",
-            named.join(", ")
-        ),
-    })
-}
-
-fn has_quota(app: &App, caller: &Caller, account: &AccountScope, metric: Option<&MetricName>) -> bool {
-    let tenant = caller.principal.tenant;
-    let state = app.node.data.control.state();
-    match (account, metric) {
-        (AccountScope::One(account), Some(metric)) => state.effective_quota(tenant, account, metric).is_some(),
-        (AccountScope::One(account), None) => !state.effective_quotas(tenant, account).is_empty(),
-        // Some account may have one of its own.
-        (AccountScope::All, _) => true,
-    }
-}
-
-/// Whether a metric is defined, limited or in use. What the store cannot tell is taken for known.
-async fn is_known(app: &App, caller: &Caller, account: &AccountScope, metric: &MetricName) -> bool {
-    let tenant = caller.principal.tenant;
-    let (defined, epoch) = {
-        let state = app.node.data.control.state();
-        let limited = match account {
-            AccountScope::One(account) => state.effective_quota(tenant, account, metric).is_some(),
-            AccountScope::All => state.quota(tenant, &AccountScope::All, metric).is_some(),
-        };
-        let epoch = match account {
-            AccountScope::One(account) => state.epoch_of(tenant, account),
-            AccountScope::All => state.sandbox(tenant).map(|sandbox| sandbox.epoch).unwrap_or_default(),
-        };
-        (limited || state.metric(tenant, metric).is_some(), epoch)
-    };
-    if defined {
-        return true;
-    }
-    let store = &app.node.data.store;
-    match account {
-        AccountScope::One(account) => {
-            store.metrics_of(tenant, epoch, account.clone()).await.map_or(true, |known| known.contains(metric))
-        }
-        AccountScope::All => {
-            let asked = MetricQuery { tenant, since: epoch, metrics: vec![metric.clone()] };
-            store.metrics_among(asked).await.map_or(true, |known| known.contains(metric))
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! What is shown of an alert: its definition, and how its instances stand.
 
+use super::alert_warnings::rounded_spans;
 use super::answer;
 use super::app::Caller;
 use super::change::Changed;
@@ -7,7 +8,7 @@ use super::usage::number;
 use crate::domain::control::command::{AlertWarning, ChannelChoice};
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::Alert;
-use crate::domain::definition::{AlertDefinition, Pause};
+use crate::domain::definition::{AlertDefinition, InconclusivePolicy, NoDataPolicy, Pause};
 use crate::domain::partition::effect::State as AlertState;
 use crate::domain::quantity::Quantity;
 use crate::domain::rule::RuleProgram;
@@ -55,6 +56,8 @@ pub(super) struct AlertView {
     repeat_interval: String,
     severity: &'static str,
     no_data: &'static str,
+    /// `keep` or `ok`: what a firing does while the rule cannot be decided.
+    inconclusive: &'static str,
     labels: BTreeMap<String, String>,
     metadata: BTreeMap<String, String>,
     message: Option<String>,
@@ -151,7 +154,7 @@ pub(super) fn view(caller: &Caller, alert: &Alert, standing: &Standing) -> Alert
         rule: definition.rule.clone(),
         rule_normalized: alert.normalized.clone(),
         recover: definition.recover.clone(),
-        warnings: alert.warnings.clone(),
+        warnings: warnings(alert),
         channel: alert.channel.clone(),
         channels: definition.channels.iter().map(ToString::to_string).collect(),
         status: if paused.is_some() { "paused" } else { "active" },
@@ -166,9 +169,13 @@ pub(super) fn view(caller: &Caller, alert: &Alert, standing: &Standing) -> Alert
         repeat_interval: definition.repeat_interval.to_string(),
         severity: definition.severity.name(),
         no_data: match definition.no_data {
-            crate::domain::definition::NoDataPolicy::Ok => "ok",
-            crate::domain::definition::NoDataPolicy::Alert => "alert",
-            crate::domain::definition::NoDataPolicy::Keep => "keep",
+            NoDataPolicy::Ok => "ok",
+            NoDataPolicy::Alert => "alert",
+            NoDataPolicy::Keep => "keep",
+        },
+        inconclusive: match definition.inconclusive {
+            InconclusivePolicy::Keep => "keep",
+            InconclusivePolicy::Ok => "ok",
         },
         labels: definition.labels.clone(),
         metadata: alert.metadata.clone(),
@@ -177,6 +184,13 @@ pub(super) fn view(caller: &Caller, alert: &Alert, standing: &Standing) -> Alert
         created_at: alert.life.created_at.to_string(),
         updated_at: alert.life.updated_at.to_string(),
     }
+}
+
+/// What was odd when its rule was written, and about its spans.
+fn warnings(alert: &Alert) -> Vec<AlertWarning> {
+    let definition = &alert.definition;
+    let rounded = rounded_spans(&definition.rule, (definition.hold, definition.keep_firing_for));
+    alert.warnings.iter().cloned().chain(rounded).collect()
 }
 
 /// `standing` is how the alert stands, unless a repetition shows how it stood.

@@ -41,6 +41,7 @@ mod alert_channels;
 mod alert_input;
 mod alert_rows;
 mod alert_view;
+mod alert_warnings;
 mod alerts;
 mod audit;
 mod channel_deliveries;

@@ -50,6 +50,12 @@ impl Millis {
         Self(self.0.saturating_add(other.0))
     }
 
+    /// Returns how many base windows hold the span: `1s` to `5m` are one, `0s` is none.
+    pub const fn windows(self) -> i64 {
+        let span = if self.0 < 0 { 0 } else { self.0 };
+        span.saturating_add(WINDOW.0 - 1) / WINDOW.0
+    }
+
     /// Parses `^[1-9][0-9]{0,5}(s|m|h|d)$`, or `0s`.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "0s" {

@@ -8,7 +8,7 @@ use super::effect::{Reason, State};
 use super::instance::{Instance, Step};
 use crate::domain::definition::{AlertDefinition, InconclusivePolicy, NoDataPolicy};
 use crate::domain::rule::Verdict;
-use crate::domain::time::{Millis, Timestamp, WINDOW};
+use crate::domain::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// How many closed windows in a row, up to the newest, had the same verdict.
@@ -76,12 +76,6 @@ impl Runs {
     }
 }
 
-/// How many closed windows a span is.
-fn windows_in(span: Millis) -> u32 {
-    let windows = span.0.max(0).saturating_add(WINDOW.0.saturating_sub(1)).checked_div(WINDOW.0).unwrap_or(0);
-    u32::try_from(windows).unwrap_or(u32::MAX)
-}
-
 /// What an evaluation found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
@@ -126,7 +120,7 @@ impl Instance {
         }
         let (begun, over) = if found.counts_windows {
             let count = self.runs.matched.count;
-            (count > 0, count >= windows_in(policy.hold))
+            (count > 0, i64::from(count) >= policy.hold.windows())
         } else {
             (true, self.state == State::Pending && self.since.plus(policy.hold) <= found.at)
         };
@@ -156,7 +150,7 @@ impl Instance {
         }
         let (begun, over) = if found.counts_windows {
             let count = self.runs.recovered.count;
-            (count > 0, count >= windows_in(policy.keep_firing_for))
+            (count > 0, i64::from(count) >= policy.keep_firing_for.windows())
         } else {
             (true, self.false_since.is_some_and(|since| since.plus(policy.keep_firing_for) <= found.at))
         };
@@ -201,9 +195,9 @@ mod tests {
 
     #[test]
     fn a_span_is_as_many_windows_as_hold_it() {
-        let minutes = |minutes: i64| windows_in(Millis::minutes(minutes));
+        let minutes = |minutes: i64| Millis::minutes(minutes).windows();
         assert_eq!([minutes(0), minutes(1), minutes(5), minutes(6), minutes(10)], [0, 1, 1, 2, 2]);
-        assert_eq!(windows_in(Millis::seconds(1)), 1);
+        assert_eq!(Millis::seconds(1).windows(), 1);
     }
 
     #[test]

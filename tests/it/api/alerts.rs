@@ -37,11 +37,12 @@ async fn an_alerts_life() {
         ("for", json!("0s")),
         ("severity", json!("warning")),
         ("no_data", json!("ok")),
+        ("inconclusive", json!("keep")),
     ] {
         assert_eq!(body[name], value, "{name}");
     }
     assert_eq!(body["warnings"][0]["code"], "no_quota");
-    let patch = json!({"for": "5m", "name": "n", "severity": "critical", "labels": {"team": "a", "b": "c"}, "repeat_interval": "1h", "keep_firing_for": "30s", "no_data": "alert", "recover": "quota_percent < 80", "message": "m"});
+    let patch = json!({"for": "5m", "name": "n", "severity": "critical", "labels": {"team": "a", "b": "c"}, "repeat_interval": "1h", "keep_firing_for": "30s", "no_data": "alert", "inconclusive": "ok", "recover": "quota_percent < 80", "message": "m"});
     let patched = server.patch(&path, patch.clone()).await.ok(200);
     for (name, value) in patch.as_object().unwrap() {
         assert_eq!(&patched[name], value, "{name}");
@@ -57,6 +58,7 @@ async fn an_alerts_life() {
         ("repeat_interval", json!("4h")),
         ("keep_firing_for", json!("0s")),
         ("no_data", json!("ok")),
+        ("inconclusive", json!("keep")),
         ("recover", Value::Null),
         ("message", Value::Null),
     ] {
@@ -82,6 +84,33 @@ async fn an_alerts_life() {
     server.delete(&path).await.ok(204);
     server.get(&path).await.problem(404, "resource_not_found");
     server.get(&format!("{path}/history")).await.problem(404, "resource_not_found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_span_that_is_no_whole_number_of_windows_is_remarked() {
+    let server = Server::start().await;
+    let channel = channel(&server).await;
+    let details = |body: &Value| -> Vec<String> {
+        let warnings = body["warnings"].as_array().unwrap().iter().filter(|warning| warning["code"] == "span_rounded");
+        warnings.map(|warning| warning["detail"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut wanted = json!({"account_id": "acme", "rule": "sum(\"calls\") > 10", "channel": channel, "for": "7m", "keep_firing_for": "1s"});
+    let made = server.post("/v1/alerts", wanted.clone()).await.ok(201);
+    let expected = [
+        "for of 7m is counted as 2 closed windows in a row (10m): the rule reads the 5m window",
+        "keep_firing_for of 1s is counted as 1 closed window (5m): the rule reads the 5m window",
+    ];
+    assert_eq!(details(&made), expected);
+    // It goes with the span, and comes with it.
+    let even = server.patch(&path(&made), json!({"for": "10m", "keep_firing_for": "1h"})).await.ok(200);
+    assert!(details(&even).is_empty(), "{even}");
+    let odd = server.patch(&path(&made), json!({"for": "6m"})).await.ok(200);
+    assert_eq!(details(&odd).len(), 1, "{odd}");
+    assert_eq!(details(&server.get(&path(&made)).await.ok(200)), details(&odd));
+    // A level is no window: its spans are time.
+    wanted["rule"] = json!("used(\"calls\") > 10");
+    let level = server.post("/v1/alerts", wanted).await.ok(201);
+    assert!(details(&level).is_empty(), "{level}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
