@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// The same histories in every run; a failing one is printed, step by step. `PROPTEST_CASES` asks for more of them.
-fn config(cases: u32) -> ProptestConfig {
+pub(crate) fn config(cases: u32) -> ProptestConfig {
     let cases = ProptestConfig::default().cases.max(256) / 256 * cases;
     ProptestConfig {
         cases,

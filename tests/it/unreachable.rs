@@ -45,7 +45,8 @@ async fn a_journal_that_does_not_answer_is_told() {
     }
     let own = Own(tempfile::tempdir().unwrap());
     let said = services(own.0.path(), &["up", "kafka"]);
-    let broker = said.trim().rsplit_once('=').unwrap().1.to_owned();
+    let exported = said.lines().find_map(|line| line.strip_prefix("export HIGHWATER_TEST_KAFKA="));
+    let broker = exported.unwrap().to_owned();
     let cluster = Cluster::new(&broker);
     let key = bootstrap_with(&cluster.data(), &cluster.arguments());
     let server = cluster.start();
