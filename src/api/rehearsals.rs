@@ -166,7 +166,8 @@ pub(super) async fn preview(State(app): State<App>, caller: Caller, incoming: In
     let mut warnings = warnings(&app, &caller, &program, (&scope, definition.metric.as_ref())).await;
     warnings.extend(rounded_spans(&definition.rule, (definition.hold, definition.keep_firing_for)));
     let past = Past::read(&app, &caller, (&account, &definition), (from, to), to.since(from).0 / WINDOW.0).await?;
-    let rehearsed: Rehearsed = work(&app, move || rehearse(past.script(&definition, from), to)).await?;
+    let now = caller.now();
+    let rehearsed: Rehearsed = work(&app, move || rehearse(past.script(&definition, from), to, now)).await?;
     let would_fire = rehearsed.episodes.into_iter().map(|episode| WouldFire {
         metric: episode.metric.map(|metric| metric.to_string()),
         from: episode.from.to_string(),

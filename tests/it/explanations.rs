@@ -92,7 +92,8 @@ fn a_limit_of_zero_allows_nothing() {
     assert_eq!(appraised(&[(-3, &[1])]), (Verdict::True, None, true));
     assert_eq!(appraised(&[(1, &[1])]), (Verdict::True, None, true));
     let counted = windows(&[(-3, &[0]), (2, &[1])]);
-    let rehearsed = rehearse(script(&definition, &quotas, &counted, NOON), NOON.plus(Millis::minutes(30)));
+    let rehearsed =
+        rehearse(script(&definition, &quotas, &counted, NOON), NOON.plus(Millis::minutes(30)), Timestamp::MAX);
     let episodes: Vec<_> = rehearsed.episodes.iter().map(|episode| (episode.peak, episode.over)).collect();
     assert_eq!(episodes, [(None, true)]);
 }

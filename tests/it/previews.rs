@@ -108,8 +108,32 @@ proptest! {
         let (definition, from) = (&definition, MIDNIGHT.plus(WINDOW));
         let script = Script { definition, quotas: &quotas, grace: GRACE, windows: &windows, from };
         let to = MIDNIGHT.plus(Millis(WINDOW.0 * values.len() as i64));
-        let previewed = rehearse(script, to);
+        let previewed = rehearse(script, to, to.plus(GRACE));
         let previewed: Vec<_> = previewed.episodes.into_iter().map(|episode| (episode.from, episode.to)).collect();
         prop_assert_eq!(lived(definition, &values), previewed);
     }
+}
+
+#[test]
+fn a_window_that_is_open_ends_nothing() {
+    let definition = words::alert("tried", 1, 1, "sum > 100 | on acme/calls", &[]);
+    let start = |n: i64| MIDNIGHT.plus(Millis(n * WINDOW.0));
+    let counted = |n: i64, value| PastWindow {
+        metric: metric("calls"),
+        start: start(n),
+        aggregate: Aggregate::of(quantity(value), last_instant(start(n))),
+    };
+    let windows = [counted(0, 1), counted(1, 150), counted(2, 1)];
+    let script = Script { definition: &definition, quotas: &[], grace: GRACE, windows: &windows, from: start(1) };
+    let firings = |now: Timestamp| -> Vec<(Timestamp, Option<Timestamp>)> {
+        let previewed = rehearse(script, start(3), now).episodes;
+        previewed.into_iter().map(|episode| (episode.from, episode.to)).collect()
+    };
+    let begun = last_instant(start(1));
+    assert_eq!(firings(start(3).plus(GRACE)), [(begun, Some(start(3).plus(GRACE)))]);
+    assert_eq!(firings(start(3)), [(begun, None)], "its close has not come");
+    assert_eq!(firings(start(2)), [(begun, None)]);
+    // Of the window that holds the present moment no time is named that has not come.
+    let moment = start(1).plus(Millis::minutes(2));
+    assert_eq!(firings(moment), [(moment, None)]);
 }

@@ -86,16 +86,20 @@ pub struct Standing {
     pub evidence: Evidence,
 }
 
-/// Rehearses an alert up to `to`, the end of a window.
-pub fn rehearse(script: Script<'_>, to: Timestamp) -> Rehearsed {
+/// Rehearses an alert up to `to`, the end of a window; a window that has not closed at `now` does not close.
+pub fn rehearse(script: Script<'_>, to: Timestamp, now: Timestamp) -> Rehearsed {
     let mut stage = Stage::set(script);
     let mut windows = script.windows.iter().filter(|window| window.start >= script.from).peekable();
     let mut start = script.from;
-    while start < to {
+    while start < to && start <= now {
         while let Some(window) = windows.next_if(|window| window.start <= start) {
-            stage.count(window, last_instant(window), Judged::Yes);
+            stage.count(window, last_instant(window).min(now), Judged::Yes);
         }
-        stage.step(start.plus(WINDOW).plus(script.grace), Note::Ticked { intake_through: None });
+        let close = start.plus(WINDOW).plus(script.grace);
+        if close > now {
+            break;
+        }
+        stage.step(close, Note::Ticked { intake_through: None });
         start = start.plus(WINDOW);
     }
     stage.rehearsed
