@@ -17,11 +17,11 @@ use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{Channel, Scope};
 use crate::domain::id::NotificationId;
-use crate::domain::partition::effect::{DeliveryRow, DeliveryStatus};
+use crate::domain::partition::effect::{DeliveryRow, DeliveryStatus, State as AlertState};
 use crate::domain::partition::fact::V3;
 use crate::domain::partition::notification::{Notification, NotificationKind};
 use crate::domain::time::Timestamp;
-use crate::store::{Age, ChannelDeliveryQuery};
+use crate::store::{Age, ChannelDeliveryQuery, TransitionQuery};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, Uri};
@@ -204,7 +204,41 @@ async fn delivery_of(
     found.ok_or_else(|| Problem::not_found("delivery"))
 }
 
-/// Sends a message to a channel again at once, under its id, with a schedule of its own.
+/// How the instance stands that a message is about; absent where nothing is known of it.
+async fn state_of(app: &App, notification: &Notification) -> Result<Option<AlertState>, Problem> {
+    let key = &notification.key;
+    let asked = TransitionQuery {
+        tenant: key.tenant,
+        alert: key.alert,
+        accounts: vec![key.account.clone()],
+        metric: Some(key.metric.clone()),
+        changes_only: true,
+        from: None,
+        to: None,
+        age: Age::Falling,
+        after: None,
+        offset: 0,
+        limit: 1,
+    };
+    let newest = app.node.data.store.transitions(asked).await.map_err(store_away)?.into_iter().next();
+    Ok(newest.filter(|row| row.epoch == notification.epoch).map(|row| row.to))
+}
+
+/// Refuses a message that no longer says how its instance stands: it would be the last word that the channel hears.
+async fn still_true(app: &App, notification: &Notification) -> Result<(), Problem> {
+    let is_true = match notification.kind {
+        NotificationKind::Firing => state_of(app, notification).await? == Some(AlertState::Firing),
+        NotificationKind::NoData => state_of(app, notification).await? == Some(AlertState::NoData),
+        NotificationKind::Resolved => state_of(app, notification).await? != Some(AlertState::Firing),
+        NotificationKind::Corrected | NotificationKind::Pending | NotificationKind::Test => true,
+    };
+    let detail = "the message no longer says how its instance stands, and the channel would hear it last; see the \
+                  alert's history for what was sent since";
+    if is_true { Ok(()) } else { Err(Problem::new(StatusCode::CONFLICT, "invalid_state", detail)) }
+}
+
+/// Sends a message to a channel again at once, under its id, with a schedule of its own. One that no longer says how its
+/// alert's instance stands is refused (409): it would be the last word that the channel hears.
 #[utoipa::path(
     post, path = "/v1/channels/{id}/deliveries/{delivery_id}/redeliver", tag = "channels",
     operation_id = "redeliver_message", params(("id" = String, Path), ("delivery_id" = String, Path)),
@@ -229,6 +263,7 @@ pub(super) async fn redeliver(
         let detail = "nodes of an earlier release still serve; messages are sent again once all are of this release";
         return Err(Problem::new(StatusCode::CONFLICT, "invalid_state", detail));
     }
+    still_true(&app, &notification).await?;
     let notification = Box::new(notification);
     let redelivery = MessageRedelivery { channel: channel.id, notification, attempts: row.attempts };
     Ok(asked(&submit(&app, &caller, sent, Command::RedeliverMessage(redelivery)).await?))

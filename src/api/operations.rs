@@ -238,7 +238,7 @@ fn read_oldest_pending(node: &Node, readings: &mut Readings) {
     let now = clock::now();
     let age =
         |since: Option<Timestamp>| [(None, since.map_or(0.0, |since| now.since(since).0.max(0) as f64 / 1_000.0))];
-    let help = "How long the oldest message to a channel has been pending; 0 where none is";
+    let help = "How long the oldest message to a channel has been pending, or the one in whose place it stands; 0 where none is";
     readings.gauge(
         "highwater_notification_oldest_pending_seconds",
         help,

@@ -22,6 +22,8 @@ pub enum Dispatch {
         attempts: u32,
         /// When the next attempt is due; at once where absent.
         next_at: Option<Timestamp>,
+        /// Since when the channel is behind about the instance.
+        behind_since: Timestamp,
         /// Whether a former owner of the partition may have begun an attempt that nobody recorded.
         inherited: bool,
     },
@@ -71,6 +73,7 @@ impl Dispatch {
             channel: owed.channel,
             attempts: owed.debt.attempts,
             next_at: owed.debt.next_at,
+            behind_since: owed.behind_since(),
         }
     }
 }

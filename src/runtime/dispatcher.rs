@@ -165,10 +165,10 @@ pub async fn run(
 impl Dispatcher {
     fn learn(&mut self, message: Dispatch) {
         match message {
-            Dispatch::Owed { partition, notification, channel, attempts, next_at, inherited } => {
+            Dispatch::Owed { partition, notification, channel, attempts, next_at, behind_since, inherited } => {
                 let kind = self.kind_of(notification.key.tenant, channel);
                 let id = notification.id;
-                self.tally.undelivered.add((channel, id), notification.recorded_at);
+                self.tally.undelivered.add((channel, id), behind_since);
                 // What was due when the partition came may have been begun before.
                 let maybe_sent = inherited && next_at.is_none_or(|at| at <= clock::now());
                 let due = next_at.unwrap_or(Timestamp::MIN);
@@ -278,11 +278,12 @@ async fn perform(means: Means, work: Work, debts: Vec<Debt>, tally: &Tally) -> F
     let came = match route(&means, tenant, work.channel) {
         Ok(Route::Send(destination)) => Came::Tried(send(&means, &destination, &debts, work.channel).await),
         Ok(Route::Keep(kind)) => Came::Kept(kind),
-        Err(gone) => Came::Tried(Attempt::refused(gone)),
+        Err(Unroutable::Deleted) => Came::Deleted,
+        Err(Unroutable::Unreadable(cause)) => Came::Tried(Attempt::refused(cause)),
     };
     let now = clock::now();
     let counter = match &came {
-        Came::Kept(_) => &tally.kept,
+        Came::Kept(_) | Came::Deleted => &tally.kept,
         Came::Tried(attempt) if attempt.result.is_ok() => &tally.delivered,
         Came::Tried(_) => &tally.failed,
     };
@@ -294,8 +295,10 @@ async fn perform(means: Means, work: Work, debts: Vec<Debt>, tally: &Tally) -> F
             (facts, backoff::penalty(attempt, now))
         }
         Came::Kept(kind) => (debts.iter().map(|debt| kept(debt, work.channel, *kind)).collect(), None),
+        Came::Deleted => (debts.iter().map(|debt| unsent(debt, work.channel)).collect(), None),
     };
-    let lost = facts.iter().filter(|fact| !fact.delivered && fact.next_at.is_none()).count();
+    let is_lost = |fact: &&Attempted| !fact.delivered && fact.next_at.is_none() && !fact.channel_deleted;
+    let lost = facts.iter().filter(is_lost).count();
     let destination = (tenant, work.channel);
     if lost > 0
         && let Err(error) = channel_health::tell_lost(&means.control, destination, now).await
@@ -330,10 +333,19 @@ async fn perform(means: Means, work: Work, debts: Vec<Debt>, tally: &Tally) -> F
 enum Came {
     Tried(Attempt),
     Kept(ChannelKind),
+    /// The channel was deleted: there is nobody who could miss it.
+    Deleted,
+}
+
+/// Why there is no way to a channel.
+enum Unroutable {
+    Deleted,
+    /// Its target cannot be unsealed.
+    Unreadable(String),
 }
 
 /// Where a message goes: to its destination, or into the outbox of its sandbox.
-fn route(means: &Means, tenant: Tenant, channel: ChannelId) -> Result<Route, String> {
+fn route(means: &Means, tenant: Tenant, channel: ChannelId) -> Result<Route, Unroutable> {
     let kind = means.control.state().channel(tenant, channel).map(|channel| channel.kind);
     if let Some(kept) = outbox::keeps_unseen(tenant, channel, kind) {
         return Ok(Route::Keep(kept));
@@ -351,6 +363,20 @@ fn kept(debt: &Debt, channel: ChannelId, kind: ChannelKind) -> Attempted {
         outcome: kept_as(kind).to_owned(),
         next_at: None,
         unanswered: false,
+        channel_deleted: false,
+    }
+}
+
+fn unsent(debt: &Debt, channel: ChannelId) -> Attempted {
+    Attempted {
+        id: debt.notification.id,
+        channel,
+        attempt: debt.attempts,
+        delivered: false,
+        outcome: "the channel was deleted".to_owned(),
+        next_at: None,
+        unanswered: false,
+        channel_deleted: true,
     }
 }
 
@@ -408,6 +434,7 @@ fn outcome(debt: &Debt, channel: ChannelId, attempt: &Attempt, now: Timestamp) -
                 outcome: format!("{}{thread}", sent.status),
                 next_at: None,
                 unanswered: false,
+                channel_deleted: false,
             }
         }
         Err(failure) => {
@@ -423,16 +450,25 @@ fn outcome(debt: &Debt, channel: ChannelId, attempt: &Attempt, now: Timestamp) -
                 ),
             }
             let (outcome, unanswered) = (failure.text(), failure.is_unanswered());
-            Attempted { id, channel, attempt: number, delivered: false, outcome, next_at, unanswered }
+            Attempted {
+                id,
+                channel,
+                attempt: number,
+                delivered: false,
+                outcome,
+                next_at,
+                unanswered,
+                channel_deleted: false,
+            }
         }
     }
 }
 
-fn destination(means: &Means, tenant: Tenant, channel: ChannelId) -> Result<Destination, String> {
+fn destination(means: &Means, tenant: Tenant, channel: ChannelId) -> Result<Destination, Unroutable> {
     let state = means.control.state();
-    let found = state.channel(tenant, channel).ok_or_else(|| "the channel was deleted".to_owned())?.clone();
+    let found = state.channel(tenant, channel).ok_or(Unroutable::Deleted)?.clone();
     drop(state);
-    Ok(match Target::open(&means.vault, &found)? {
+    Ok(match Target::open(&means.vault, &found).map_err(Unroutable::Unreadable)? {
         Target::Webhook { url, secrets } => {
             Destination::Webhook { url: url.into(), secrets: secrets.into_iter().map(Into::into).collect() }
         }

@@ -35,6 +35,7 @@ impl Unsent {
                 outcome: outcome.to_owned(),
                 next_at: None,
                 unanswered: maybe_sent,
+                channel_deleted: false,
             });
             let fact = (Log::Partition(partition), Bytes::from(note.encode()));
             while let Err(error) = journal.append(vec![fact.clone()]).await {

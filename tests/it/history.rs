@@ -251,6 +251,7 @@ impl Writer {
                         outcome,
                         next_at,
                         unanswered: false,
+                        channel_deleted: false,
                     };
                     self.log.note(now, &Note::NotificationAttempted(attempted));
                 }

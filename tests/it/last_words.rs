@@ -85,7 +85,7 @@ fn one_message_of_an_instance_is_pending_for_a_channel() {
          at 02:01  attempt 2 ops retry    -> retries 2 ops
          at 03:00  usage acme calls 20    -> firing high acme, notify 3 firing, superseded 2 ops
          sends
-         owes                             -> 3 ops waits
+         owes                             -> 3 ops waits since 02:00
          at 03:01  attempt 2 ops unsent   -> released 3 ops
          sends                            -> 3 ops after 1
          at 03:02  attempt 3 ops delivered -> delivered 3 ops
@@ -162,9 +162,26 @@ fn a_flapping_instance_leaves_its_newest_message() {
          at 02:00  usage acme calls -20   -> ok high acme, notify 2 resolved after 1, superseded 1 ops
          at 03:00  usage acme calls 20    -> firing high acme, notify 3 firing, superseded 2 ops
          at 04:00  usage acme calls -20   -> ok high acme, notify 4 resolved after 3, superseded 3 ops
-         owes                             -> 4 ops waits
+         owes                             -> 4 ops waits since 01:00
          at 04:01  attempt 1 ops unsent   -> dropped 4 ops
-         owes",
+         owes
+         at 05:00  usage acme calls 20    -> firing high acme, notify 5 firing
+         owes                             -> 5 ops since 01:00
+         at 05:01  attempt 5 ops delivered -> delivered 5 ops
+         at 06:00  usage acme calls -20   -> ok high acme, notify 6 resolved after 5
+         owes                             -> 6 ops
+         at 06:01  attempt 6 ops delivered -> delivered 6 ops",
+    );
+    // What came to nothing long ago is no part of it.
+    check(
+        "engine 3
+         quota acme calls 100 month
+         alert high  quota_percent > 85
+         at 01:00  usage acme calls 90    -> firing high acme, notify 1 firing
+         at 02:00  usage acme calls -20   -> ok high acme, notify 2 resolved after 1, superseded 1 ops
+         at 02:01  attempt 1 ops unsent   -> dropped 2 ops
+         at 20:00  usage acme calls 20    -> firing high acme, notify 3 firing
+         owes                             -> 3 ops",
     );
 }
 
@@ -285,5 +302,74 @@ fn catching_up_ends_with_one_message_about_each() {
          at 05:30  tick
          at 06:00  usage acme calls 150   -> firing spike acme, notify 1 firing
          at 02:00:00  tick                -> ok spike acme @15:30, ok spike acme caught_up @01:45:30, notify 2 resolved after 1",
+    );
+}
+
+#[test]
+fn an_upgrade_loses_no_closing_word() {
+    // The firing arrived, its resolve could not be sent.
+    check(
+        "quota acme calls 100 month
+         alert high  quota_percent > 85
+         at 01:00  usage acme calls 90    -> firing high acme, notify 1 firing
+         at 01:01  attempt 1 ops delivered -> delivered 1 ops
+         at 02:00  usage acme calls -20   -> ok high acme, notify 2 resolved after 1
+         at 02:01  attempt 2 ops retry    -> retries 2 ops
+         at 03:00  engine 3
+         sends                            -> 2 ops after 1
+         at 03:01  attempt 2 ops delivered -> delivered 2 ops
+         at 04:00  usage acme calls 20    -> firing high acme, notify 3 firing
+         sends                            -> 3 ops",
+    );
+    // The window closes in the record of the upgrade itself.
+    check(
+        "alert spike  sum(\"calls\") > 100
+         usage acme calls 1
+         at 05:30  tick
+         at 06:00  usage acme calls 150   -> firing spike acme, notify 1 firing
+         at 06:01  attempt 1 ops delivered -> delivered 1 ops
+         at 15:30  engine 3               -> ok spike acme, notify 2 resolved after 1
+         sends                            -> 2 ops after 1",
+    );
+    // A firing follows at once: it takes the place of the resolve, and its own closes both.
+    check(
+        "quota acme calls 100 month
+         alert high  used(\"calls\") > 85
+         at 01:00  usage acme calls 90    -> firing high acme, notify 1 firing
+         at 01:01  attempt 1 ops delivered -> delivered 1 ops
+         at 02:00  usage acme calls -20   -> ok high acme, notify 2 resolved after 1
+         at 02:01  attempt 2 ops retry    -> retries 2 ops
+         at 03:00  engine 3
+         at 04:00  usage acme calls 20    -> firing high acme, notify 3 firing, superseded 2 ops
+         at 04:01  attempt 2 ops unsent   -> released 3 ops
+         sends                            -> 3 ops after 1",
+    );
+}
+
+#[test]
+fn catching_up_ends_in_the_record_of_an_upgrade_too() {
+    check(
+        "delivers
+         quota acme calls 100 month
+         alert high  quota_percent > 85 | for 10m
+         alert held  quota_percent > 80
+         silence 1 name=held until 10:00
+         at 01:00  usage acme calls 90    -> pending high acme, firing held acme
+         at 02:00:00  engine 3
+           -> firing high acme held @11:00, firing high acme caught_up, notify 1 firing meanwhile 1, firing held acme silence_ended, notify 2 firing",
+    );
+}
+
+#[test]
+fn a_stop_of_any_length_leaves_the_closing_word() {
+    check(
+        "engine 3
+         delivers
+         alert spike  sum(\"calls\") > 100
+         usage acme calls 1
+         at 05:30  tick
+         at 06:00  usage acme calls 150   -> firing spike acme, notify 1 firing
+         at 2200:00:00  tick
+           -> ok spike acme @15:30, ok spike acme caught_up @91d15:45:30, notify 2 resolved after 1",
     );
 }

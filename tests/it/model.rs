@@ -344,12 +344,15 @@ impl Model {
         };
         let before = self.rules.insert(slot, (generation, rule.clone()));
         let reason = if before.is_some() { "edited" } else { "condition" };
-        if before.is_some_and(|(_, before)| before != *rule) {
+        let before = before.map(|(_, before)| before).filter(|before| before != rule);
+        if let Some(before) = before {
             for subject in self.instances.keys().filter(|subject| subject.0 == slot).copied().collect::<Vec<_>>() {
-                let instance = self.instances.get_mut(&subject).unwrap();
-                instance.proven = None;
-                instance.judged.clear();
-                instance.row.clear();
+                if before.condition != rule.condition {
+                    let instance = self.instances.get_mut(&subject).unwrap();
+                    instance.proven = None;
+                    instance.judged.clear();
+                    instance.row.clear();
+                }
                 self.note_newest(subject, closed_end(now) - WIDTH);
                 self.evaluate(subject, now, reason, None);
             }

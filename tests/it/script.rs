@@ -251,7 +251,7 @@ impl Stage {
         events
     }
 
-    /// `NUMBER CHANNEL delivered|failed|retry|unanswered|unsent`
+    /// `NUMBER CHANNEL delivered|failed|retry|unanswered|unsent|deleted`
     fn attempted(&self, words: &mut Words<'_>) -> Attempted {
         let number: usize = words.next().parse().unwrap();
         let channel = words::channel(words.next(), &CHANNELS);
@@ -259,11 +259,12 @@ impl Stage {
         Attempted {
             id: self.notifications[number - 1],
             channel,
-            attempt: u32::from(outcome != "unsent"),
+            attempt: u32::from(!["unsent", "deleted"].contains(&outcome)),
             delivered: outcome == "delivered",
             outcome: outcome.to_owned(),
             next_at: (outcome == "retry").then(|| self.now.plus(Millis::seconds(5))),
             unanswered: outcome == "unanswered",
+            channel_deleted: outcome == "deleted",
         }
     }
 
@@ -377,7 +378,11 @@ impl Stage {
         let mut owed: Vec<String> = Vec::new();
         for debt in self.fold.partition.outstanding() {
             let waits = if debt.waits { " waits" } else { "" };
-            owed.push(format!("{} {}{waits}", self.number(debt.notification.id), name_of(debt.channel)));
+            // In whose place it stands may have been pending for longer.
+            let since = debt.behind_since();
+            let is_behind = since < debt.notification.recorded_at;
+            let behind = if is_behind { format!(" since {}", words::clock(since.since(NOON))) } else { String::new() };
+            owed.push(format!("{} {}{waits}{behind}", self.number(debt.notification.id), name_of(debt.channel)));
         }
         owed.sort();
         owed
@@ -389,7 +394,16 @@ impl Stage {
             let owed = self.fold.partition.outstanding().find(|owed| !owed.waits);
             let Some((id, channel)) = owed.map(|owed| (owed.notification.id, owed.channel)) else { return };
             let (outcome, next_at) = ("delivered".to_owned(), None);
-            let attempted = Attempted { id, channel, attempt: 1, delivered: true, outcome, next_at, unanswered: false };
+            let attempted = Attempted {
+                id,
+                channel,
+                attempt: 1,
+                delivered: true,
+                outcome,
+                next_at,
+                unanswered: false,
+                channel_deleted: false,
+            };
             self.log.note(self.now, &Note::NotificationAttempted(attempted));
             assert_eq!(self.fold_last().len(), 1);
         }

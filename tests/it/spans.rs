@@ -218,3 +218,66 @@ fn no_window_that_ended_before_an_alert_was_made_is_evaluated() {
          at 11:00  edit busy  sum(\"calls\") > 40 | on acme  -> firing busy acme edited, notify 1 firing",
     );
 }
+
+#[test]
+fn an_edit_of_spans_keeps_the_windows_that_were_counted() {
+    let begin = |span: &str| {
+        let mut script = format!(
+            "engine 3
+             delivers
+             alert busy  sum(\"calls\") > 100 | {span}
+             usage acme calls 1
+             at 05:30  tick
+            "
+        );
+        for window in 1..=3 {
+            let pending = if window == 1 { "-> pending busy acme" } else { "" };
+            script.push_str(&format!(
+                "at {:02}:00  usage acme calls 500\n at {:02}:30  tick {pending}\n",
+                window * 5 + 1,
+                window * 5 + 5
+            ));
+        }
+        script
+    };
+    let next = "at 21:00  usage acme calls 500\n at 25:30  tick";
+    // Other options leave `for` alone.
+    for other in ["for 20m, keep 5m", "for 20m, recover sum(\"calls\") < 10"] {
+        check(&format!(
+            "{}  at 20:40  edit busy  sum(\"calls\") > 100 | {other}
+             {next}  -> firing busy acme held, notify 1 firing",
+            begin("for 20m")
+        ));
+    }
+    // A span that is met by the edit is over.
+    check(&format!(
+        "{}  at 20:40  edit busy  sum(\"calls\") > 100 | for 15m
+           -> firing busy acme held, notify 1 firing",
+        begin("for 1h")
+    ));
+    // Another condition begins anew.
+    check(&format!(
+        "{}  at 20:40  edit busy  sum(\"calls\") > 200 | for 20m
+         {next}",
+        begin("for 20m")
+    ));
+    // The windows towards the end of a firing stay as well, unless it is another end.
+    let fading = "engine 3
+         delivers
+         alert busy  sum(\"calls\") > 100 | keep 15m
+         usage acme calls 1
+         at 05:30  tick
+         at 06:00  usage acme calls 500   -> firing busy acme, notify 1 firing
+         at 15:30  tick
+         at 20:30  tick
+        ";
+    check(&format!(
+        "{fading}  at 20:40  edit busy  sum(\"calls\") > 100 | for 10m, keep 15m
+         at 25:30  tick  -> ok busy acme held, notify 2 resolved after 1"
+    ));
+    check(&format!(
+        "{fading}  at 20:40  edit busy  sum(\"calls\") > 100 | keep 15m, recover sum(\"calls\") < 10
+         at 25:30  tick
+         at 30:30  tick  -> ok busy acme held, notify 2 resolved after 1"
+    ));
+}

@@ -2,8 +2,9 @@
 
 use super::effect::{Reason, State};
 use super::instance::{Decided, Missed};
+use super::judge::Cause;
 use super::notification::NotificationKind;
-use super::state::Account;
+use super::state::{Account, TenantState};
 use super::tell::{Message, Site, World, quota_key, set};
 use crate::domain::definition::NoDataPolicy;
 use crate::domain::rule::Verdict;
@@ -53,6 +54,17 @@ impl World<'_> {
             (first, told) => first.or(told),
         };
         self.note_told(site, account, place, kept, key);
+    }
+
+    /// Sends of an instance what a silence held and holds no longer.
+    pub(super) fn tell_unsilenced(&mut self, state: &TenantState, account: &mut Account, place: usize, cause: Cause) {
+        let Some(instance) = account.instances.get(place) else { return };
+        let Some(compiled) = state.alerts.get(&instance.alert) else { return };
+        let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+        self.remind(site, account, place, Reason::SilenceEnded);
+        self.tell_held_no_data(site, account, place);
+        self.tell_added_meanwhile(site, account, place);
+        self.set_timer(site, account, place);
     }
 
     /// Tells in one message how an instance stands after times that were passed over in silence.

@@ -299,17 +299,7 @@ impl Partition {
         }
         self.tenant_mut(tenant).alerts.insert(definition.id, compiled);
         self.add_pause_timer(tenant, definition);
-        let edited = old.as_ref().is_none_or(|old| {
-            let before = &old.definition;
-            old.paused != paused
-                || before.rule != definition.rule
-                || before.recover != definition.recover
-                || before.hold != definition.hold
-                || before.keep_firing_for != definition.keep_firing_for
-                || before.metric != definition.metric
-                || before.account != definition.account
-        });
-        let judging = if edited { Judging::All } else { Judging::Fresh };
+        let judging = Judging::of(old.as_deref(), (definition, paused), self.engine_version);
         let resumed_or_new = old.as_ref().is_none_or(|old| old.paused);
         let reason = if resumed_or_new { Reason::Condition } else { Reason::Edited };
         let cause = Cause::of(reason, at);
@@ -318,10 +308,14 @@ impl Partition {
             // Labels, severity or name may bring an instance under a silence, or out of it.
             for place in 0..account.instances.len() {
                 if account.instances.get(place).is_some_and(|instance| instance.alert == definition.id) {
+                    if world.is_v3() {
+                        world.tell_unsilenced(state, account, place, cause);
+                    }
                     world.touch(state, account, place, cause.at);
                 }
             }
         });
+        self.send_held(tenant, turn);
         self.tell_added(tenant, (old.as_deref(), definition), at, turn);
     }
 
@@ -453,15 +447,8 @@ impl Partition {
     pub(super) fn tell_held(&mut self, tenant: Tenant, cause: Cause, turn: &mut Turn<'_>) {
         self.each_account(tenant, turn, |world, state, account| {
             for place in 0..account.instances.len() {
-                let Some(instance) = account.instances.get(place) else { continue };
-                if let Some(compiled) = state.alerts.get(&instance.alert) {
-                    let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
-                    world.remind(site, account, place, Reason::SilenceEnded);
-                    world.tell_held_no_data(site, account, place);
-                    world.tell_added_meanwhile(site, account, place);
-                    world.set_timer(site, account, place);
-                    world.touch(state, account, place, cause.at);
-                }
+                world.tell_unsilenced(state, account, place, cause);
+                world.touch(state, account, place, cause.at);
             }
         });
         self.send_held(tenant, turn);

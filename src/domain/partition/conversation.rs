@@ -10,9 +10,12 @@ use super::effect::{DeliveryRow, DeliveryStatus, InstanceKey};
 use super::notification::{Attempted, Debt, Notification, NotificationKind};
 use crate::domain::id::{ChannelId, NotificationId, Stamp};
 use crate::domain::limits::OPEN_MESSAGES_MAX;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// How long behind a message that a channel did not take the next one counts as part of the same trouble.
+pub(super) const BEHIND_KEPT_FOR: Millis = Millis::minutes(15);
 
 /// An alert instance and a channel.
 pub(super) type Subject = (InstanceKey, ChannelId);
@@ -26,6 +29,10 @@ pub(super) struct Conversation {
     pub(super) pending: Option<NotificationId>,
     /// A superseded message of which it is not known yet whether it left, and whether it opens something.
     pub(super) unsure: Option<(NotificationId, Opens)>,
+    /// How often the pending message was tried, and what came of that last.
+    pub(super) tried: Option<(u32, String)>,
+    /// Since when the channel has taken none of the messages that were pending, one after the other.
+    pub(super) behind_since: Option<Timestamp>,
     /// When this last changed, on the log's clock.
     pub(super) changed_at: Timestamp,
 }
@@ -64,8 +71,14 @@ impl Conversation {
     }
 
     /// Whether nothing is open, pending or unsure.
-    const fn is_over(&self) -> bool {
+    pub(super) const fn is_over(&self) -> bool {
         self.open.is_empty() && self.pending.is_none() && self.unsure.is_none()
+    }
+
+    /// Notes that another message is pending: the channel is behind since the first of those that it did not take.
+    fn fall_behind(&mut self, now: Timestamp) {
+        let goes_on = now.since(self.changed_at) <= BEHIND_KEPT_FOR;
+        self.behind_since = Some(self.behind_since.filter(|_| goes_on).unwrap_or(now));
     }
 }
 
@@ -82,9 +95,13 @@ impl Debts {
         let subject = (notification.key.clone(), channel);
         let mut conversation = self.conversations.remove(&subject).unwrap_or_default();
         let mut rows = Vec::new();
-        let superseded = conversation.pending.take();
-        if let Some(prior) = superseded {
-            rows.extend(self.supersede(prior, channel, &mut conversation, stamp));
+        let tried = conversation.tried.take();
+        if let Some(prior) = conversation.pending.take() {
+            let superseded = self.supersede(prior, channel, &mut conversation, stamp);
+            rows.extend(superseded.map(|row| match tried {
+                Some((attempts, outcome)) => DeliveryRow { attempts, outcome: Some(outcome), ..row },
+                None => row,
+            }));
         }
         let closes = notification.kind == NotificationKind::Resolved;
         let may_close = !conversation.open.is_empty() || matches!(conversation.unsure, Some((_, Opens::Yes)));
@@ -92,6 +109,7 @@ impl Debts {
             self.failures.insert((notification.id, channel), stamp.recorded_at);
             rows.push(row(notification, channel, DeliveryStatus::Dropped, stamp));
         } else {
+            conversation.fall_behind(stamp.recorded_at);
             let debt = Debt { attempts: 0, next_at: None, waits_for: Vec::new() };
             self.owed.insert((notification.id, channel), debt);
             conversation.pending = Some(notification.id);
@@ -106,6 +124,7 @@ impl Debts {
     pub(super) fn note_pending(&mut self, notification: &Notification, channel: ChannelId, stamp: Stamp) {
         let conversation = self.conversations.entry((notification.key.clone(), channel)).or_default();
         conversation.pending.get_or_insert(notification.id);
+        conversation.fall_behind(stamp.recorded_at);
         conversation.changed_at = stamp.recorded_at;
     }
 
@@ -136,6 +155,9 @@ impl Debts {
     pub(super) fn note_attempt(&mut self, attempted: &Attempted, notification: &Notification, stamp: Stamp) {
         let subject = (notification.key.clone(), attempted.channel);
         let Some(mut conversation) = self.conversations.remove(&subject) else { return };
+        if attempted.channel_deleted {
+            return;
+        }
         let left = attempted.delivered || attempted.unanswered;
         match Opens::of(notification.kind) {
             Some(Opens::Yes) if left => {
@@ -145,8 +167,15 @@ impl Debts {
             Some(Opens::Closes) if attempted.delivered => conversation.open.clear(),
             Some(Opens::Yes | Opens::Closes) | None => {}
         }
-        if (attempted.delivered || attempted.next_at.is_none()) && conversation.pending == Some(notification.id) {
-            conversation.pending = None;
+        if attempted.delivered {
+            conversation.behind_since = None;
+        }
+        if conversation.pending == Some(notification.id) {
+            if attempted.delivered || attempted.next_at.is_none() {
+                (conversation.pending, conversation.tried) = (None, None);
+            } else {
+                conversation.tried = Some((attempted.attempt, attempted.outcome.clone()));
+            }
         }
         conversation.changed_at = stamp.recorded_at;
         self.keep_conversation(subject, conversation);
@@ -170,6 +199,9 @@ impl Debts {
                 self.failures.remove(&pair);
             }
             Opens::Yes | Opens::Closes => {}
+        }
+        if attempted.delivered {
+            conversation.behind_since = None;
         }
         if attempted.attempt > 0 {
             let status = if attempted.delivered { DeliveryStatus::Succeeded } else { DeliveryStatus::Superseded };
@@ -206,16 +238,34 @@ impl Debts {
         if let Some((id, _)) = conversation.unsure {
             self.unsure.insert((id, subject.1), subject.0.clone());
         }
-        if !conversation.is_over() {
+        if !conversation.is_over() || conversation.behind_since.is_some() {
             self.conversations.insert(subject, conversation);
         }
+    }
+
+    /// What was sent of an instance and is not closed, nor about to be: the first of it, and the channels that heard of it.
+    pub(super) fn left_open(&self, key: &InstanceKey) -> Option<(NotificationId, Vec<ChannelId>)> {
+        let from = (key.clone(), ChannelId(0));
+        let to = (key.clone(), ChannelId(u128::MAX));
+        let conversations = self.conversations.range(from..=to);
+        let mut open = conversations.filter(|(_, of)| of.pending.is_none() && !of.open.is_empty()).peekable();
+        let first = open.peek().and_then(|(_, of)| of.open.first().copied())?;
+        Some((first, open.map(|((_, channel), _)| *channel).collect()))
     }
 
     /// The channels that something is open or pending at for an instance, in their order.
     pub(super) fn channels_of(&self, key: &InstanceKey) -> Vec<ChannelId> {
         let from = (key.clone(), ChannelId(0));
         let to = (key.clone(), ChannelId(u128::MAX));
-        self.conversations.range(from..=to).map(|((_, channel), _)| *channel).collect()
+        let conversations = self.conversations.range(from..=to).filter(|(_, conversation)| !conversation.is_over());
+        conversations.map(|((_, channel), _)| *channel).collect()
+    }
+
+    /// Since when a channel has taken none of the messages about an instance that were pending, one after the other.
+    pub(super) fn behind_since(&self, notification: &Notification, channel: ChannelId) -> Timestamp {
+        let behind = Opens::of(notification.kind)
+            .and_then(|_| self.conversations.get(&(notification.key.clone(), channel))?.behind_since);
+        behind.unwrap_or(notification.recorded_at)
     }
 
     /// The superseded message whose outcome a pending one waits for, where there is one.
@@ -258,6 +308,7 @@ impl Debts {
                 self.conversations.insert(subject, conversation);
             }
         }
+        self.open_what_pending_follows(stamp);
         let mut pending: Vec<(u64, NotificationId, ChannelId)> = Vec::new();
         for (id, channel) in self.owed.keys() {
             let notification = self.notifications.get(id).filter(|notification| Opens::of(notification.kind).is_some());
@@ -284,6 +335,22 @@ impl Debts {
         let stays = |row: &DeliveryRow| self.owed.contains_key(&(row.notification, row.channel));
         settled.retain(|row| row.status != DeliveryStatus::Pending || stays(row));
         rows.append(&mut settled);
+    }
+
+    /// Takes what a pending message ends, and what reached its channel, for open: the instance itself may have forgotten it.
+    fn open_what_pending_follows(&mut self, stamp: Stamp) {
+        for (id, channel) in self.owed.keys() {
+            let Some(notification) = self.notifications.get(id) else { continue };
+            let ends = matches!(notification.kind, NotificationKind::Resolved | NotificationKind::NoData);
+            let Some(first) = notification.follows.filter(|_| ends) else { continue };
+            let pair = (first, *channel);
+            if self.failures.contains_key(&pair) || self.owed.contains_key(&pair) {
+                continue;
+            }
+            let conversation = self.conversations.entry((notification.key.clone(), *channel)).or_default();
+            conversation.opened(first, None);
+            conversation.changed_at = stamp.recorded_at;
+        }
     }
 
     /// What snapshots keep beside the older layout.

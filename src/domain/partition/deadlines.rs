@@ -43,8 +43,9 @@ impl Partition {
 
     /// Handles everything that is due by the fold's clock, in order, each at its own time.
     ///
-    /// What was due before it was known of, such as the end of a silence that came too late, happens at `since`.
-    pub(super) fn run_deadlines(&mut self, turn: &mut Turn<'_>, since: Timestamp, fresh: bool) {
+    /// What was due before it was known of, such as the end of a silence that came too late, happens at `since`. Tells
+    /// whether anything was due so long ago that it was passed over in silence.
+    pub(super) fn run_deadlines(&mut self, turn: &mut Turn<'_>, since: Timestamp, fresh: bool) -> bool {
         let now = self.clock.now();
         let mut any_stale = false;
         while let Some((at, due)) = self.timers.first().filter(|(at, _)| *at <= now).cloned() {
@@ -57,11 +58,12 @@ impl Partition {
         if any_stale && self.engine_version >= V3 {
             self.end_catch_up(turn);
         }
+        any_stale
     }
 
     /// Evaluates once, at the present, every instance of which something was passed over: catching up ends with at most
     /// one message about each.
-    fn end_catch_up(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn end_catch_up(&mut self, turn: &mut Turn<'_>) {
         let tenants: Vec<Tenant> = self.tenants.keys().copied().collect();
         for tenant in tenants {
             let cause = Cause::of(Reason::Condition, self.tenant_clock(tenant));
@@ -99,7 +101,7 @@ impl Partition {
             let slot = tenants.get(&key.tenant).and_then(|state| state.accounts.get(&key.account));
             let instances = slot.and_then(|slot| accounts.get(*slot)).map_or(&[][..], |account| &account.instances);
             let lasts = |instance: &Instance| instance.alert == key.alert && instance.metric == key.metric;
-            instances.iter().any(|instance| lasts(instance) && instance.told.is_some())
+            instances.iter().any(|instance| lasts(instance) && (instance.told.is_some() || instance.missed.is_some()))
         });
     }
 

@@ -1,6 +1,6 @@
 //! What is still owed to the world: (notification, destination) pairs that have not settled.
 
-use super::conversation::{Conversation, Subject};
+use super::conversation::{BEHIND_KEPT_FOR, Conversation, Subject};
 use super::effect::{DeliveryRow, DeliveryStatus, InstanceKey};
 use super::notification::{Attempted, Debt, Notification, NotificationKind};
 use crate::domain::id::{ChannelId, NotificationId, Stamp};
@@ -48,6 +48,15 @@ pub struct Owed<'a> {
 }
 
 impl Owed<'_> {
+    /// Since when the channel is behind: since this message, or one before it in whose place it stands.
+    pub fn behind_since(&self) -> Timestamp {
+        if self.debts.newest_only {
+            self.debts.behind_since(self.notification, self.channel)
+        } else {
+            self.notification.recorded_at
+        }
+    }
+
     /// The message as it is sent to this channel: it names what it follows and what it closes there.
     pub fn message(&self) -> Notification {
         let (follows, closes) = if self.debts.newest_only {
@@ -106,6 +115,7 @@ impl Debts {
         let status = match (attempted.delivered, attempted.next_at) {
             (true, _) => DeliveryStatus::Succeeded,
             (false, Some(_)) => DeliveryStatus::Pending,
+            (false, None) if attempted.channel_deleted && self.newest_only => DeliveryStatus::Dropped,
             (false, None) => DeliveryStatus::Failed,
         };
         debt.next_at = attempted.next_at;
@@ -232,7 +242,9 @@ impl Debts {
         let oldest = clock.minus(FAILURES_KEPT);
         self.failures.retain(|_, at| *at >= oldest);
         self.conversations.retain(|(key, _), conversation| {
-            conversation.changed_at >= oldest || conversation.pending.is_some() || open(key)
+            conversation.pending.is_some()
+                || (!conversation.is_over() && (conversation.changed_at >= oldest || open(key)))
+                || clock.since(conversation.changed_at) <= BEHIND_KEPT_FOR
         });
     }
 

@@ -155,10 +155,15 @@ impl Partition {
         };
         self.clock = self.clock.with(recorded_at, intake_through);
         self.clock.position = stamp.position;
-        self.run_deadlines(&mut turn, before, false);
+        let version = self.engine_version;
+        let passed_over = self.run_deadlines(&mut turn, before, false);
         match fact {
             Fact::UsageRecorded(frame) => self.count_frame(frame, seen, &mut turn),
             Fact::Note(note) => self.take_note(note, &mut turn),
+        }
+        if passed_over && version < V3 && self.engine_version >= V3 {
+            // A stop ended with the upgrade.
+            self.end_catch_up(&mut turn);
         }
     }
 

@@ -1,12 +1,14 @@
 //! Which instances an alert has on an account: making them, dropping them, evaluating those that are new.
 
 use super::effect::{Reason, State};
+use super::fact::V3;
 use super::instance::Instance;
 use super::judge::{Cause, judge};
 use super::state::{Account, Compiled, TenantState};
-use super::step::Look;
+use super::step::{Look, Run};
 use super::tell::{Site, World};
 use super::values::View;
+use crate::domain::definition::AlertDefinition;
 use crate::domain::id::{AccountScope, AlertId, MetricName};
 use crate::domain::time::{Timestamp, WINDOW};
 use std::collections::BTreeSet;
@@ -65,6 +67,32 @@ pub(super) enum Judging {
     Fresh,
     /// All, by what may be another rule.
     All,
+    /// All, by the same rule: other spans, or another condition for the end of a firing.
+    Again {
+        /// Whether the windows that were counted towards the end of a firing stand.
+        same_recover: bool,
+    },
+}
+
+impl Judging {
+    /// Which instances are evaluated when a definition is set, and what they keep of the windows before.
+    pub(super) fn of(old: Option<&Compiled>, (new, paused): (&AlertDefinition, bool), engine_version: u32) -> Self {
+        let Some(old) = old else { return Self::All };
+        let before = &old.definition;
+        let same_rule = old.paused == paused
+            && before.rule == new.rule
+            && before.metric == new.metric
+            && before.account == new.account;
+        let same_recover = before.recover == new.recover;
+        let same_spans = before.hold == new.hold && before.keep_firing_for == new.keep_firing_for;
+        if same_rule && same_recover && same_spans {
+            Self::Fresh
+        } else if same_rule && engine_version >= V3 {
+            Self::Again { same_recover }
+        } else {
+            Self::All
+        }
+    }
 }
 
 /// Makes the instances that an alert should have on an account, drops those that it should not, and evaluates the new
@@ -110,16 +138,19 @@ pub(super) fn refit(
     for place in 0..account.instances.len() {
         let Some(instance) = account.instances.get(place).filter(|instance| instance.alert == alert) else { continue };
         let is_fresh = fresh.contains(&instance.metric);
-        if judging == Judging::All
-            && let Some(instance) = account.instances.get_mut(place)
-        {
-            instance.forget_windows();
+        let is_all = matches!(judging, Judging::All | Judging::Again { .. });
+        if let Some(instance) = account.instances.get_mut(place) {
+            match judging {
+                Judging::All => instance.forget_windows(),
+                Judging::Again { same_recover: false } => instance.runs.recovered = Run::NONE,
+                Judging::Again { same_recover: true } | Judging::Fresh | Judging::None => {}
+            }
         }
-        let cause = Cause { look: if judging == Judging::All { Look::Newest } else { cause.look }, ..cause };
-        if judging == Judging::All || (judging == Judging::Fresh && is_fresh) {
+        let cause = Cause { look: if is_all { Look::Newest } else { cause.look }, ..cause };
+        if is_all || (judging == Judging::Fresh && is_fresh) {
             judge(world, state, account, place, cause);
         }
-        if judging == Judging::All || is_fresh {
+        if is_all || is_fresh {
             world.touch(state, account, place, cause.at);
         }
         let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };

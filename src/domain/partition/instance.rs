@@ -1,6 +1,7 @@
 //! An alert instance: its state, and the pure step that a verdict makes it take.
 
-use super::effect::{Reason, State};
+use super::effect::{InstanceKey, Reason, State};
+use super::state::Account;
 use super::step::Runs;
 use crate::domain::definition::{AlertDefinition, Fold, NoDataPolicy};
 use crate::domain::id::{AlertId, ChannelId, MetricName, NotificationId, Position};
@@ -152,6 +153,16 @@ impl Instance {
             first_window: Timestamp(0),
             event_open: false,
             repeat_missed: false,
+        }
+    }
+
+    /// Names it, on its account.
+    pub(super) fn key(&self, account: &Account) -> InstanceKey {
+        InstanceKey {
+            tenant: account.tenant,
+            alert: self.alert,
+            account: account.name.clone(),
+            metric: self.metric.clone(),
         }
     }
 

@@ -127,6 +127,9 @@ pub struct Attempted {
     /// Whether it was sent and no answer came: the receiver may have taken it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unanswered: bool,
+    /// Whether it was not tried because the channel was deleted: nothing is lost by that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub channel_deleted: bool,
 }
 
 /// Returns the id of an instance's notification: a hash of what identifies the decision.

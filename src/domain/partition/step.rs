@@ -42,7 +42,8 @@ pub(super) enum Look {
 }
 
 impl Run {
-    const NONE: Self = Self { count: 0, before: 0 };
+    /// No window yet.
+    pub(super) const NONE: Self = Self { count: 0, before: 0 };
 
     /// `holds` says of the newest window whether it belongs to the run; a missing verdict says nothing.
     fn note(&mut self, look: Look, holds: Option<bool>) {

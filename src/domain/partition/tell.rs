@@ -179,8 +179,13 @@ impl World<'_> {
         (to, reason): (State, Reason),
         fired_meanwhile: u32,
     ) {
+        let Some(key) = account.instances.get(place).map(|instance| instance.key(account)) else { return };
         let Some(instance) = account.instances.get_mut(place) else { return };
-        let told = instance.told.take();
+        let told = instance.told.take().or_else(|| {
+            // Nothing was told of this firing, and what was told of an earlier one is still open somewhere.
+            let (id, channels) = self.debts.left_open(&key)?;
+            Some(Told { id, channels, reminders: Vec::new() })
+        });
         instance.false_since = None;
         instance.held = false;
         instance.repeat_at = None;
@@ -205,16 +210,11 @@ impl World<'_> {
         (reason, fired_meanwhile): (Reason, u32),
     ) -> Message {
         let mut message = resolved(told, reason, fired_meanwhile);
+        let key = account.instances.get(place).map(|instance| instance.key(account));
         if self.is_v3()
-            && let Some(instance) = account.instances.get_mut(place)
+            && let (Some(key), Some(instance)) = (key, account.instances.get_mut(place))
         {
             instance.told_for.clear();
-            let key = InstanceKey {
-                tenant: account.tenant,
-                alert: instance.alert,
-                account: account.name.clone(),
-                metric: instance.metric.clone(),
-            };
             // Also those that heard of an earlier firing, or of missing data, and that the alert has left since.
             message.channels.extend(self.debts.channels_of(&key));
             message.channels.sort_unstable();
@@ -431,12 +431,7 @@ impl World<'_> {
     /// Stores at once that an instance is gone.
     pub(super) fn remove(&mut self, account: &Account, instance: &Instance, at: Timestamp) {
         self.effects.instances.push(InstanceRow {
-            key: InstanceKey {
-                tenant: account.tenant,
-                alert: instance.alert,
-                account: account.name.clone(),
-                metric: instance.metric.clone(),
-            },
+            key: instance.key(account),
             epoch: account.epoch,
             state: None,
             since: at,

@@ -118,7 +118,11 @@ impl Partition {
         let of_pair = |row: &&DeliveryRow| (row.notification, row.channel) == (attempted.id, attempted.channel);
         let Some((status, attempts)) = rows.iter().find(of_pair).map(|row| (row.status, row.attempts)) else { return };
         match status {
-            DeliveryStatus::Pending | DeliveryStatus::Dropped | DeliveryStatus::Superseded => {}
+            DeliveryStatus::Pending | DeliveryStatus::Superseded => {}
+            DeliveryStatus::Dropped => {
+                // The channel was deleted.
+                self.unheard.lost.remove(&attempted.channel);
+            }
             DeliveryStatus::Succeeded => self.unheard.hear(attempted.channel, &notification),
             DeliveryStatus::Failed => {
                 self.unheard.lose(attempted.channel, &notification, attempts);
@@ -213,11 +217,14 @@ impl Partition {
             account.instances.iter().find(|one| one.alert == key.alert && one.metric == key.metric)
         });
         let stands = instance.map(|instance| instance.state);
+        // What is held of the present firing may never be told: then its end closes the earlier one.
+        let waits = notification.kind == NotificationKind::Resolved
+            && instance.is_some_and(|instance| instance.state == State::Firing && instance.told.is_none());
         let says = match notification.kind {
             NotificationKind::Firing => stands == Some(State::Firing),
             NotificationKind::NoData => stands == Some(State::NoData),
             // Whoever heard of the firing is to hear of its end, also of an alert that is gone.
-            NotificationKind::Resolved => !matches!(stands, Some(State::Firing | State::NoData)),
+            NotificationKind::Resolved => stands != Some(State::Firing),
             NotificationKind::Corrected | NotificationKind::Pending | NotificationKind::Test => false,
         };
         let compiled = state.and_then(|state| state.alerts.get(&key.alert));
@@ -228,6 +235,7 @@ impl Partition {
         match (says, is_silenced && notification.kind != NotificationKind::Resolved) {
             (true, false) => Fate::Sent,
             (true, true) => Fate::Held,
+            (false, _) if waits => Fate::Held,
             (false, _) => Fate::Forgotten,
         }
     }
@@ -241,6 +249,10 @@ impl Partition {
         turn: &mut Turn<'_>,
     ) {
         if self.engine_version < V3 || notification.partition != self.id {
+            return;
+        }
+        // A channel would hear last how its instance does not stand.
+        if says_state(notification.kind) && matches!(self.fate_of(notification), Fate::Forgotten) {
             return;
         }
         if self.debts.get(notification.id, channel).is_none() {
@@ -284,7 +296,7 @@ impl World<'_> {
         let Some(instance) = account.instances.get_mut(place).filter(|instance| instance.told.is_some()) else {
             return;
         };
-        let told = instance.told.as_ref().map_or(&[][..], |told| &told.channels);
+        let told = instance.told.as_ref().map(|told| told.channels.clone()).unwrap_or_default();
         let mut channels = site.compiled.definition.channels.clone();
         channels.retain(|channel| !told.contains(channel));
         if channels.is_empty() || !self.is_v3() {
@@ -306,9 +318,10 @@ impl World<'_> {
             State::NoData if first.is_some() => NotificationKind::NoData,
             State::Ok | State::Pending | State::NoData | State::Inconclusive => return,
         };
-        // The edit may have made it fire, and told them by that.
-        let knows = |channel: &ChannelId| first.as_ref().is_some_and(|told| told.channels.contains(channel));
-        let channels: Vec<ChannelId> = added.iter().copied().filter(|channel| !knows(channel)).collect();
+        // They may have heard of it before they left the alert, or hear of it by what the edit made fire.
+        let known = instance.key(account);
+        let known = self.debts.channels_of(&known);
+        let channels: Vec<ChannelId> = added.iter().copied().filter(|channel| !known.contains(channel)).collect();
         if silenced || channels.is_empty() {
             return;
         }
