@@ -35,17 +35,25 @@ pub(super) enum ClockChange {
 pub(super) struct ClockSteps {
     /// The offset that is gone by: wall − since boot.
     trusted: Option<Millis>,
-    /// What it was before the wall clock was put back by more than a small step; it may return there.
-    before: Option<Millis>,
-    doubted: Option<Doubt>,
+    /// What it was before the wall clock was put back by more than a small step, and since when it is not. It may return
+    /// there for as long as a step forward would be doubted: later on, the step back was for good.
+    before: Option<Since>,
+    /// An offset that is not believed yet.
+    doubted: Option<Since>,
 }
 
-/// An offset that is not believed yet.
+/// An offset, and a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Doubt {
+struct Since {
     offset: Millis,
-    /// Since when, by the clock from the boot.
+    /// By the clock from the boot.
     since: Millis,
+}
+
+impl Since {
+    const fn has_lasted(self, since_boot: Millis) -> bool {
+        since_boot.0.saturating_sub(self.since.0) >= CLOCK_KEPT_FOR.0
+    }
 }
 
 impl ClockSteps {
@@ -64,29 +72,30 @@ impl ClockSteps {
         };
         let expected = Timestamp(since_boot.0.saturating_add(trusted.0));
         let ahead = wall.since(expected);
-        let returned = self.before.is_some_and(|before| distance(before, offset) <= CLOCK_STEP_MAX);
+        self.before = self.before.filter(|before| !before.has_lasted(since_boot));
+        let returned = self.before.is_some_and(|before| distance(before.offset, offset) <= CLOCK_STEP_MAX);
         if ahead <= CLOCK_STEP_MAX || returned {
             let was_doubted = self.doubted.take().is_some();
             if returned {
                 self.before = None;
             } else if Millis(ahead.0.saturating_neg()) > CLOCK_STEP_MAX {
-                self.before = Some(trusted);
+                self.before = Some(Since { offset: trusted, since: since_boot });
             }
             self.trusted = Some(offset);
             return (wall, was_doubted.then_some(ClockChange::Recovered));
         }
         match self.doubted {
             Some(doubt) if distance(doubt.offset, offset) > SAME_OFFSET => {
-                self.doubted = Some(Doubt { offset, since: since_boot });
+                self.doubted = Some(Since { offset, since: since_boot });
                 (expected, None)
             }
-            Some(doubt) if since_boot.0.saturating_sub(doubt.since.0) >= CLOCK_KEPT_FOR.0 => {
+            Some(doubt) if doubt.has_lasted(since_boot) => {
                 *self = Self { trusted: Some(offset), before: None, doubted: None };
                 (wall, Some(ClockChange::Taken(ahead)))
             }
             Some(_) => (expected, None),
             None => {
-                self.doubted = Some(Doubt { offset, since: since_boot });
+                self.doubted = Some(Since { offset, since: since_boot });
                 (expected, Some(ClockChange::Doubted(ahead)))
             }
         }
@@ -193,6 +202,35 @@ mod tests {
                 (1, -3 * HOUR, -3 * HOUR, None),
                 (2, 2 * HOUR, -3 * HOUR, Some(Doubted(Millis::seconds(5 * HOUR)))),
                 (3, 0, 0, Some(Recovered)),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_step_back_that_has_lasted_leaves_no_way_forward() {
+        let three = Millis::seconds(3 * HOUR);
+        check(
+            "wrong at the start, put right, and wrong again for a second",
+            &[
+                (0, 3 * HOUR, 3 * HOUR, None),
+                (1, 0, 0, None),
+                (2 * MINUTE, 0, 0, None),
+                (1 + 2 * MINUTE, 3 * HOUR, 0, Some(Doubted(three))),
+                (2 + 2 * MINUTE, 0, 0, Some(Recovered)),
+            ],
+        );
+        check(
+            "put right in between, and wrong again in time",
+            &[(0, 3 * HOUR, 3 * HOUR, None), (1, 0, 0, None), (2 * MINUTE, 3 * HOUR, 3 * HOUR, None)],
+        );
+        check(
+            "back twice: each step back counts for itself",
+            &[
+                (0, 0, 0, None),
+                (1, -3 * HOUR, -3 * HOUR, None),
+                (100, -6 * HOUR, -6 * HOUR, None),
+                (99 + 2 * MINUTE, -3 * HOUR, -3 * HOUR, None),
+                (101 + 2 * MINUTE, 0, -3 * HOUR, Some(Doubted(three))),
             ],
         );
     }
