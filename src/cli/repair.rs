@@ -14,8 +14,8 @@ use crate::runtime::repair::{ClockRepair, PartitionRepair};
 pub(super) struct Arguments {
     #[command(flatten)]
     data: DataArguments,
-    /// Set the clock of every log back to TIME (such as 2026-11-24T08:00:00Z, or `now`): the last moment at which it was right, or
-    /// the present. Stop every node first
+    /// Set the clock of every log back to TIME: `now`, or an instant such as 2026-11-24T08:00:00Z. What is between TIME and the next
+    /// start counts as a stop of the nodes, so TIME is to be the present. Stop every node first
     #[arg(long, value_name = "TIME", value_parser = instant)]
     clock_to: Timestamp,
     /// Say what it would do, and append nothing
