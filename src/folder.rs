@@ -3,16 +3,15 @@
 //! A writer locks each file that it writes, not only the directory, so that no other path to the same file, and no `lock`
 //! that somebody deleted, lets two of them write. Who only reads takes none of these locks.
 
-use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
+mod modes;
+
+pub(crate) use modes::remark_readable;
+
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// What a file of ours is called, or begins with: `journal.db-wal` is one, too.
-const OWN_FILES: [&str; 7] = ["journal.db", "store.db", "verify.db", "master.key", "node.id", "lock", "snapshots"];
-/// What other users may do with a file, in its mode.
-const OTHERS: u32 = 0o077;
-const STICKY: u32 = 0o1000;
 /// How often a file that another process puts in its place meanwhile is opened again.
 const LOCK_TRIES: usize = 10;
 
@@ -61,7 +60,7 @@ pub enum FolderError {
         source: std::io::Error,
     },
     /// The master key's file is not a key.
-    #[error("{} is no master key: expected 64 hexadecimal digits", path.display())]
+    #[error("{} is damaged: it holds no master key; expected 64 hexadecimal digits; put the right one back", path.display())]
     MasterKey {
         /// The file.
         path: PathBuf,
@@ -77,7 +76,7 @@ impl DataFolder {
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let mut folder = Self::beside(path)?;
         folder.locks.push(lock(path, &path.join("lock"))?);
-        folder.repair_modes();
+        modes::repair_folder(path);
         Ok(folder)
     }
 
@@ -103,10 +102,7 @@ impl DataFolder {
             return Ok(());
         }
         self.locks.push(lock(file, &lock_file_of(file))?);
-        let repaired = ["", "-wal", "-shm"].iter().filter(|ending| repair_mode(&with_ending(file, ending))).count();
-        if repaired > 0 {
-            tracing::warn!(file = %file.display(), "other users could read it; its mode is 0600 from here on");
-        }
+        modes::repair_database(file);
         Ok(())
     }
 
@@ -199,8 +195,9 @@ impl DataFolder {
     /// Where the file cannot be read, or holds no key.
     pub fn known_master_key(&self) -> Result<Option<[u8; 32]>, FolderError> {
         let path = self.master_key_file();
-        match std::fs::read_to_string(&path) {
-            Ok(text) => key_of(text.trim()).map(Some).ok_or(FolderError::MasterKey { path }),
+        // Bytes: what is no text is no key either, and not a file that cannot be read.
+        match std::fs::read(&path) {
+            Ok(bytes) => key_of(&bytes).map(Some).ok_or(FolderError::MasterKey { path }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(source) => Err(FolderError::Io { path, source }),
         }
@@ -228,63 +225,6 @@ impl DataFolder {
         file.sync_all()?;
         std::fs::rename(&fresh, path)?;
         File::open(&self.path)?.sync_all()
-    }
-
-    /// Takes from other users what they may do with the directory and with what is ours in it.
-    fn repair_modes(&self) {
-        let mut repaired = usize::from(repair_mode(&self.path));
-        let own = |path: &PathBuf| {
-            let name = path.file_name().map(std::ffi::OsStr::to_string_lossy).unwrap_or_default();
-            OWN_FILES.iter().any(|own| name.starts_with(own))
-        };
-        let mut found: Vec<PathBuf> = entries(&self.path).into_iter().filter(own).collect();
-        while let Some(path) = found.pop() {
-            repaired += usize::from(repair_mode(&path));
-            if std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
-                found.extend(entries(&path));
-            }
-        }
-        if repaired > 0 {
-            tracing::warn!(
-                directory = %self.path.display(),
-                repaired,
-                "other users could read the data; directories have the mode 0700 and files 0600 from here on"
-            );
-        }
-    }
-}
-
-/// What is in a directory, as far as it can be read.
-fn entries(path: &Path) -> Vec<PathBuf> {
-    let read = std::fs::read_dir(path).into_iter().flatten();
-    read.filter_map(|entry| Some(entry.ok()?.path())).collect()
-}
-
-/// Takes from other users what they may do with a file or directory of this user; returns whether that was needed and done.
-fn repair_mode(path: &Path) -> bool {
-    // Links are left alone: what they lead to is nobody's to judge from here.
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return false };
-    if metadata.is_symlink() || metadata.mode() & OTHERS == 0 {
-        return false;
-    }
-    let own = rustix::process::geteuid();
-    let is_ours = metadata.uid() == own.as_raw() && metadata.mode() & STICKY == 0;
-    let mode = metadata.mode() & 0o7777 & !OTHERS;
-    let repaired = is_ours.then(|| std::fs::set_permissions(path, Permissions::from_mode(mode)));
-    if matches!(repaired, Some(Ok(()))) {
-        return true;
-    }
-    let mode = format!("{:04o}", metadata.mode() & 0o7777);
-    tracing::warn!(path = %path.display(), mode, "other users may use it, and its mode cannot be changed from here");
-    false
-}
-
-/// Says that others can read a file which is not ours to change, such as a mounted secret.
-pub(crate) fn remark_readable(path: &Path) {
-    let Ok(metadata) = std::fs::metadata(path) else { return };
-    if metadata.mode() & OTHERS != 0 {
-        let mode = format!("{:04o}", metadata.mode() & 0o7777);
-        tracing::warn!(file = %path.display(), mode, "the master key's file may be read by other users of this machine");
     }
 }
 
@@ -359,15 +299,16 @@ fn locking_process(file: &File) -> Option<u32> {
     })
 }
 
-/// Reads a key of 64 hexadecimal digits.
-pub(crate) fn key_of(text: &str) -> Option<[u8; 32]> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+/// Reads a key of 64 hexadecimal digits, with whitespace around.
+pub(crate) fn key_of(text: &[u8]) -> Option<[u8; 32]> {
+    let (pairs, rest) = text.trim_ascii().as_chunks::<2>();
     if pairs.len() != 32 || !rest.is_empty() {
         return None;
     }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut key = [0; 32];
-    for (byte, pair) in key.iter_mut().zip(pairs) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    for (byte, &[high, low]) in key.iter_mut().zip(pairs) {
+        *byte = digit(high)? << 4 | digit(low)?;
     }
     Some(key)
 }
@@ -428,27 +369,14 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_may_read_what_is_there() {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("data");
-        std::fs::create_dir_all(path.join("snapshots/p0")).unwrap();
-        let chmod = |name: &str, mode| {
-            std::fs::set_permissions(path.join(name), Permissions::from_mode(mode)).unwrap();
-        };
-        let all = ["journal.db", "journal.db-wal", "store.db", "master.key", "snapshots/p0/1.snapshot"];
-        for name in all.into_iter().chain(["notes.txt"]) {
-            std::fs::write(path.join(name), "").unwrap();
-            chmod(name, 0o644);
+    fn a_key_is_64_hexadecimal_digits() {
+        let key = "0aF1".repeat(16);
+        for whole in [key.clone(), format!("{key}\n"), format!(" {key}\r\n")] {
+            assert_eq!(key_of(whole.as_bytes()).map(|key| (key[0], key[31])), Some((0x0a, 0xf1)), "{whole:?}");
         }
-        let folders = ["", "snapshots", "snapshots/p0"];
-        folders.into_iter().for_each(|name| chmod(name, 0o755));
-        drop(DataFolder::beside(&path).unwrap());
-        let mode = |name: &str| std::fs::metadata(path.join(name)).unwrap().mode() & 0o7777;
-        assert_eq!(mode("journal.db"), 0o644, "who only reads changes nothing");
-        drop(DataFolder::open(&path).unwrap());
-        all.into_iter().for_each(|name| assert_eq!(mode(name), 0o600, "{name}"));
-        folders.into_iter().for_each(|name| assert_eq!(mode(name), 0o700, "{name:?}"));
-        assert_eq!(mode("notes.txt"), 0o644, "what is not ours stays as it is");
-        assert_eq!(mode("lock"), 0o600);
+        for wrong in ["", "\n", &key[1..], &format!("{key}0"), &"+a".repeat(32), &"0g".repeat(32), &"ä".repeat(32)] {
+            assert_eq!(key_of(wrong.as_bytes()), None, "{wrong:?}");
+        }
+        assert_eq!(key_of(&[0xff; 64]), None);
     }
 }

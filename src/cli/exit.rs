@@ -56,8 +56,10 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
     if cause.is::<ServeError>() {
         return Some(Code::AddressTaken);
     }
-    if let Some(FolderError::InUse { .. }) = cause.downcast_ref() {
-        return Some(Code::InUse);
+    match cause.downcast_ref() {
+        Some(FolderError::InUse { .. }) => return Some(Code::InUse),
+        Some(FolderError::MasterKey { .. }) => return Some(Code::Damaged),
+        Some(FolderError::Io { .. }) | None => {}
     }
     // A transparent error stands for its cause, and is the only one of the two in the chain.
     match cause.downcast_ref() {

@@ -98,9 +98,9 @@ fn snapshot_place(text: &str) -> Result<SnapshotPlace, ConfigError> {
 
 fn master_key(path: &Path) -> Result<MasterKey, ConfigError> {
     let value = |detail| ConfigError::Value { name: "master_key_file", detail };
-    let text = std::fs::read_to_string(path).map_err(|error| value(format!("read {}: {error}", path.display())))?;
+    let bytes = std::fs::read(path).map_err(|error| value(format!("read {}: {error}", path.display())))?;
     crate::folder::remark_readable(path);
-    let key = crate::folder::key_of(text.trim());
+    let key = crate::folder::key_of(&bytes);
     key.map(MasterKey).ok_or_else(|| value(format!("{} holds no 64 hexadecimal digits", path.display())))
 }
 

@@ -132,7 +132,8 @@ impl Logs {
     /// Opens the logs to make everything else anew, and folds the whole control log.
     ///
     /// # Errors
-    /// Where the folder is in use, a log is damaged or ends before the old store or a snapshot, or the brokers do not answer.
+    /// Where the folder is in use, a log is damaged or ends before the old store or a snapshot, the master key is missing or
+    /// another one, or the brokers do not answer.
     pub async fn open(places: &Places) -> Result<Self, StartError> {
         let mut folder = DataFolder::open(&places.folder)?;
         places.hold_existing(&mut folder)?;
@@ -153,6 +154,7 @@ impl Logs {
             .await;
             opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
         };
+        check_known_key(places, &folder, &control)?;
         Ok(Self { journal, control, folder })
     }
 
@@ -329,31 +331,39 @@ async fn open_server(places: &Places) -> Result<Store, StoreError> {
 
 /// The master key that was given, or that of the folder. One is made only for data that has none yet.
 fn master_key(places: &Places, folder: &DataFolder, control: &ControlPlane) -> Result<[u8; 32], StartError> {
+    let known = known_key(places, folder, control)?;
+    if known.is_some() && places.master_key.is_none() && control.state().master_key_check().is_none() {
+        tracing::warn!(
+            "the journal is empty, and a master key is there: if this is a copy of older data, its journal.db-wal is \
+             missing, and nothing of that data is here"
+        );
+    }
+    known.map_or_else(|| Ok(folder.master_key(clock::random())?), Ok)
+}
+
+/// The master key that was given, or that of the folder; nothing only where no data was made with one yet.
+fn known_key(places: &Places, folder: &DataFolder, control: &ControlPlane) -> Result<Option<[u8; 32]>, StartError> {
     if let Some(MasterKey(key)) = places.master_key {
-        return Ok(key);
+        return Ok(Some(key));
     }
     if places.is_shared() {
         return Err(StartError::NoMasterKey);
     }
     let known = folder.known_master_key()?;
-    let is_new = control.state().master_key_check().is_none();
-    match known {
-        Some(key) => {
-            if is_new {
-                tracing::warn!(
-                    "the journal is empty, and a master key is there: if this is a copy of older data, its journal.db-wal is \
-                     missing, and nothing of that data is here"
-                );
-            }
-            Ok(key)
-        }
-        None if is_new => Ok(folder.master_key(clock::random())?),
-        None => Err(StartError::LostMasterKey { path: folder.master_key_file() }),
+    if known.is_none() && control.state().master_key_check().is_some() {
+        return Err(StartError::LostMasterKey { path: folder.master_key_file() });
     }
+    Ok(known)
+}
+
+/// Makes sure that the key of the data is there, for who seals and opens nothing: data without its key is not whole, and
+/// with another one it is mixed of several.
+pub(super) fn check_known_key(places: &Places, folder: &DataFolder, control: &ControlPlane) -> Result<(), StartError> {
+    known_key(places, folder, control)?.map_or(Ok(()), |key| check_key(control, &Vault::new(key)))
 }
 
 /// Makes sure that data which was made with a key is opened with that one.
-pub(super) fn check_key(control: &ControlPlane, vault: &Vault) -> Result<(), StartError> {
+fn check_key(control: &ControlPlane, vault: &Vault) -> Result<(), StartError> {
     let known = control.state().master_key_check().map(String::from);
     if known.is_none_or(|known| vault.verify_check(&known)) { Ok(()) } else { Err(StartError::MasterKey) }
 }

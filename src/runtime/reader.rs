@@ -4,13 +4,12 @@ use super::control::ControlPlane;
 use super::copies::Copies;
 #[cfg(feature = "kafka")]
 use super::data::JournalPlace;
-use super::data::{EMBEDDED_PARTITIONS, MasterKey, Places, StartError, StorePlace, check_key, is_empty};
+use super::data::{EMBEDDED_PARTITIONS, Places, StartError, StorePlace, check_known_key, is_empty};
 use crate::domain::id::{Log, PartitionId, Position};
 use crate::folder::{DataFolder, FolderError, HeldFile};
 use crate::journal::{Journal, SqliteJournal};
 use crate::snapshot::Snapshots;
 use crate::store::{Progress, SqliteStore, Store, StoreError};
-use crate::vault::Vault;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +34,8 @@ impl DataReader {
     /// Opens what is there.
     ///
     /// # Errors
-    /// Where the journal ends before the store or a snapshot, something is damaged, or a service does not answer.
+    /// Where the journal ends before the store or a snapshot, something is damaged, the master key is missing or another
+    /// one, or a service does not answer.
     pub async fn open(places: &Places) -> Result<Self, StartError> {
         let folder = DataFolder::beside(&places.folder)?;
         let store = open_store(places).await?;
@@ -63,12 +63,7 @@ impl DataReader {
             tokio::task::spawn_blocking(move || copies.check(|log| asked.end_now(log).map_err(StartError::End)));
         checked.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         let control = ControlPlane::open_from(snapshots.clone(), journal.clone()).await?;
-        let key = match places.master_key {
-            Some(MasterKey(key)) => Some(key),
-            None => folder.known_master_key()?,
-        };
-        // Nothing here needs the key, so it may be missing; a wrong one tells that parts of several data are mixed.
-        key.map_or(Ok(()), |key| check_key(&control, &Vault::new(key)))?;
+        check_known_key(places, &folder, &control)?;
         let reader = Self { folder, journal, store, stored, snapshots, control };
         reader.check_mark().await?;
         Ok(reader)

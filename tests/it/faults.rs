@@ -217,7 +217,9 @@ async fn another_master_key_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (data, _) = data_with_events(folder.path()).await;
     std::fs::write(data.join("master.key"), "ab".repeat(32)).unwrap();
-    check(&serve(&data, &[]), 1, &["master key"]);
+    for output in [serve(&data, &[]), run("verify", &data), run("replay", &data)] {
+        check(&output, 1, &["the master key is not the one"]);
+    }
     std::fs::write(data.join("master.key"), "short").unwrap();
-    check(&serve(&data, &[]), 1, &["64 hexadecimal digits"]);
+    check(&serve(&data, &[]), 4, &["64 hexadecimal digits"]);
 }

@@ -1,16 +1,15 @@
 //! What the files of a data directory are worth: what a stop leaves in which of them, what is said of one that is damaged,
-//! missing or old, who may read them, and that one process at a time writes them.
+//! missing or old, and that one process at a time writes them.
 
 use crate::faults::{check, data_with_events, run, send, serve, used};
-use crate::process::{Server, bootstrap, highwater};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use crate::process::{Server, highwater};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-const DAMAGED: i32 = 4;
+pub(crate) const DAMAGED: i32 = 4;
 const NOTHING_THERE: i32 = 10;
 /// What `limit` is asked about, where the data is refused before it is looked for.
-const NO_KEY: &str = "key_00000000000000000000000000";
+pub(crate) const NO_KEY: &str = "key_00000000000000000000000000";
 
 fn says(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -31,13 +30,13 @@ fn copy(data: &Path, to: &str, names: &[&str]) -> PathBuf {
     copy
 }
 
-fn import(data: &Path, events: &str) -> Output {
+pub(crate) fn import(data: &Path, events: &str) -> Output {
     let file = data.with_file_name("events.ndjson");
     std::fs::write(&file, events).unwrap();
     highwater(&["import", "--data", data.to_str().unwrap(), file.to_str().unwrap()])
 }
 
-fn event(id: &str) -> String {
+pub(crate) fn event(id: &str) -> String {
     format!("{{\"account_id\": \"acme\", \"metric\": \"m\", \"value\": 1, \"id\": \"{id}\"}}\n")
 }
 
@@ -293,73 +292,6 @@ async fn a_store_that_breaks_under_a_server_ends_it() {
     assert_eq!(server.end(), Some(DAMAGED));
     check(&run("replay", &data), 0, &[]);
     check(&run("verify", &data), 0, &[]);
-}
-
-fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).unwrap().mode() & 0o7777
-}
-
-fn all_files(folder: &Path) -> Vec<PathBuf> {
-    let mut all = vec![folder.to_owned()];
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { all.extend(all_files(&path)) } else { all.push(path) }
-    }
-    all
-}
-
-#[tokio::test]
-async fn nobody_else_may_read_the_data() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    // A directory that was there before, as an installer leaves it.
-    std::fs::create_dir(&data).unwrap();
-    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let key = bootstrap(&data);
-    let server = Server::start(&data);
-    send(&server, &key, "acme", 1).await;
-    let closed = |when: &str| {
-        for path in all_files(&data) {
-            assert_eq!(mode(&path) & 0o077, 0, "{when}: {}", path.display());
-        }
-        assert_eq!(mode(&data), 0o700);
-        assert_eq!(mode(&data.join("journal.db")), 0o600);
-    };
-    closed("while it serves");
-    server.stop();
-    closed("behind a stop");
-    // What an earlier release left behind is repaired, and said.
-    for path in all_files(&data) {
-        let mode = if path.is_dir() { 0o755 } else { 0o644 };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    }
-    let server = Server::start(&data);
-    assert!(server.opening.contains("other users could read the data"), "{}", server.opening);
-    server.stop();
-    closed("behind a repair");
-    let rejects = import(&data, "no event\n");
-    assert_eq!(rejects.status.code(), Some(6));
-    assert_eq!(mode(&folder.path().join("events.ndjson.rejected.ndjson")), 0o600);
-}
-
-#[tokio::test]
-async fn a_master_key_is_never_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let (data, _) = data_with_events(folder.path()).await;
-    let elsewhere = folder.path().join("key");
-    std::fs::rename(data.join("master.key"), &elsewhere).unwrap();
-    for output in [serve(&data, &[]), run("bootstrap", &data), import(&data, &event("x"))] {
-        check(&output, 1, &["master.key is missing", "put it back", "--master-key-file"]);
-    }
-    assert!(!data.join("master.key").exists(), "no other key is made");
-    check(&run("verify", &data), 0, &[]);
-    // A mounted secret may be readable; that is said, and nothing of it is changed.
-    std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o444)).unwrap();
-    let server = Server::start_with(&data, &["--master-key-file", elsewhere.to_str().unwrap()]);
-    assert!(server.opening.contains("may be read by other users"), "{}", server.opening);
-    server.stop();
-    assert_eq!(mode(&elsewhere), 0o444);
-    assert!(!data.join("master.key").exists());
 }
 
 #[tokio::test]

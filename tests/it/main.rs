@@ -12,6 +12,7 @@ mod kafka;
 mod load;
 mod log;
 mod nodes;
+mod private;
 mod process;
 #[cfg(feature = "clickhouse")]
 mod proxy;
