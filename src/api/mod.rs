@@ -73,6 +73,7 @@ mod stream_rows;
 mod trials;
 mod usage;
 mod usage_coverage;
+mod usage_hours;
 mod usage_query;
 mod usage_totals;
 mod usage_warnings;

@@ -4,6 +4,7 @@ use super::app::App;
 use super::problem::Problem;
 use super::receipt::store_away;
 use super::usage_coverage::{Counted, Coverage, Dimensions, value_in};
+use super::usage_hours::{CrowdedHours, HourGroups, whole_hours};
 use crate::domain::id::{AccountId, Epoch, MetricName, Position};
 use crate::domain::limits::{USAGE_POINTS_MAX, USAGE_ROWS_MAX};
 use crate::domain::partition::aggregate::Aggregate;
@@ -137,6 +138,7 @@ struct Totals {
     points: Points,
     groups: BTreeSet<Group>,
     coverage: Coverage,
+    hours: HourGroups,
     epochs: BTreeMap<AccountId, Epoch>,
     rows: usize,
     excess: Option<String>,
@@ -249,13 +251,7 @@ impl Drop for Abandon {
 /// # Errors
 /// 422 where a bound is passed.
 pub(super) async fn add_up(app: &App, terms: &Terms) -> Result<Added, Problem> {
-    let asked = terms.clone();
-    let coverage = Coverage::of(&terms.only);
-    let totals =
-        read_parts(app, &terms.query, Totals { coverage, ..Totals::default() }, move |totals, part, current| {
-            totals.take(part, &asked, current)
-        });
-    let totals = totals.await?;
+    let totals = if terms.reads_groups() { add_groups(app, terms).await? } else { add_told(app, terms, None).await? };
     match totals.excess {
         None => Ok(Added { points: totals.points, coverage: totals.coverage }),
         Some(why) => {
@@ -263,6 +259,41 @@ pub(super) async fn add_up(app: &App, terms: &Terms) -> Result<Added, Problem> {
             Err(Problem::unprocessable("query_too_large", detail).with("limit", USAGE_POINTS_MAX))
         }
     }
+}
+
+/// Adds groups up as if no hour had too many, and once more where one has.
+async fn add_groups(app: &App, terms: &Terms) -> Result<Totals, Problem> {
+    let asked = terms.clone();
+    let span = terms.query.from..terms.query.to;
+    let start = Totals { coverage: Coverage::of(&terms.only), ..Totals::default() };
+    let hours = whole_hours(&terms.query);
+    let totals = read_parts(app, &hours, start, move |totals, part, current| {
+        if part.epoch == current {
+            totals.hours.note(&part);
+        }
+        let is_asked = span.contains(&part.start) && totals.excess.is_none();
+        if is_asked && totals.take(part, &asked, current).is_break() {
+            // What is too much may be less where some groups are not told apart: the hours are read to their end.
+            totals.points.clear();
+        }
+        ControlFlow::Continue(())
+    });
+    let totals = totals.await?;
+    let crowded = totals.hours.crowded();
+    if crowded.is_empty() || totals.rows > USAGE_ROWS_MAX {
+        return Ok(totals);
+    }
+    drop(totals);
+    add_told(app, terms, Some(crowded)).await
+}
+
+/// Adds parts up, each as it is told where some hours are crowded.
+async fn add_told(app: &App, terms: &Terms, crowded: Option<CrowdedHours>) -> Result<Totals, Problem> {
+    let asked = terms.clone();
+    let crowded = crowded.unwrap_or_default();
+    let start = Totals { coverage: Coverage::of(&terms.only), ..Totals::default() };
+    let take = move |totals: &mut Totals, part, current| totals.take(crowded.told(part), &asked, current);
+    read_parts(app, &terms.query, start, take).await
 }
 
 /// Counts the events of each metric's totals, as [`Coverage`] counts those of groups; nothing where there are too many
@@ -344,6 +375,7 @@ mod tests {
             metric: MetricName::new("m").unwrap(),
             group: format!("{{\"n\":{n}}}"),
             start: Timestamp(WINDOW.0),
+            part: Position(1),
             aggregate: Aggregate::of(crate::domain::quantity::Quantity::ONE, Timestamp(WINDOW.0)),
             late_events: 0,
             revision: Position(1),

@@ -22,7 +22,7 @@ pub(super) fn usage(
         if query.accounts.is_empty() { "?3 = '[]'" } else { "s.account IN (SELECT value FROM json_each(?3))" };
     let mut select = connection.prepare_cached(&format!(
         "SELECT s.account, s.epoch, s.metric, s.grp, w.start, w.count, w.sum, w.min, w.max, w.last, w.last_at,
-           w.late_events, w.revision
+           w.late_events, w.revision, w.part
          FROM series s JOIN usage_windows w ON w.series = s.id
          WHERE s.workspace = ?1 AND s.mode = ?2 AND {epoch} AND {accounts}
            AND (?4 = '[]' OR s.metric IN (SELECT value FROM json_each(?4))) AND (s.grp <> '') = ?5
@@ -45,6 +45,7 @@ pub(super) fn usage(
             metric: metric_name(row.get_ref(2)?.as_str()?)?,
             group: row.get(3)?,
             start: Timestamp(row.get(4)?),
+            part: Position(row.get::<_, i64>(13)?.cast_unsigned()),
             aggregate: Aggregate {
                 count: row.get::<_, i64>(5)?.cast_unsigned(),
                 sum: row.get::<_, Amount>(6)?.0,

@@ -81,6 +81,8 @@ pub struct UsagePart {
     pub group: String,
     /// The start of the 5-minute window.
     pub start: Timestamp,
+    /// The record that opened the part.
+    pub part: Position,
     /// The events.
     pub aggregate: Aggregate,
     /// How many of them were late.

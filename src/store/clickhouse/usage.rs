@@ -33,8 +33,8 @@ pub(in crate::store) async fn usage(
             continue;
         }
         let aggregate = row.aggregate();
-        let WindowRecord { account, epoch, metric, grp, start, late_events, revision, .. } = row;
-        let part = UsagePart { account, epoch, metric, group: grp, start, aggregate, late_events, revision };
+        let WindowRecord { account, epoch, metric, grp, start, part, late_events, revision, .. } = row;
+        let part = UsagePart { account, epoch, metric, group: grp, start, part, aggregate, late_events, revision };
         if take(part).is_break() {
             break;
         }

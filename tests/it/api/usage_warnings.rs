@@ -148,3 +148,77 @@ async fn groups_add_up_to_the_total_however_many_there_are() {
         (1_001, vec![("group_overflow", &json!("m"))])
     );
 }
+
+/// An hour that left memory and came again has more groups in the store than are told apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hour_that_left_memory_is_answered_with_its_first_groups() {
+    let server = Server::start().await;
+    server.put("/v1/metrics/m", json!({"group_by": ["n", "kind"]})).await.ok(201);
+    let first = yesterday().plus(Millis::hours(8));
+    let send = async |hour: i64, minute: i64, numbers: std::ops::Range<i64>| {
+        let at = first.plus(Millis::hours(hour)).plus(Millis::minutes(minute));
+        let event = |n: i64| json!({"account_id": "acme", "metric": "m", "timestamp": at.to_string(), "dimensions": {"n": n, "kind": "k"}});
+        let events: Vec<Value> = numbers.map(event).collect();
+        server.post("/v1/events/batch", json!({"events": events})).await.ok(202);
+    };
+    // What comes first has the greater texts. The hours behind it make it leave.
+    send(0, 0, 5_000..5_600).await;
+    for hour in 1..12 {
+        send(hour, 0, 0..1_000).await;
+    }
+    send(0, 30, 1_000..1_700).await;
+    send(0, 31, 5_590..5_600).await;
+    server.settle().await;
+    let ask = async |minutes: (i64, i64), query: &str| {
+        let (from, to) = (first.plus(Millis::minutes(minutes.0)), first.plus(Millis::minutes(minutes.1)));
+        server.get(&format!("/v1/accounts/acme/usage?metric=m&from={from}&to={to}&{query}")).await
+    };
+    let told = |usage: &Value| -> (usize, i64, i64) {
+        let items = usage["items"].as_array().unwrap();
+        let count = |overflow: bool| {
+            items.iter().filter(|i| i["overflow"] == overflow).map(|i| i["count"].as_i64().unwrap()).sum::<i64>()
+        };
+        (items.iter().filter(|item| item["overflow"] == false).count(), count(false), count(true))
+    };
+    let overflows = [("group_overflow", &json!("m"))];
+    let hour = ask((0, 60), "window=1h&group_by=n").await.ok(200);
+    assert_eq!((told(&hour), warned(&hour)), ((1_000, 1_010, 300), overflows.to_vec()));
+    // Each window of the hour tells the same ones, in whatever width it is asked for.
+    for (span, width, expected) in [
+        ((0, 5), "5m", (600, 600, 0)),
+        ((30, 35), "5m", (410, 410, 300)),
+        ((30, 60), "30m", (410, 410, 300)),
+        ((0, 60), "30m", (1_010, 1_010, 300)),
+    ] {
+        let usage = ask(span, &format!("window={width}&group_by=n,kind")).await.ok(200);
+        assert_eq!(told(&usage), expected, "{span:?} {width}");
+        let own = |item: &&Value| item["overflow"] == false;
+        let numbers = |usage: &Value| -> std::collections::BTreeSet<i64> {
+            usage["items"].as_array().unwrap().iter().filter(own).map(|i| i["group"]["n"].as_i64().unwrap()).collect()
+        };
+        assert!(numbers(&usage).is_subset(&numbers(&hour)));
+    }
+    let kinds = ask((0, 60), "window=1h&group_by=kind").await.ok(200);
+    assert_eq!(told(&kinds), (1, 1_010, 300));
+    for (chosen, count) in [("5599", 2), ("1399", 1), ("1400", 0)] {
+        let usage = ask((0, 60), &format!("window=1h&dim[n]={chosen}")).await.ok(200);
+        assert_eq!((&usage["items"][0]["count"], warned(&usage)), (&json!(count), overflows.to_vec()), "{chosen}");
+    }
+    let whole = ask((0, 60), "window=1h").await.ok(200);
+    assert_eq!((&whole["items"][0]["count"], &whole["warnings"]), (&json!(1_310), &json!([])));
+    let text = ask((0, 60), "window=1h&group_by=n&format=csv").await;
+    assert_eq!((text.text().lines().count(), text.header("usage-warnings")), (1 + 1_001, "group_overflow"));
+    let question = |hours: i64| {
+        let to = first.plus(Millis::hours(hours));
+        json!({"metrics": ["m"], "group_by": ["n"], "window": "1h", "from": first.to_string(), "to": to.to_string()})
+    };
+    let asked = server.post("/v1/usage/query", question(1)).await.ok(200);
+    assert_eq!((told(&asked), warned(&asked)), ((1_000, 1_010, 300), overflows.to_vec()));
+    let numbers = |usage: &Value| -> Vec<String> {
+        usage["items"].as_array().unwrap().iter().map(|item| format!("{} {}", item["group"], item["count"])).collect()
+    };
+    assert_eq!(numbers(&asked), numbers(&hour));
+    // Two hours have more than may be told apart.
+    server.post("/v1/usage/query", question(2)).await.problem(422, "query_too_large");
+    ask((0, 120), "window=1d&group_by=n").await.problem(422, "query_too_large");
+}
