@@ -318,8 +318,10 @@ pub(super) async fn update(
 /// At once no answer has anything of it any more: usage, history, incidents, deliveries, quarantine and stream begin anew
 /// where it comes back, and what was quarantined cannot be sent in again. Its rows are removed from the store when the
 /// deletion is folded. What remains: its events in the journal for as long as that keeps its records (for ever, unless
-/// `retention.ms` of the Kafka topic says otherwise), so in backups of it too, deliveries to endpoints without an
-/// account's name but with the body that was sent, and entries of the audit log that name it.
+/// `retention.ms` of the Kafka topic says otherwise), so in backups of it too; the platform events that name it, with their
+/// bodies, since deliveries that are under way are sent from them, and the deliveries to endpoints (in SQLite for ever, in
+/// ClickHouse for as long as `--retention deliveries=` says); the deliveries to channels, without the account's name; and
+/// entries of the audit log that name it.
 #[utoipa::path(
     delete, path = "/v1/accounts/{account_id}", tag = "accounts", params(("account_id" = String, Path)),
     responses((status = 204), Problems), security(("key" = ["write:accounts"]))

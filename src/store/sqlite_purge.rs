@@ -16,6 +16,7 @@ pub(super) fn purge(transaction: &Transaction<'_>, purge: &Purge) -> rusqlite::R
         format!("DELETE FROM usage_windows WHERE series IN ({series})"),
         format!("DELETE FROM series WHERE id IN ({series})"),
         format!("DELETE FROM accounts WHERE {of_account} AND epoch {epochs}"),
+        format!("DELETE FROM alert_states WHERE {of_account} AND epoch {epochs}"),
         format!(
             "DELETE FROM incidents WHERE {of_account} AND (alert, metric, sequence) IN (
                SELECT alert, metric, sequence FROM {transitions})"

@@ -57,7 +57,7 @@ impl Effects {
     }
 }
 
-/// What an account had in epochs that are over: its windows, transitions, messages and entries of the quarantine. From
+/// What an account had in epochs that are over: its windows, states, transitions, messages and entries of the quarantine. From
 /// engine version 3 on no record behind the one that ended an epoch makes rows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purge {

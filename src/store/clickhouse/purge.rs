@@ -7,10 +7,11 @@ use crate::store::StoreError;
 use clickhouse::Client;
 
 /// Each table with its columns of an account and of an epoch.
-const TABLES: [(&str, &str, &str); 5] = [
+const TABLES: [(&str, &str, &str); 6] = [
     ("usage_windows", "account", "epoch"),
     ("usage_events", "account", "epoch"),
     ("accounts", "account", "epoch"),
+    ("alert_states", "account", "epoch"),
     ("alert_transitions", "account", "JSONExtractUInt(body, 'epoch')"),
     ("notifications", "JSONExtractString(body, 'key', 'account')", "JSONExtractUInt(body, 'epoch')"),
 ];
