@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::read_on::{is_of_present, read_on_large};
 use super::receipt::{Receipt, store_away};
 use crate::domain::control::resource::Scope;
-use crate::domain::event::parse_line;
+use crate::domain::event::{RefusalCode, UsageEvent, parse_line};
 use crate::domain::id::{Log, QuarantineId};
 use crate::domain::partition::effect::{QuarantineRow, QuarantineStatus};
 use crate::domain::partition::fact::Note;
@@ -165,6 +165,23 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<QuarantineEntry, P
     found.ok_or_else(|| Problem::not_found("quarantined event"))
 }
 
+/// Whether an event is known by what one that was counted is known by, and would be set aside for that once more.
+fn conflicts_again(row: &QuarantineRow, event: &UsageEvent<'_>) -> bool {
+    if row.code != RefusalCode::EventConflict.text() {
+        return false;
+    }
+    let Ok(kept) = parse_line(row.body.as_bytes()) else { return false };
+    (&kept.account_id, &kept.source, &kept.id) == (&event.account_id, &event.source, &event.id)
+}
+
+fn still_counted(event: &UsageEvent<'_>) -> Problem {
+    let id = event.id.as_deref().unwrap_or_default();
+    let detail = format!(
+        "it conflicts with an event that was counted under the id {id:?}: send it in under another id (`event`), or discard it"
+    );
+    Problem::new(StatusCode::CONFLICT, "invalid_state", detail)
+}
+
 fn settled_already(entry: &QuarantineEntry) -> Problem {
     let detail = format!("the event is {} already", entry.row.status.name());
     Problem::new(StatusCode::CONFLICT, "invalid_state", detail)
@@ -180,8 +197,9 @@ async fn settle(app: &App, entry: QuarantineEntry, status: QuarantineStatus) -> 
     Ok(row)
 }
 
-/// Sends a quarantined event in again: corrected, or as it is with `accept_late`. One of an account that was deleted since is
-/// not found.
+/// Sends a quarantined event in again: corrected, or as it is with `accept_late`. An `event_conflict` needs another id, since
+/// the event that it conflicts with stays counted: without one it is a 409 `invalid_state`, and the entry stays open. One of
+/// an account that was deleted since is not found.
 #[utoipa::path(
     post, path = "/v1/quarantine/{id}/replay", tag = "quarantine", params(("id" = String, Path)),
     request_body = Option<ReplayBody>,
@@ -210,6 +228,9 @@ pub(super) async fn replay(
         let prepared = {
             let mut batch = app.node.ingest.batch(&sender);
             let event = parse_line(bytes.as_bytes()).map_err(|refusal| refused(&refusal))?;
+            if conflicts_again(&entry.row, &event) {
+                return Err(still_counted(&event));
+            }
             batch.push(0, bytes.as_bytes(), &event).map_err(|refusal| refused(&refusal))?;
             batch.finish()
         };

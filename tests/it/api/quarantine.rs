@@ -37,6 +37,16 @@ async fn an_event_is_sent_in_again_as_it_should_have_been() {
     let refused = server.post(&path, json!({"event": {"account_id": "acme", "metric": "m", "colour": 1}})).await;
     assert_eq!(refused.problem(422, "validation_failed")["errors"][0]["pointer"], "/event/colour");
     server.post(&path, json!({"late": true})).await.problem(422, "unknown_field");
+    // What it conflicts with stays counted, whatever else is corrected.
+    for body in [
+        json!({}),
+        json!({"accept_late": true}),
+        json!({"event": {"account_id": "acme", "metric": "m", "id": "a", "value": 6}}),
+    ] {
+        let detail = server.post(&path, body).await.problem(409, "invalid_state")["detail"].clone();
+        assert!(detail.as_str().unwrap().contains("under another id"), "{detail}");
+    }
+    assert_eq!(server.get("/v1/quarantine?status=open").await.ok(200)["items"], json!(items));
     let event = json!({"account_id": "acme", "metric": "m", "id": "a2", "value": 5});
     let replayed = server.post(&path, json!({"event": event})).await.ok(200);
     assert_eq!(replayed["status"], "replayed");
