@@ -20,7 +20,7 @@ Exit codes: 0 done · 1 failed · 2 wrong arguments or configuration · 3 the da
   4 the data is damaged, of a later release, or the journal is not the newest one · 5 verify found drift ·
   6 import refused some lines · 7 an address is taken · 8 refused: there is an owner key already ·
   9 refused: another node or store keeps the rows of this journal ·
-  10 there was nothing to compare or to replay: the journal is empty, or the store is missing";
+  10 there was nothing to compare, to replay or to repair: the journal is empty, or the store is missing";
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -40,12 +40,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
         return Err(ConfigError::Value { name: "clock_to", detail }.into());
     }
     super::multi_threaded()?.block_on(async {
-        let logs = Logs::open(&arguments.data.existing()?).await?;
+        let logs = Logs::open(&arguments.data.with_traces()?).await?;
+        if logs.is_empty() {
+            complain(super::replay::EMPTY);
+            return Ok(Code::NothingThere);
+        }
         let planned = {
             let (journal, control) = (logs.journal.clone(), logs.control.state().clone());
             tokio::task::spawn_blocking(move || ClockRepair::plan(&journal, &control, (to, now))).await??
         };
-        say(&format!("control      clock {}", planned.control_clock));
+        say(&format!("control      clock {}", told(planned.control_clock)));
         planned.partitions.iter().for_each(describe);
         if !planned.is_needed() {
             say(&format!("nothing to set: no clock is ahead of {to}"));
@@ -71,8 +75,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Code> {
     })
 }
 
+/// A log without records has no clock.
+fn told(clock: Timestamp) -> String {
+    if clock == Timestamp::MIN { "none yet".to_owned() } else { clock.to_string() }
+}
+
 fn describe(repaired: &PartitionRepair) {
-    say(&format!("partition {}  clock {}", repaired.partition.0, repaired.clock));
+    say(&format!("partition {}  clock {}", repaired.partition.0, told(repaired.clock)));
     if let Some((from, until)) = repaired.forgotten {
         say(&format!(
             "  event ids from {from} to {until} stay forgotten: what is sent again of that time counts again"

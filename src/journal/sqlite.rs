@@ -122,6 +122,12 @@ impl SqliteJournal {
         Ok(Self { shared: Arc::new(shared), queue, writer: Arc::default() })
     }
 
+    /// Reports whether there is no journal yet: no file, or one that holds nothing. What cannot be read is one.
+    pub fn is_absent(path: &Path) -> bool {
+        !path.is_file()
+            || sqlite_file::open_to_read(path).is_ok_and(|file| sqlite_file::is_blank(&file).unwrap_or(false))
+    }
+
     /// Writes what waits, moves everything from the WAL into the file and closes it; blocks. Appends are refused from then on.
     pub(super) fn close(&self) {
         // A writer that has ended needs no telling.

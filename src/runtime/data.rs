@@ -290,7 +290,8 @@ impl Data {
     }
 }
 
-/// Opens the journal to append to it. One that would be older than its copies is not even made.
+/// Opens the journal to append to it. One that would be older than its copies is not even made, nor
+/// begun in an empty file.
 async fn open_journal(
     places: &Places,
     folder: &mut DataFolder,
@@ -301,7 +302,7 @@ async fn open_journal(
         JournalPlace::Sqlite(_) => {
             let path = places.journal_file().unwrap_or_else(|| folder.journal());
             let copies = Copies::find(snapshots, EMBEDDED_PARTITIONS, stored).await?;
-            if !path.is_file() {
+            if SqliteJournal::is_absent(&path) {
                 copies.check(|_| Ok::<_, StartError>(Position::START))?;
             }
             folder.hold(&path)?;

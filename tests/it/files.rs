@@ -36,6 +36,10 @@ pub(crate) fn import(data: &Path, events: &str) -> Output {
     highwater(&["import", "--data", data.to_str().unwrap(), file.to_str().unwrap()])
 }
 
+fn repair(data: &Path) -> Output {
+    highwater(&["repair", "--data", data.to_str().unwrap(), "--clock-to", "now"])
+}
+
 pub(crate) fn event(id: &str) -> String {
     format!("{{\"account_id\": \"acme\", \"metric\": \"m\", \"value\": 1, \"id\": \"{id}\"}}\n")
 }
@@ -103,6 +107,7 @@ async fn an_empty_journal_is_nothing_to_compare_with() {
     for command in ["verify", "replay"] {
         check(&run(command, &copied), NOTHING_THERE, &["the journal is empty"]);
     }
+    check(&repair(&copied), NOTHING_THERE, &["the journal is empty"]);
     let server = Server::start(&copied);
     assert!(server.opening.contains("the journal is empty, and a master key is there"), "{}", server.opening);
     server.stop();
@@ -128,6 +133,7 @@ async fn a_journal_that_is_older_than_a_copy_is_refused_and_nothing_is_lost() {
             ("serve", serve(&data, &[])),
             ("bootstrap", run("bootstrap", &data)),
             ("import", import(&data, &event("x"))),
+            ("repair", repair(&data)),
         ] {
             println!("{what}: {name}");
             check(&output, DAMAGED, says);
@@ -142,6 +148,9 @@ async fn a_journal_that_is_older_than_a_copy_is_refused_and_nothing_is_lost() {
     std::fs::remove_file(data.join("journal.db")).unwrap();
     refused("gone", &["ends at 0", "but the store holds"]);
     assert!(!data.join("journal.db").exists(), "none is made in its place");
+    std::fs::write(data.join("journal.db"), "").unwrap();
+    refused("empty", &["ends at 0", "but the store holds"]);
+    assert_eq!(std::fs::metadata(data.join("journal.db")).unwrap().len(), 0, "nothing is written into it");
     // By will, and only then, it goes on with what is left.
     std::fs::write(data.join("journal.db"), &old).unwrap();
     std::fs::rename(data.join("store.db"), data.join("aside.db")).unwrap();
