@@ -234,12 +234,8 @@ fn answered(caller: &Caller, changed: &Changed) -> Response {
     let Resource::Silence(record) = &changed.resource else { return answer::gone() };
     let location = format!("/v1/silences/{}", record.silence.id);
     // As of the change, so that a repetition shows it again.
-    answer::changed(
-        changed,
-        &view(caller, record, caller.in_world(record.life.updated_at)),
-        record.life.version,
-        &location,
-    )
+    let at = record.changed_at.unwrap_or_else(|| caller.in_world(record.life.updated_at));
+    answer::changed(changed, &view(caller, record, at), record.life.version, &location)
 }
 
 /// Lists silences, newest first.

@@ -56,12 +56,11 @@ pub(super) fn bounded(
 /// Warns of messages of the intake that were lost in a span `[from, to)`: whose they were is not known.
 fn intake_gap(app: &App, caller: &Caller, (from, to): (Timestamp, Timestamp)) -> Option<UsageWarning> {
     let state = app.node.data.control.state();
-    let world = |gap: &IntakeGap| IntakeGap {
-        read_until: gap.read_until.map(|at| caller.in_world(at)),
-        left_from: caller.in_world(gap.left_from),
-        ..gap.clone()
-    };
-    let gaps: Vec<IntakeGap> = state.intake().gaps().iter().map(|noted| world(&noted.gap)).collect();
+    let tenant = caller.principal.tenant;
+    // What was lost before a reset would be gone by it.
+    let began = state.sandbox(tenant).and_then(|sandbox| sandbox.last_reset_at);
+    let noted = state.intake().gaps().iter().filter(|noted| began.is_none_or(|began| began <= noted.found_at));
+    let gaps: Vec<IntakeGap> = noted.map(|noted| noted.in_world(tenant)).collect();
     let gaps: Vec<&IntakeGap> = gaps.iter().filter(|gap| gap.overlaps(from, to)).collect();
     let left_from = gaps.iter().map(|gap| gap.left_from).max()?;
     let since = match gaps.iter().map(|gap| gap.read_until).min()? {
@@ -72,7 +71,7 @@ fn intake_gap(app: &App, caller: &Caller, (from, to): (Timestamp, Timestamp)) ->
     Some(UsageWarning::of_all("intake_gap", detail, left_from))
 }
 
-/// Since when all of some dimensions have been kept of each metric.
+/// Since when all of some dimensions have been kept of each metric, in the caller's world.
 pub(super) fn kept_since(
     app: &App,
     caller: &Caller,
@@ -83,7 +82,7 @@ pub(super) fn kept_since(
     let since = |metric: &MetricName| {
         let record = state.metric(caller.principal.tenant, metric)?;
         let newest = dimensions.iter().filter_map(|name| record.kept_since.get(*name)).max()?;
-        Some((metric.clone(), caller.in_world(*newest)))
+        Some((metric.clone(), *newest))
     };
     metrics.iter().filter_map(since).collect()
 }

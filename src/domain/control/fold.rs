@@ -21,6 +21,7 @@ use crate::domain::id::{
     AccountId, AlertId, ChannelId, ClientId, Epoch, IncidentId, KeyId, Log, MetricName, Position, ProjectId, SilenceId,
     Stamp, Tenant, WebhookId, WorkspaceId,
 };
+use crate::domain::partition::fact::V3;
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::event::{Content, Source};
 use crate::domain::webhook::kind::EventType;
@@ -73,9 +74,11 @@ impl Control {
             }
             return repeated;
         }
+        let advance = self.registry.advance_of(entry.tenant);
         let context = Context {
             position: at.position,
             now: self.clock,
+            in_world: if self.engine_version() < V3 { self.clock } else { self.clock.plus(advance) },
             tenant: entry.tenant,
             actor: entry.actor,
             if_match: entry.if_match,

@@ -4,7 +4,7 @@ use super::outcome::{Outcome, Resource};
 use super::verdict::{Accepted, Context, Verdict};
 use crate::domain::id::{Mode, Tenant, WorkspaceId};
 use crate::domain::limits::INTAKE_GAPS_KEPT;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::event::{Content, Event, Source};
 use crate::domain::webhook::kind::EventType;
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,20 @@ pub struct NotedGap {
     pub gap: IntakeGap,
     /// When that was found, on the log's clock.
     pub found_at: Timestamp,
+    /// How far the clocks of sandboxes were ahead then; absent for those that were not, and up to engine version 2.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub advances: BTreeMap<WorkspaceId, Millis>,
+}
+
+impl NotedGap {
+    /// Returns the gap in the time of a tenant's world, in which what was lost would have been counted.
+    pub fn in_world(&self, tenant: Tenant) -> IntakeGap {
+        let of_sandbox = self.advances.get(&tenant.workspace).filter(|_| tenant.mode == Mode::Sandbox);
+        let advance = of_sandbox.copied().unwrap_or_default();
+        let IntakeGap { read_until, left_from, .. } = self.gap;
+        let read_until = read_until.map(|at| at.plus(advance));
+        IntakeGap { read_until, left_from: left_from.plus(advance), ..self.gap.clone() }
+    }
 }
 
 /// What is known of the public topic.
@@ -138,7 +152,12 @@ impl IntakeRecord {
     }
 
     /// Notes a gap; what two nodes found is noted once. One that was found again and is wider by now takes its place.
-    pub(super) fn note(&mut self, context: Context, gap: &IntakeGap) -> Verdict {
+    pub(super) fn note(
+        &mut self,
+        context: Context,
+        gap: &IntakeGap,
+        advances: BTreeMap<WorkspaceId, Millis>,
+    ) -> Verdict {
         let id = gap.id();
         if self.gaps.iter().any(|known| known.gap.id() == id) {
             return Ok(Accepted::done(Resource::None));
@@ -152,7 +171,7 @@ impl IntakeRecord {
         if self.gaps.len() >= INTAKE_GAPS_KEPT {
             self.gaps.pop_front();
         }
-        self.gaps.push_back(NotedGap { gap: gap.clone(), found_at: context.now });
+        self.gaps.push_back(NotedGap { gap: gap.clone(), found_at: context.now, advances });
         Ok(Accepted::created(Resource::None))
     }
 }

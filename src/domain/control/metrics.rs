@@ -60,7 +60,7 @@ impl Metrics {
         life: Life,
     ) -> (Resource, Change) {
         let known = self.records.get(metric).map(|record| &record.kept_since);
-        let since = |name: &String| known.and_then(|known| known.get(name)).copied().unwrap_or(context.now);
+        let since = |name: &String| known.and_then(|known| known.get(name)).copied().unwrap_or(context.in_world);
         let kept_since = definition.group_by.iter().map(|name| (name.clone(), since(name))).collect();
         let record = MetricRecord { metric: metric.clone(), definition: definition.clone(), kept_since, life };
         self.records.insert(metric.clone(), record.clone());

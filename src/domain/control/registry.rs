@@ -27,6 +27,7 @@ use super::webhook::Webhooks;
 use crate::domain::definition::Pause;
 use crate::domain::id::{ClientId, ProjectId, Tenant, WorkspaceId};
 use crate::domain::limits::IDEMPOTENCY_HORIZON;
+use crate::domain::partition::fact::V3;
 use crate::domain::time::Millis;
 use crate::domain::webhook::outbox::Concern;
 use serde::{Deserialize, Serialize};
@@ -174,7 +175,10 @@ impl Registry {
             }
             Command::SetClock { to } => Ok(self.set_clock(*to)),
             Command::BeginIntake { topic, partition } => self.intake.begin(context, topic, *partition),
-            Command::RecordIntakeGap(gap) => self.intake.note(context, gap),
+            Command::RecordIntakeGap(gap) => {
+                let advances = if context.engine_version < V3 { BTreeMap::new() } else { self.advances() };
+                self.intake.note(context, gap, advances)
+            }
             // What these do is done to the outbox, behind everything else.
             Command::RecordDelivery(_) | Command::ReportPressure(_) | Command::Tick => {
                 Ok(Accepted::done(Resource::None))
@@ -191,6 +195,12 @@ impl Registry {
     pub(super) fn advance_of(&self, tenant: Tenant) -> Millis {
         let sandbox = self.worlds.get(&tenant).and_then(|world| world.sandbox.as_ref());
         sandbox.map(|sandbox| sandbox.advance).unwrap_or_default()
+    }
+
+    /// How far the clocks of sandboxes are ahead, where they are.
+    fn advances(&self) -> BTreeMap<WorkspaceId, Millis> {
+        let of = |(tenant, world): (&Tenant, &World)| Some((tenant.workspace, world.sandbox.as_ref()?.advance));
+        self.worlds.iter().filter_map(of).filter(|(_, advance)| *advance > Millis::ZERO).collect()
     }
 
     /// The version of what a command is about.

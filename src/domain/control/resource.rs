@@ -308,7 +308,7 @@ pub struct MetricRecord {
     pub metric: MetricName,
     /// What is known of it.
     pub definition: MetricDefinition,
-    /// Since when each dimension of `group_by` has been in it without a break.
+    /// Since when each dimension of `group_by` has been in it without a break, in the time of its tenant's world.
     #[serde(default)]
     pub kept_since: BTreeMap<String, Timestamp>,
     /// Its life.
@@ -386,6 +386,9 @@ pub struct SilenceRecord {
     pub created_by: Option<KeyId>,
     /// When somebody ended it before its time.
     pub expired_at: Option<Timestamp>,
+    /// When it was changed last, in the time of its tenant's world; absent up to engine version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Timestamp>,
     /// Its life.
     pub life: Life,
 }

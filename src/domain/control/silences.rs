@@ -8,6 +8,7 @@ use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room
 use crate::domain::definition::{Matcher, Silence};
 use crate::domain::id::SilenceId;
 use crate::domain::limits::SILENCES_MAX;
+use crate::domain::partition::fact::V3;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -52,7 +53,8 @@ impl Silences {
         if self.records.contains_key(&id) {
             return Err(exists_already("silence", id));
         }
-        let has_ended = |record: &&SilenceRecord| record.expired_at.is_some() || record.silence.ends_at <= context.now;
+        let has_ended =
+            |record: &&SilenceRecord| record.expired_at.is_some() || record.silence.ends_at <= context.in_world;
         let ended = self.records.values().filter(has_ended);
         let first = ended.min_by_key(|record| (record.silence.ends_at, record.silence.id)).map(|r| r.silence.id);
         match first.filter(|_| self.records.len() >= SILENCES_MAX) {
@@ -62,7 +64,14 @@ impl Silences {
         let SilenceDraft { matchers, starts_at, ends_at, comment } = draft.clone();
         let silence = Silence { id, matchers, starts_at, ends_at };
         let life = Life::begun(context.now);
-        let record = SilenceRecord { silence, comment, created_by: context.actor, expired_at: None, life };
+        let record = SilenceRecord {
+            silence,
+            comment,
+            created_by: context.actor,
+            expired_at: None,
+            changed_at: changed_at(context),
+            life,
+        };
         Ok(self.keep(context, record, Accepted::created))
     }
 
@@ -80,6 +89,7 @@ impl Silences {
         }
         set(&mut record.comment, &patch.comment);
         record.life.touch(context.now);
+        record.changed_at = changed_at(context);
         Ok(self.keep(context, record, Accepted::done))
     }
 
@@ -91,6 +101,7 @@ impl Silences {
         }
         record.expired_at = Some(context.now);
         record.life.touch(context.now);
+        record.changed_at = changed_at(context);
         self.records.insert(id, record.clone());
         let gone = Change::SilenceDeleted { tenant: context.tenant, silence: id };
         Ok(Accepted::done(Resource::Silence(Box::new(record))).telling(gone))
@@ -107,4 +118,8 @@ impl Silences {
         self.records.insert(record.silence.id, record.clone());
         say(Resource::Silence(Box::new(record))).telling(change)
     }
+}
+
+fn changed_at(context: Context) -> Option<Timestamp> {
+    (context.engine_version >= V3).then_some(context.in_world)
 }

@@ -11,6 +11,9 @@ pub(super) struct Context {
     pub(super) position: Position,
     /// The log's clock, which never goes back.
     pub(super) now: Timestamp,
+    /// The time in the tenant's world before the command: a sandbox's clock may be ahead. Up to engine version 2 the same
+    /// as `now`.
+    pub(super) in_world: Timestamp,
     /// The workspace and mode that it acts on.
     pub(super) tenant: Tenant,
     /// The key that sent it.

@@ -1,9 +1,11 @@
 //! What usage answers leave out is said beside them, and groups add up to the total.
 
+use super::sandbox::Sandbox;
 use super::usage::{send, values, yesterday};
 use crate::server::Server;
 use highwater::domain::time::{Millis, Timestamp, WINDOW};
 use highwater::runtime::clock;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 fn warned(usage: &Value) -> Vec<(&str, &Value)> {
@@ -221,4 +223,41 @@ async fn an_hour_that_left_memory_is_answered_with_its_first_groups() {
     // Two hours have more than may be told apart.
     server.post("/v1/usage/query", question(2)).await.problem(422, "query_too_large");
     ask((0, 120), "window=1d&group_by=n").await.problem(422, "query_too_large");
+}
+
+/// Since when groups are whole is a moment of the sandbox's time, and stays that one when its clock is put forward.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandboxs_clock_moves_nothing_that_was_recorded() {
+    let sandbox = Sandbox::start().await;
+    let clock = async || {
+        let now = sandbox.get("/v1/sandbox").await.ok(200)["clock"]["now"].clone();
+        Timestamp::parse(now.as_str().unwrap()).unwrap()
+    };
+    let ask = async |from: Timestamp| {
+        let path = format!("/v1/accounts/acme/usage?metric=m&window=1d&group_by=region&from={from}");
+        sandbox.get(&path).await.ok(200)["warnings"].clone()
+    };
+    sandbox.advance("1d").await;
+    sandbox.count("acme", "m", 1).await;
+    let before = clock().await;
+    let defined = sandbox.ask(Method::PUT, "/v1/metrics/m").json(&json!({"group_by": ["region"]}));
+    defined.send().await.ok(201);
+    let after = clock().await;
+    sandbox.count("acme", "m", 1).await;
+    let warned = ask(before).await;
+    let since = Timestamp::parse(warned[0]["since"].as_str().unwrap()).unwrap();
+    assert!((before..=after).contains(&since), "{before} {since} {after}");
+    let silence = || {
+        let matcher = json!({"name": "severity", "value": "info"});
+        let ask = sandbox.ask(Method::POST, "/v1/silences").header("idempotency-key", "once");
+        ask.json(&json!({"matchers": [matcher], "duration": "1h"})).send()
+    };
+    let first = silence().await;
+    assert_eq!(first.ok(201)["status"], "active");
+    sandbox.advance("2d").await;
+    assert_eq!(ask(before).await, warned);
+    sandbox.count("acme", "m", 1).await;
+    assert_eq!(ask(clock().await).await, json!([]), "what came since is whole");
+    let again = silence().await;
+    assert_eq!((again.header("idempotent-replayed"), &again.bytes), ("true", &first.bytes));
 }

@@ -1,12 +1,14 @@
 //! Sandboxes: opened once, reset by people and by days, with a clock of their own.
 
 use super::*;
+use crate::domain::control::intake::{GapCause, IntakeGap};
 use crate::domain::control::outcome::Change;
 use crate::domain::control::sandbox::{Seed, SeedAccount, SeedUsage, outbox_channel};
 use crate::domain::control::silences::SilenceDraft;
-use crate::domain::definition::{Fold, MatchOp, Matcher, Quota};
+use crate::domain::definition::{Fold, MatchOp, Matcher, MetricDefinition, Quota};
 use crate::domain::id::{Epoch, MetricName, SilenceId};
 use crate::domain::limits::SANDBOX_ADVANCE_MAX;
+use crate::domain::partition::fact::V3;
 use crate::domain::quantity::Quantity;
 use crate::domain::time::Period;
 
@@ -168,4 +170,52 @@ fn live_data_has_none_of_it() {
     let outbox = outbox_channel(TENANT.workspace, ChannelKind::Slack);
     let Command::CreateAlert { id, draft } = create_alert(1, outbox.0) else { panic!() };
     assert!(matches!(log.refused(Command::CreateAlert { id, draft }), Refused::ChannelNotConfigured { .. }));
+}
+
+/// What is told in a sandbox's time is of the moment that it was recorded at: putting the clock forward moves none of it.
+#[test]
+fn what_was_recorded_keeps_its_place_in_a_sandboxs_time() {
+    for (version, ahead) in [(2, Millis::ZERO), (V3, DAY)] {
+        let mut log = opened();
+        log.done(Command::EngineVersion { version });
+        let now = log.now;
+        let calls = MetricName::new("calls").unwrap();
+        let group_by = |names: &[&str]| {
+            let group_by = names.iter().map(|name| (*name).to_owned()).collect();
+            let definition = MetricDefinition { group_by, ..MetricDefinition::default() };
+            sandboxed(Command::PutMetric { metric: calls.clone(), definition })
+        };
+        let gap = IntakeGap {
+            topic: "usage".to_owned(),
+            partition: 1,
+            cause: GapCause::Removed,
+            from: Some(10),
+            to: 20,
+            read_until: Some(now.minus(Millis::hours(1))),
+            left_from: now,
+        };
+        let matcher = Matcher { name: "severity".to_owned(), op: MatchOp::Equal, value: "info".to_owned() };
+        let draft = SilenceDraft { matchers: vec![matcher], starts_at: now, ends_at: now.plus(DAY), comment: None };
+        log.apply(sandboxed(Command::AdvanceClock { by: DAY }));
+        log.apply(group_by(&["region"]));
+        log.done(Command::RecordIntakeGap(gap.clone()));
+        log.apply(sandboxed(Command::CreateSilence { id: SilenceId(1), draft }));
+        log.apply(sandboxed(Command::AdvanceClock { by: DAY }));
+        log.apply(group_by(&["region", "tier"]));
+        let since = &log.control.metric(SANDBOX, &calls).unwrap().kept_since;
+        let expected = [("region".to_owned(), now.plus(ahead)), ("tier".to_owned(), now.plus(ahead).plus(ahead))];
+        assert_eq!(*since, BTreeMap::from(expected));
+        let noted = &log.control.intake().gaps()[0];
+        let moved = IntakeGap {
+            read_until: gap.read_until.map(|at| at.plus(ahead)),
+            left_from: now.plus(ahead),
+            ..gap.clone()
+        };
+        assert_eq!(noted.in_world(SANDBOX), moved);
+        let other = Tenant { mode: Mode::Sandbox, ..OTHER };
+        assert!([TENANT, other].iter().all(|tenant| noted.in_world(*tenant) == gap), "no other clock is ahead");
+        let silence = log.control.silence(SANDBOX, SilenceId(1)).unwrap();
+        assert_eq!(silence.changed_at, (version == V3).then(|| now.plus(DAY)));
+        log.check_refold();
+    }
 }
