@@ -84,6 +84,7 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
   PRIMARY KEY (workspace, mode, webhook, event)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS webhook_deliveries_by_age ON webhook_deliveries (workspace, mode, webhook, created_at, event);
+CREATE INDEX IF NOT EXISTS webhook_deliveries_pending ON webhook_deliveries (workspace, mode, webhook, log) WHERE status = 'pending';
 
 CREATE TABLE IF NOT EXISTS webhook_attempts (
   workspace BLOB NOT NULL, mode INTEGER NOT NULL, webhook BLOB NOT NULL, event BLOB NOT NULL, attempt INTEGER NOT NULL,

@@ -1,34 +1,27 @@
 //! What became of events at endpoints, and sending them again.
 
 use super::app::{App, Caller};
-use super::change::{repeated, submit};
 use super::created::{CREATED, Created, CreatedParameters};
 use super::docs::Problems;
-use super::incoming::Incoming;
-use super::input::{Nothing, Query, empty, present};
+use super::input::Query;
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::read_on::{is_present_event, read_on};
 use super::receipt::store_away;
-use super::webhook_actions::{DeliveryAsked, accepted, asked};
 use super::webhooks::find;
-use crate::domain::control::command::{Command, Redelivery};
-use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::Scope;
-use crate::domain::id::{NotificationId, ReplayId};
-use crate::domain::limits::REPLAY_DELIVERIES_MAX;
+use crate::domain::id::{NotificationId, Tenant};
 use crate::domain::partition::effect::DeliveryStatus;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::kind::EventType;
-use crate::domain::webhook::rows::{Again, Attempt, Delivery, DeliveryId};
+use crate::domain::webhook::rows::{Attempt, Delivery, DeliveryId};
 use crate::notifier::event_body;
-use crate::runtime::clock;
 use crate::store::{Age, AttemptQuery, EventQuery, EventsQuery, WebhookDeliveryQuery};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
 use utoipa::ToSchema;
@@ -47,7 +40,7 @@ pub(super) struct DeliveryView {
     webhook_id: String,
     event_id: String,
     event_type: &'static str,
-    /// `pending`, `succeeded`, `failed`, or `dropped`: the endpoint took nothing when it came.
+    /// `pending`, `succeeded`, `failed`, or `dropped`: the endpoint took nothing when it came, or 10,000 deliveries waited for it.
     status: &'static str,
     attempt_count: u32,
     /// What came of the last attempt, or why there was none.
@@ -82,31 +75,6 @@ pub(super) struct AttemptView {
     duration_ms: u64,
     /// When the next attempt was due behind it.
     next_attempt_at: Option<String>,
-}
-
-/// Which deliveries are made again.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ReplayBody {
-    /// Events that were first owed at or behind it.
-    since: String,
-    /// Events that were first owed before it; all where absent.
-    #[serde(default, deserialize_with = "present")]
-    until: Option<String>,
-    /// Names of event types, or `prefix.*`; all where absent.
-    #[serde(default, deserialize_with = "present")]
-    event_types: Option<Vec<String>>,
-    /// Leaves out what the endpoint took; so where absent.
-    #[serde(default, deserialize_with = "present")]
-    only_failed: Option<bool>,
-}
-
-/// A replay that was asked for.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ReplayAsked {
-    replay_id: String,
-    /// How many deliveries it makes again.
-    queued: u64,
 }
 
 fn view(row: &Delivery) -> DeliveryView {
@@ -167,6 +135,7 @@ pub(super) async fn list(
         statuses: query.read_all("status", "pending, succeeded, failed or dropped", |text| {
             STATUSES.into_iter().find(|status| status.name() == text)
         })?,
+        outcome: None,
         kinds: query.read_all("event_type", "a type such as alert.firing", EventType::parse)?,
         from,
         to,
@@ -184,7 +153,7 @@ pub(super) async fn list(
 }
 
 /// Reads deliveries; those of what an account had before it was deleted are left out.
-async fn undeleted(app: &App, asked: &WebhookDeliveryQuery) -> Result<Vec<Delivery>, Problem> {
+pub(super) async fn undeleted(app: &App, asked: &WebhookDeliveryQuery) -> Result<Vec<Delivery>, Problem> {
     let store = &app.node.data.store;
     if !app.node.data.control.state().has_epochs(asked.tenant) {
         return store.webhook_deliveries(asked.clone()).await.map_err(store_away);
@@ -194,11 +163,7 @@ async fn undeleted(app: &App, asked: &WebhookDeliveryQuery) -> Result<Vec<Delive
         let query = WebhookDeliveryQuery { offset: 0, limit, after: behind.or(asked.after), ..asked.clone() };
         async {
             let rows = store.webhook_deliveries(query).await.map_err(store_away)?;
-            let (tenant, ids) = (asked.tenant, rows.iter().map(|row| row.id.event).collect());
-            let events = store.webhook_events(EventsQuery { tenant, ids }).await.map_err(store_away)?;
-            let state = app.node.data.control.state();
-            let hidden: BTreeSet<NotificationId> =
-                events.iter().filter(|event| !is_present_event(&state, event)).map(|event| event.id).collect();
+            let hidden = hidden(app, asked.tenant, &rows).await?;
             Ok(rows
                 .into_iter()
                 .map(|row| (!hidden.contains(&row.id.event), row))
@@ -208,6 +173,17 @@ async fn undeleted(app: &App, asked: &WebhookDeliveryQuery) -> Result<Vec<Delive
     };
     let rows = read_on((asked.offset, asked.limit), next, |(_, fits)| *fits).await?;
     Ok(rows.into_iter().map(|(row, _)| row).collect())
+}
+
+/// Those events of deliveries that an account had before it was deleted.
+pub(super) async fn hidden(app: &App, tenant: Tenant, rows: &[Delivery]) -> Result<BTreeSet<NotificationId>, Problem> {
+    if !app.node.data.control.state().has_epochs(tenant) {
+        return Ok(BTreeSet::new());
+    }
+    let ids = rows.iter().map(|row| row.id.event).collect();
+    let events = app.node.data.store.webhook_events(EventsQuery { tenant, ids }).await.map_err(store_away)?;
+    let state = app.node.data.control.state();
+    Ok(events.iter().filter(|event| !is_present_event(&state, event)).map(|event| event.id).collect())
 }
 
 /// Shows a delivery with its attempts and what is sent.
@@ -236,7 +212,7 @@ pub(super) async fn get(
     Ok(Json(DeliveryDetail { delivery: view(&row), attempts, payload }).into_response())
 }
 
-async fn delivery(app: &App, caller: &Caller, id: &str) -> Result<Delivery, Problem> {
+pub(super) async fn delivery(app: &App, caller: &Caller, id: &str) -> Result<Delivery, Problem> {
     let id: DeliveryId = id.parse().map_err(|_| Problem::not_found("delivery"))?;
     // Those of an endpoint that is gone are everybody's who reaches all of them.
     let label =
@@ -249,6 +225,7 @@ async fn delivery(app: &App, caller: &Caller, id: &str) -> Result<Delivery, Prob
         webhook: id.webhook,
         event: Some(id.event),
         statuses: Vec::new(),
+        outcome: None,
         kinds: Vec::new(),
         from: None,
         to: None,
@@ -258,92 +235,4 @@ async fn delivery(app: &App, caller: &Caller, id: &str) -> Result<Delivery, Prob
         limit: 1,
     };
     undeleted(app, &asked).await?.into_iter().next().ok_or_else(|| Problem::not_found("delivery"))
-}
-
-fn again(row: &Delivery) -> Again {
-    Again { event: row.id.event, kind: row.kind, log: row.log, created_at: row.created_at, attempts: row.attempts }
-}
-
-/// Makes a delivery again at once, under the event's id, with a schedule of its own.
-#[utoipa::path(
-    post, path = "/v1/deliveries/{id}/redeliver", tag = "webhooks", params(("id" = String, Path)),
-    request_body = Option<Nothing>,
-    responses((status = 202, body = DeliveryAsked), Problems), security(("key" = ["write:webhooks"]))
-)]
-pub(super) async fn redeliver(
-    State(app): State<App>,
-    caller: Caller,
-    Path(id): Path<String>,
-    incoming: Incoming,
-) -> Result<Response, Problem> {
-    caller.require(Scope::WriteWebhooks)?;
-    empty(&incoming.headers, &incoming.body)?;
-    let sent = incoming.sent();
-    if let Some(changed) = repeated(&app, &caller, sent)? {
-        return Ok(asked(&changed));
-    }
-    let row = delivery(&app, &caller, &id).await?;
-    let command =
-        Command::Redeliver(Redelivery { webhook: row.id.webhook, replay: None, deliveries: vec![again(&row)] });
-    Ok(asked(&submit(&app, &caller, sent, command).await?))
-}
-
-/// Makes the deliveries of a span again, the oldest first, under their events' ids.
-#[utoipa::path(
-    post, path = "/v1/webhooks/{id}/replay", tag = "webhooks", params(("id" = String, Path)), request_body = ReplayBody,
-    responses((status = 202, body = ReplayAsked), Problems), security(("key" = ["write:webhooks"]))
-)]
-pub(super) async fn replay(
-    State(app): State<App>,
-    caller: Caller,
-    Path(id): Path<String>,
-    incoming: Incoming,
-) -> Result<Response, Problem> {
-    caller.require(Scope::WriteWebhooks)?;
-    let wanted: ReplayBody = incoming.json()?;
-    let sent = incoming.sent();
-    let answered = |changed: &super::change::Changed| {
-        let Resource::Replay { id: replay, queued } = &changed.resource else { return super::answer::gone() };
-        let view = ReplayAsked { replay_id: replay.to_string(), queued: *queued };
-        accepted(changed, &view, &format!("/v1/webhooks/{id}/deliveries"))
-    };
-    if let Some(changed) = repeated(&app, &caller, sent)? {
-        return Ok(answered(&changed));
-    }
-    let instant = |pointer: &str, text: &str| {
-        Timestamp::parse(text)
-            .ok_or_else(|| Problem::invalid(pointer, "expected an RFC 3339 time such as 2026-11-24T08:00:00Z"))
-    };
-    let since = instant("/since", &wanted.since)?;
-    let until = wanted.until.as_deref().map(|text| instant("/until", text)).transpose()?;
-    if until.is_some_and(|until| until <= since) {
-        return Err(Problem::invalid("/until", "it lies before since"));
-    }
-    let patterns = super::webhook_input::event_types(wanted.event_types)?;
-    let kinds = EventType::ALL.iter().copied().filter(|kind| patterns.iter().any(|pattern| kind.matches(pattern)));
-    let taken = if wanted.only_failed.unwrap_or(true) { None } else { Some(DeliveryStatus::Succeeded) };
-    let statuses = [DeliveryStatus::Failed, DeliveryStatus::Dropped].into_iter().chain(taken);
-    let webhook = find(&app, &caller, &id)?.id;
-    let asked = WebhookDeliveryQuery {
-        tenant: caller.principal.tenant,
-        webhook,
-        event: None,
-        statuses: statuses.collect(),
-        kinds: kinds.collect(),
-        from: Some(since),
-        to: until,
-        age: Age::Falling,
-        after: None,
-        offset: 0,
-        limit: REPLAY_DELIVERIES_MAX + 1,
-    };
-    let mut rows = undeleted(&app, &asked).await?;
-    if rows.len() > REPLAY_DELIVERIES_MAX {
-        let detail = format!("more than {REPLAY_DELIVERIES_MAX} deliveries; narrow the span or the event types");
-        return Err(Problem::unprocessable("query_too_large", detail));
-    }
-    rows.reverse();
-    let replay = Some(ReplayId(clock::ulid()));
-    let command = Command::Redeliver(Redelivery { webhook, replay, deliveries: rows.iter().map(again).collect() });
-    Ok(answered(&submit(&app, &caller, sent, command).await?))
 }

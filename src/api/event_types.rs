@@ -136,7 +136,7 @@ const fn description(kind: EventType) -> &'static str {
             "The last attempt to deliver an event to another endpoint failed, or a channel lost a message: its last attempt failed, or its target refused it for good."
         }
         EventType::WebhookOverflowing => {
-            "As many deliveries wait for an endpoint as may, 10,000 in a partition: what comes for it is dropped. A replay from data.dropped_since on sends it."
+            "As many deliveries wait for an endpoint as may, 10,000 in a partition: what comes for it is dropped. It is told when that begins, when it reaches further back than was told, and when it begins again behind an hour without. data.dropped counts what was dropped by then; the endpoint's overflow has the rest, and a replay from overflow.since on sends it."
         }
         EventType::ChannelFailing => {
             "A channel lost a message, the first since it last took one. Whoever relies on it alone hears nothing now."

@@ -63,6 +63,7 @@ mod outbox;
 mod projects;
 mod quarantine;
 mod quotas;
+mod redelivery;
 mod rehearsals;
 mod relations;
 mod sandbox;

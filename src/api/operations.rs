@@ -216,7 +216,7 @@ fn readings(app: &App) -> String {
     ];
     let help = "Attempts to deliver to webhook endpoints, by result";
     readings.counter("highwater_webhook_deliveries_total", help, &deliveries);
-    let dropped = posted.dropped.load(Ordering::Relaxed) as f64;
+    let dropped = node.drops.total() as f64;
     let help = "Events for webhook endpoints that were dropped because as many deliveries wait as may";
     readings.counter("highwater_webhook_dropped_total", help, &one(dropped));
     let waiting = posted.pending.load(Ordering::Relaxed) as f64;

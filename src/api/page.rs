@@ -137,6 +137,24 @@ impl Paging {
         self.page_of(items, has_more, next_cursor)
     }
 
+    /// Where an action stands that walks over more than it does at once; its cursors belong to the caller's tenant and to
+    /// `what` alone.
+    pub(super) fn of_walk(caller: &Caller, what: &str) -> Self {
+        let tenant = caller.principal.tenant;
+        let filters = format!("{}|{}|{what}", tenant.workspace, tenant.mode.name());
+        Self { page: 1, size: 1, after: None, filters, path: String::new() }
+    }
+
+    /// A cursor of a walk.
+    pub(super) fn sealed(&self, app: &App, key: String) -> String {
+        self.seal(app, key)
+    }
+
+    /// The key in a cursor of this walk.
+    pub(super) fn opened(&self, app: &App, text: &str) -> Option<String> {
+        self.open(app, text).map(|cursor| cursor.k)
+    }
+
     fn page_of<T: Serialize>(&self, items: Vec<T>, has_more: bool, next_cursor: Option<String>) -> Response {
         let links = self.links(has_more, next_cursor.as_deref());
         let body = Page { items, page: self.page, page_size: self.size, has_more, next_cursor };

@@ -9,8 +9,8 @@ use super::seen::{Seen, trace_id};
 use super::server::ListenerLimits;
 use super::{
     accounts, alert_rows, alerts, audit, channels, content_coding, description, events, incidents, keys, linger,
-    metrics, oauth, oauth_clients, operations, outbox, projects, quarantine, quotas, rehearsals, relations, sandbox,
-    shapes, silence_preview, silences, trials, usage, usage_query, whoami, workspace,
+    metrics, oauth, oauth_clients, operations, outbox, projects, quarantine, quotas, redelivery, rehearsals, relations,
+    sandbox, shapes, silence_preview, silences, trials, usage, usage_query, whoami, workspace,
 };
 use super::{channel_deliveries, deliveries, event_types, stream, webhook_actions, webhooks};
 use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
@@ -96,9 +96,9 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(webhook_actions::pause))
         .routes(routes!(webhook_actions::resume))
         .routes(routes!(deliveries::list))
-        .routes(routes!(deliveries::replay))
+        .routes(routes!(redelivery::replay))
         .routes(routes!(deliveries::get))
-        .routes(routes!(deliveries::redeliver))
+        .routes(routes!(redelivery::redeliver))
         .routes(routes!(stream::follow))
         .routes(routes!(projects::list, projects::create))
         .routes(routes!(projects::get, projects::update, projects::delete))

@@ -49,8 +49,8 @@ pub(super) struct WebhookView {
     disabled_reason: Option<&'static str>,
     /// Since when it has done nothing but fail.
     failing_since: Option<String>,
-    /// Events that were dropped because 10,000 deliveries wait in one partition; null where there are none, and behind a replay of
-    /// them.
+    /// Events that were dropped because 10,000 deliveries wait in one partition; null where there are none, and once all of them are
+    /// sent again.
     overflow: Option<OverflowView>,
     /// The project that it is labelled with: it is told of what is everybody's, and of that project's own.
     project_id: Option<String>,
@@ -64,9 +64,9 @@ pub(super) struct WebhookView {
 /// Events that were dropped because too many deliveries wait.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OverflowView {
-    /// How many, at least.
+    /// How many that were not sent again yet, as far as was told: nodes tell once a minute.
     dropped: u64,
-    /// `POST /v1/webhooks/{id}/replay` with `since` at this time sends them again.
+    /// `POST /v1/webhooks/{id}/replay` with `since` at this time sends them again, part by part.
     since: String,
     /// When the last of them was noted.
     until: String,

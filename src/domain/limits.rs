@@ -265,6 +265,8 @@ pub const OWED_PER_WEBHOOK_MAX: usize = 10_000;
 pub const REPLAY_DELIVERIES_MAX: usize = 10_000;
 /// How long behind dropped deliveries further ones belong to the same overflow of an endpoint.
 pub const OVERFLOW_LASTS: Millis = Millis::hours(1);
+/// How long a node gathers deliveries to one endpoint that are dropped before it tells the first of them.
+pub const DROPS_GATHERED: Millis = Millis::seconds(1);
 /// How far reports of a node on one endpoint's dropped deliveries are apart.
 pub const DROPS_TOLD_EVERY: Millis = Millis::minutes(1);
 /// Bytes of the data of an event that the control plane makes; what is longer goes without its labels.

@@ -3,7 +3,6 @@
 
 use super::clock;
 use super::control::{Asking, ControlPlane};
-use super::drops::Drops;
 use super::health::Health;
 use super::pending::{Pending, patience_left};
 use crate::domain::control::command::Command;
@@ -15,7 +14,7 @@ use crate::domain::partition::effect::DeliveryStatus;
 use crate::domain::partition::fact::Note;
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::webhook::event::{Content, Event};
-use crate::domain::webhook::outbox::{Outbox, Owed, TOO_MANY_WAIT};
+use crate::domain::webhook::outbox::{Outbox, Owed};
 use crate::domain::webhook::rows::{DeliveryId, Posted, Rows};
 use crate::journal::Journal;
 use crate::notifier::backoff::{self, Try};
@@ -52,15 +51,6 @@ pub enum Post {
     },
     /// A pair needs no more attempts.
     Settled(DeliveryId),
-    /// An event was dropped because as many deliveries wait for the endpoint as may.
-    Dropped {
-        /// Workspace and mode.
-        tenant: Tenant,
-        /// Which event, and where it did not go to.
-        id: DeliveryId,
-        /// When it came, on the clock of its log.
-        at: Timestamp,
-    },
     /// A log is given back: nothing more is sent for it.
     Released {
         /// Which one.
@@ -80,9 +70,6 @@ impl Post {
     pub fn changed(log: Log, outbox: &Outbox, rows: &Rows) -> Vec<Self> {
         let post = |row: &crate::domain::webhook::rows::Delivery| match row.status {
             DeliveryStatus::Pending => outbox.get(row.id).map(|(owed, event)| Self::owed(log, row.id, owed, event)),
-            DeliveryStatus::Dropped if row.outcome.as_deref() == Some(TOO_MANY_WAIT) => {
-                Some(Self::Dropped { tenant: row.tenant, id: row.id, at: row.created_at })
-            }
             DeliveryStatus::Succeeded
             | DeliveryStatus::Failed
             | DeliveryStatus::Dropped
@@ -139,8 +126,6 @@ pub struct Tally {
     pub delivered: AtomicU64,
     /// Attempts that failed.
     pub failed: AtomicU64,
-    /// Events that were dropped because as many waited as may.
-    pub dropped: AtomicU64,
     /// Pairs that wait or are under way.
     pub pending: AtomicU64,
     /// Since when each of them does.
@@ -153,7 +138,6 @@ struct Courier {
     debts: BTreeMap<DeliveryId, Debt>,
     finished: mpsc::UnboundedSender<Finished>,
     health: Health,
-    drops: Drops,
     /// How many attempts are under way, by log.
     under_way: BTreeMap<Log, usize>,
     releasing: Vec<(Log, oneshot::Sender<()>)>,
@@ -173,7 +157,6 @@ pub async fn run(
     let (finished, mut finishing) = mpsc::unbounded_channel();
     let mut courier = Courier {
         health: Health::new(means.control.clone(), clock::now()),
-        drops: Drops::new(means.control.clone()),
         means,
         queue: Queue::default(),
         debts: BTreeMap::new(),
@@ -196,7 +179,6 @@ pub async fn run(
                 courier.start(&work);
             }
             courier.health.sum_up(now);
-            courier.drops.tell(now);
         }
         courier.tally.pending.store(courier.debts.len() as u64, Ordering::Relaxed);
         let wake = courier
@@ -267,10 +249,6 @@ impl Courier {
             Post::Settled(id) => {
                 self.forget(id);
                 self.queue.remove(lane(id.webhook), id.event);
-            }
-            Post::Dropped { tenant, id, at } => {
-                self.tally.dropped.fetch_add(1, Ordering::Relaxed);
-                self.drops.note((tenant, id.webhook), at);
             }
             Post::Released { log, ended } => {
                 let ids: Vec<DeliveryId> =

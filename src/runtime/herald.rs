@@ -5,6 +5,7 @@ use super::base::Base;
 use super::clock::{self, Deadline, Stopwatch};
 use super::control::{Asking, ControlPlane};
 use super::courier::Post;
+use super::drops::Drops;
 use super::writer::Writer;
 use crate::domain::control::command::Command;
 use crate::domain::id::{Log, Mode, PartitionId, Position, Tenant, WorkspaceId};
@@ -45,11 +46,15 @@ impl Herald {
     ///
     /// # Errors
     /// Where the operating system gives no thread.
-    pub fn start(control: ControlPlane, store: Store, posts: mpsc::UnboundedSender<Post>) -> std::io::Result<Self> {
+    pub fn start(
+        control: ControlPlane,
+        store: Store,
+        (posts, drops): (mpsc::UnboundedSender<Post>, Drops),
+    ) -> std::io::Result<Self> {
         // The control log's rows are few: an eighth of the memory that waits for the store is more than they need.
         let writer = Writer::start(PartitionId::CONTROL, 8, store.clone())?;
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(run(control, store, (posts.clone(), writer.clone()), stopped));
+        let task = tokio::spawn(run(control, store, (posts.clone(), drops, writer.clone()), stopped));
         Ok(Self { stop, task: Mutex::new(Some(task)), posts, writer })
     }
 
@@ -87,7 +92,7 @@ impl Herald {
 async fn run(
     control: ControlPlane,
     store: Store,
-    (posts, writer): (mpsc::UnboundedSender<Post>, Writer),
+    (posts, drops, writer): (mpsc::UnboundedSender<Post>, Drops, Writer),
     mut stop: watch::Receiver<bool>,
 ) {
     let mut moved = control.watch();
@@ -96,6 +101,7 @@ async fn run(
         _ = stop.wait_for(|stop| *stop) => return,
     };
     let (mut pushed, kept) = begun;
+    note(&drops, &kept);
     push(&writer, &control, kept, pushed);
     let mut saving = Saving::begin(&control, &store);
     for post in Post::outstanding(Log::Control, control.state().outbox()) {
@@ -108,6 +114,7 @@ async fn run(
         // What is folded by here is among what is taken.
         let through = control.position();
         let kept = control.take_rows();
+        note(&drops, &kept);
         let all = kept.iter().flat_map(|(_, rows)| Post::changed(Log::Control, control.state().outbox(), rows));
         let all: Vec<Post> = all.collect();
         if !kept.is_empty() || saved.is_some() || through.0.saturating_sub(pushed.0) >= QUIET_MAX {
@@ -130,12 +137,19 @@ async fn run(
     }
     let saved = saving.last(&control).await;
     let through = control.position();
-    push(&writer, &control, control.take_rows(), through);
+    let kept = control.take_rows();
+    note(&drops, &kept);
+    push(&writer, &control, kept, through);
     control.end_rows();
     if let Some(saved) = saved {
         saving.publish(saved);
         saving.finish().await;
     }
+}
+
+/// Sums up what was dropped; the store lacks all of these rows.
+fn note(drops: &Drops, kept: &[(Position, Rows)]) {
+    kept.iter().for_each(|(_, rows)| drops.note(rows, Position::START));
 }
 
 /// Snapshots of the control plane: one at a time, where enough has come since the last.

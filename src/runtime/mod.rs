@@ -28,7 +28,7 @@ mod intake_places;
 pub mod courier;
 mod dispatch;
 pub mod dispatcher;
-mod drops;
+pub mod drops;
 pub mod engine_version;
 mod health;
 pub mod herald;

@@ -5,6 +5,7 @@ use super::control::ControlPlane;
 use super::courier::{self, Post};
 use super::data::{Data, StartError};
 use super::dispatcher::{self, Dispatch, Means, Tally};
+use super::drops::{self, Drops};
 use super::engine_version::{self, EngineVersions};
 use super::hub::Hub;
 use super::ingest::Ingest;
@@ -61,6 +62,8 @@ pub struct Node {
     pub hub: Hub,
     /// What the courier counted.
     pub posted: Arc<courier::Tally>,
+    /// What was dropped of events for endpoints.
+    pub drops: Drops,
     /// What was asked for each project.
     pub requests: Requests,
     /// Whose events the journal did not take.
@@ -98,7 +101,7 @@ impl Node {
         let (dispatch, inbox) = mpsc::unbounded_channel::<Dispatch>();
         let (posts, letters) = mpsc::unbounded_channel::<Post>();
         let tally = Arc::new(Tally::default());
-        let hub = Hub::default();
+        let (hub, drops) = (Hub::default(), Drops::default());
         let posted = Arc::new(courier::Tally::default());
         let partitions = Partitions::new(partitions::Means {
             journal: data.journal.clone(),
@@ -107,6 +110,7 @@ impl Node {
             fingerprint_key: data.fingerprint_key(),
             dispatch: (duty == Duty::Serve).then_some(dispatch),
             posts: (duty == Duty::Serve).then_some(posts),
+            drops: drops.clone(),
             hub: hub.clone(),
             control: data.control.clone(),
         });
@@ -153,6 +157,7 @@ impl Node {
         let (requests, pressure) = (Requests::default(), Pressure::default());
         let last_uses = LastUses::default();
         if duty == Duty::Serve {
+            tasks.push(tokio::spawn(drops::run(drops.clone(), data.control.clone(), stop.subscribe())));
             tasks.push(tokio::spawn(pressure::run(pressure.clone(), data.control.clone(), stop.subscribe())));
             tasks.push(tokio::spawn(last_use::run(last_uses.clone(), data.control.clone(), stop.subscribe())));
             tasks.push(tokio::spawn(requests::run(requests.clone(), ingest.clone(), stop.subscribe())));
@@ -185,6 +190,7 @@ impl Node {
             stuck,
             posted,
             hub,
+            drops,
             requests,
             pressure,
             last_uses,
@@ -258,6 +264,10 @@ impl Node {
             tracing::warn!(
                 "the partitions could not be given back in time; the next start folds them from older snapshots"
             );
+        }
+        // Nothing is folded any more, so nothing more is dropped here.
+        if tokio::time::timeout(deadline.remaining(), self.drops.tell_rest(&self.data.control)).await.is_err() {
+            tracing::warn!("what was dropped of events for endpoints could not be recorded in time");
         }
         self.data.close_by(deadline).await;
     }

@@ -5,6 +5,7 @@ use super::control::ControlPlane;
 use super::copies::JournalBehind;
 use super::courier::Post;
 use super::dispatcher::Dispatch;
+use super::drops::Drops;
 use super::herald::Herald;
 use super::hub::Hub;
 use super::processor::{Fold, Processor, Wiring};
@@ -46,6 +47,8 @@ pub struct Means {
     pub dispatch: Option<mpsc::UnboundedSender<Dispatch>>,
     /// Where events for endpoints go; nowhere for an import.
     pub posts: Option<mpsc::UnboundedSender<Post>>,
+    /// Where events for endpoints are summed up that were dropped.
+    pub drops: Drops,
     /// Where batches are told to those who follow them.
     pub hub: Hub,
     /// The control plane, for whoever has the first partition.
@@ -122,6 +125,7 @@ impl Partitions {
             writer: writer.clone(),
             dispatch: means.dispatch.clone(),
             posts: means.posts.clone(),
+            drops: means.drops.clone(),
             hub: means.hub.clone(),
             counted: crate::telemetry::count_fold,
         };
@@ -129,7 +133,7 @@ impl Partitions {
         let processor = Processor::start(fold, wiring, tokio::runtime::Handle::current())?;
         let herald = match &means.posts {
             Some(posts) if partition == HERALDS => {
-                Some(Herald::start(means.control.clone(), means.store.clone(), posts.clone())?)
+                Some(Herald::start(means.control.clone(), means.store.clone(), (posts.clone(), means.drops.clone()))?)
             }
             Some(_) | None => None,
         };

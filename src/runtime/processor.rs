@@ -3,6 +3,7 @@
 use super::clock;
 use super::courier::Post;
 use super::dispatcher::Dispatch;
+use super::drops::Drops;
 use super::hub::Hub;
 use super::writer::Writer;
 use crate::dedup::Index;
@@ -263,6 +264,8 @@ pub struct Wiring {
     pub dispatch: Option<mpsc::UnboundedSender<Dispatch>>,
     /// Where events for endpoints go; nowhere for an import.
     pub posts: Option<mpsc::UnboundedSender<Post>>,
+    /// Where events for endpoints are summed up that were dropped.
+    pub drops: Drops,
     /// Where batches are told to those who follow them.
     pub hub: Hub,
     /// Told of every batch's counts.
@@ -322,6 +325,8 @@ struct Running<'a> {
     unflushed: bool,
     /// Up to where everything was handed over.
     flushed: Position,
+    /// Up to where the store was at the start.
+    stored: Position,
 }
 
 fn run(
@@ -333,7 +338,8 @@ fn run(
 ) -> Result<(), FoldError> {
     let log = Log::Partition(fold.partition.id());
     let flushed = fold.partition.position();
-    let mut running = Running { fold, wiring, gauges, effects: Effects::default(), unflushed: false, flushed };
+    let (effects, stored) = (Effects::default(), wiring.writer.stored());
+    let mut running = Running { fold, wiring, gauges, effects, unflushed: false, flushed, stored };
     // Nothing is sent before everything that the log held at the start is folded: it may settle what is owed.
     let mut start_end = wiring.journal.end_now(log);
     let mut announced = false;
@@ -388,6 +394,7 @@ impl Running<'_> {
         let mut effects = self.fold.effects();
         let taken = self.fold.absorb(records, &mut effects);
         (self.wiring.counted)(&effects.counts);
+        self.wiring.drops.note(&effects.webhooks, self.stored);
         if announced {
             announce(&self.fold, self.wiring, &effects);
             if !effects.transitions.is_empty() {

@@ -32,7 +32,7 @@ pub use clickhouse::{ClickHouseSettings, ClickHouseStore, Keep, Retention};
 pub use port::{Store, StoreError};
 pub use query::{
     AccountQuery, Age, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, EventsQuery, GroupQuery,
-    IncidentEntry, IncidentQuery, InstanceQuery, MetricQuery, NotificationQuery, OutboxQuery, Progress,
+    IncidentEntry, IncidentQuery, InstanceQuery, MetricQuery, NotificationQuery, OutboxQuery, OwedQuery, Progress,
     QuarantineEntry, QuarantineQuery, RecomputeTerms, Recomputed, ScannedRow, Summary, TransitionPlace,
     TransitionQuery, UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
 };

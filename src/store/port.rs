@@ -5,7 +5,7 @@ use super::channel_query::{ChannelDeliveryQuery, LastDeliveryQuery, OutcomeQuery
 use super::clickhouse::{self, ClickHouseStore};
 use super::query::{
     AccountQuery, AttemptQuery, ChangeQuery, Changes, DeliveryQuery, EventQuery, EventsQuery, GroupQuery,
-    IncidentEntry, IncidentQuery, InstanceQuery, MetricQuery, NotificationQuery, OutboxQuery, Progress,
+    IncidentEntry, IncidentQuery, InstanceQuery, MetricQuery, NotificationQuery, OutboxQuery, OwedQuery, Progress,
     QuarantineEntry, QuarantineQuery, RecomputeTerms, Recomputed, ScannedRow, Span, Summary, TransitionQuery,
     UsagePart, UsageQuery, WebhookDeliveryQuery, WindowPoint, WindowQuery,
 };
@@ -196,6 +196,8 @@ impl Store {
         webhook_attempts(query: AttemptQuery) -> Vec<Attempt>;
         /// The deliveries to an endpoint, newest first.
         webhook_deliveries(query: WebhookDeliveryQuery) -> Vec<Delivery>;
+        /// How many deliveries to an endpoint are pending, by the partition number of the log that owes them.
+        webhook_owed(query: OwedQuery) -> BTreeMap<PartitionId, usize>;
         /// Those of some metrics that any account of a tenant has events of.
         metrics_among(query: MetricQuery) -> BTreeSet<MetricName>;
     }

@@ -247,6 +247,8 @@ pub struct WebhookDeliveryQuery {
     pub event: Option<NotificationId>,
     /// Where they stand; anywhere where empty.
     pub statuses: Vec<DeliveryStatus>,
+    /// What came of them; anything where absent.
+    pub outcome: Option<&'static str>,
     /// Their events' types; all where empty.
     pub kinds: Vec<EventType>,
     /// The earliest time at which they were first owed, inclusive.
@@ -261,6 +263,15 @@ pub struct WebhookDeliveryQuery {
     pub offset: usize,
     /// How many at most.
     pub limit: usize,
+}
+
+/// Asks how many deliveries to one endpoint are pending.
+#[derive(Clone, Copy, Debug)]
+pub struct OwedQuery {
+    /// Workspace and mode.
+    pub tenant: Tenant,
+    /// To whom.
+    pub webhook: WebhookId,
 }
 
 /// Asks for what changed behind a position, in whatever partition: who asks knows which one an account is in.

@@ -1,7 +1,9 @@
 //! Reading rows.
 
 pub(super) use super::sqlite_channels::{channel_deliveries, last_deliveries, outcomes};
-pub(super) use super::sqlite_webhooks::{webhook_attempts, webhook_deliveries, webhook_event, webhook_events};
+pub(super) use super::sqlite_webhooks::{
+    webhook_attempts, webhook_deliveries, webhook_event, webhook_events, webhook_owed,
+};
 
 use super::points::{Part, Points};
 use super::query::{

@@ -1,6 +1,6 @@
 //! What becomes of platform events: writing and reading their rows.
 
-use super::query::{AttemptQuery, EventQuery, EventsQuery, WebhookDeliveryQuery};
+use super::query::{AttemptQuery, EventQuery, EventsQuery, OwedQuery, WebhookDeliveryQuery};
 use super::value::{Id, json, mode, parsed, workspace};
 use crate::domain::id::{NotificationId, PartitionId, Position, WebhookId};
 use crate::domain::partition::effect::DeliveryStatus;
@@ -9,6 +9,7 @@ use crate::domain::webhook::event::Event;
 use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::{Attempt, Delivery, DeliveryId, Rows};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::collections::BTreeMap;
 
 type Answer<T> = rusqlite::Result<T>;
 
@@ -104,7 +105,7 @@ pub(super) fn webhook_deliveries(connection: &Connection, query: &WebhookDeliver
     let mut select = connection.prepare_cached(&format!(
         "SELECT event, kind, log, created_at, status, attempts, outcome, next_at, at, revision FROM webhook_deliveries
          WHERE workspace = ?1 AND mode = ?2 AND webhook = ?3 AND (?4 IS NULL OR event = ?4)
-           AND (?5 = '' OR instr(?5, ',' || status || ',') > 0) AND (?6 = '' OR instr(?6, ',' || kind || ',') > 0)
+           AND (?5 = '' OR instr(?5, ',' || status || ',') > 0) AND (?13 IS NULL OR outcome = ?13) AND (?6 = '' OR instr(?6, ',' || kind || ',') > 0)
            AND created_at >= ?7 AND created_at < ?8
            AND (?9 IS NULL OR (created_at, event) {behind} (?9, ?10))
          ORDER BY created_at {order}, event {order} LIMIT ?11 OFFSET ?12"
@@ -121,7 +122,8 @@ pub(super) fn webhook_deliveries(connection: &Connection, query: &WebhookDeliver
         query.after.map(|(at, _)| at.0),
         query.after.map(|(_, id)| Id(id.0)),
         query.limit as i64,
-        query.offset as i64
+        query.offset as i64,
+        query.outcome
     ];
     let rows = select.query_map(values, |row| {
         let event = NotificationId(row.get::<_, Id>(0)?.0);
@@ -138,6 +140,20 @@ pub(super) fn webhook_deliveries(connection: &Connection, query: &WebhookDeliver
             at: Timestamp(row.get(8)?),
             revision: Position(row.get::<_, i64>(9)?.cast_unsigned()),
         })
+    })?;
+    rows.collect()
+}
+
+/// What is pending has an index of its own.
+pub(super) fn webhook_owed(connection: &Connection, query: &OwedQuery) -> Answer<BTreeMap<PartitionId, usize>> {
+    let mut select = connection.prepare_cached(
+        "SELECT log, COUNT(*) FROM webhook_deliveries
+         WHERE workspace = ?1 AND mode = ?2 AND webhook = ?3 AND status = 'pending' GROUP BY log",
+    )?;
+    let values = params![workspace(query.tenant), mode(query.tenant), Id(query.webhook.0)];
+    let rows = select.query_map(values, |row| {
+        let count: i64 = row.get(1)?;
+        Ok((PartitionId(row.get(0)?), usize::try_from(count).unwrap_or(usize::MAX)))
     })?;
     rows.collect()
 }

@@ -29,6 +29,9 @@ impl Registry {
             world.trials.set_clock(to);
             for webhook in world.webhooks.records.values_mut() {
                 webhook.failing_since = webhook.failing_since.map(|since| since.min(to));
+                if let Some(overflow) = &mut webhook.overflow {
+                    overflow.until = overflow.until.min(to);
+                }
             }
         }
         for client in self.clients.records.values_mut() {

@@ -24,9 +24,8 @@ use crate::domain::webhook::rows::Posted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub use super::webhook::{
-    DropReport, Redelivery, WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation,
-};
+pub use super::overflow::{DropReport, DropsLeft};
+pub use super::webhook::{Redelivery, WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation};
 
 /// One record of the control log: a command with who sent it and how it may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -132,8 +132,9 @@ impl Control {
         let (mut rows, mut index) = (Rows::default(), 0);
         let stamp = Stamp { recorded_at: self.clock, ..stamp };
         let mut source = Source { log: Log::Control, stamp, index: &mut index };
+        let version = self.engine_version();
         for change in changes {
-            self.outbox.learn(change, Log::Control, stamp, &mut rows);
+            self.outbox.learn(change, (Log::Control, version), stamp, &mut rows);
         }
         if changes.iter().any(|change| matches!(change, Change::SandboxReset { .. })) {
             let data = serde_json::json!({"object": "sandbox", "epoch": stamp.position.0});

@@ -7,6 +7,7 @@ pub mod access;
 pub mod command;
 pub mod entry;
 pub mod outcome;
+mod overflow;
 pub mod resource;
 pub mod sandbox;
 pub mod scope;

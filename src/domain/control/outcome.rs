@@ -76,6 +76,9 @@ pub enum Resource {
         id: ReplayId,
         /// How many deliveries it makes again.
         queued: u64,
+        /// Behind which delivery the next one begins; absent where nothing is left.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<(Timestamp, NotificationId)>,
     },
     /// A sandbox.
     Sandbox(Sandbox),

@@ -3,11 +3,12 @@
 
 use super::command::clearable;
 use super::outcome::{Change, Refused, Resource};
+use super::overflow::{DropReport, DropsLeft, Overflow};
 use super::patch::{merge, set};
 use super::projects::Projects;
 use super::resource::Life;
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
-use crate::domain::id::{Log, ProjectId, ReplayId, WebhookId};
+use crate::domain::id::{Log, NotificationId, ProjectId, ReplayId, WebhookId};
 use crate::domain::limits::{OVERFLOW_LASTS, WEBHOOK_FAILING_MAX, WEBHOOK_SECRETS_MAX, WEBHOOKS_MAX};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::event::event_id;
@@ -43,7 +44,7 @@ pub struct Webhook {
     pub disabled_reason: Option<DisabledReason>,
     /// Since when it has done nothing but fail.
     pub failing_since: Option<Timestamp>,
-    /// What came for it while as many deliveries waited as may, and was dropped; absent where nothing was, or it is replayed.
+    /// What came for it while as many deliveries waited as may, and was dropped; absent where nothing was, or all is replayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overflow: Option<Overflow>,
     /// The project that it is labelled with, for as long as it exists: what it was sent shows to whoever reaches it.
@@ -51,28 +52,6 @@ pub struct Webhook {
     pub project: Option<ProjectId>,
     /// Its life.
     pub life: Life,
-}
-
-/// Deliveries that were dropped because as many waited as may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overflow {
-    /// How many, as far as nodes told: what a node did not tell before it was killed is missing.
-    pub dropped: u64,
-    /// When the first of them was made, on the clock of its log: a replay from here on has all of them.
-    pub since: Timestamp,
-    /// When the last of them was told.
-    pub until: Timestamp,
-}
-
-/// Deliveries to one endpoint that were dropped, since this was last told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DropReport {
-    /// Which endpoint.
-    pub id: WebhookId,
-    /// How many.
-    pub dropped: u64,
-    /// When the first of them was made, on the clock of its log.
-    pub since: Timestamp,
 }
 
 /// A secret that signs.
@@ -177,6 +156,12 @@ pub struct Redelivery {
     pub replay: Option<ReplayId>,
     /// Which ones.
     pub deliveries: Vec<Again>,
+    /// Behind which delivery the next replay begins; absent where nothing is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<(Timestamp, NotificationId)>,
+    /// What it leaves of an overflow; absent where it is not about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaves: Option<DropsLeft>,
 }
 
 /// An endpoint to be.
@@ -342,17 +327,19 @@ impl Webhooks {
     }
 
     pub(super) fn redeliver(&mut self, context: Context, redelivery: &Redelivery) -> Verdict {
-        let Redelivery { webhook: id, replay, deliveries } = redelivery.clone();
+        let Redelivery { webhook: id, replay, deliveries, next, leaves } = redelivery.clone();
         self.sent_to(id)?;
-        let covers = |overflow: Overflow| deliveries.iter().any(|again| again.created_at <= overflow.since);
-        if let Some(webhook) = self.records.get_mut(&id).filter(|_| replay.is_some())
-            && webhook.overflow.is_some_and(covers)
+        if let (Some(webhook), Some(left)) = (self.records.get_mut(&id), leaves)
+            && let Some(known) = webhook.overflow
         {
-            webhook.overflow = None;
-            webhook.life.touch(context.now);
+            webhook.overflow = known.behind(left, context.now);
+            if webhook.overflow.is_none() {
+                webhook.life.touch(context.now);
+            }
         }
+        let queued = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
         let resource = match (replay, deliveries.as_slice()) {
-            (Some(id), _) => Resource::Replay { id, queued: u64::try_from(deliveries.len()).unwrap_or(u64::MAX) },
+            (Some(id), _) => Resource::Replay { id, queued, next },
             (None, [one, ..]) => Resource::Delivery(DeliveryId { event: one.event, webhook: id }),
             (None, []) => Resource::None,
         };
@@ -388,17 +375,17 @@ impl Webhooks {
         Ok(self.change(context, webhook))
     }
 
-    /// Takes in that deliveries were dropped. Those that come long behind the ones before begin to be counted anew.
+    /// Takes in that deliveries were dropped. It is told where nothing was for a while, and where this reaches further back.
     pub(super) fn overflow(&mut self, context: Context, report: DropReport) -> Verdict {
         let DropReport { id, dropped, since } = report;
         let webhook = self.records.get_mut(&id).ok_or_else(|| not_found("webhook", id))?;
-        let lasts = webhook.overflow.filter(|known| context.now.since(known.until) < OVERFLOW_LASTS);
-        let before = lasts.unwrap_or(Overflow { dropped: 0, since, until: context.now });
-        let dropped = before.dropped.saturating_add(dropped);
-        webhook.overflow = Some(Overflow { dropped, since: before.since.min(since), until: context.now });
-        if lasts.is_none() {
+        let before = webhook.overflow.unwrap_or(Overflow { dropped: 0, since, until: context.now });
+        let is_told = |known: Overflow| context.now.since(known.until) < OVERFLOW_LASTS && known.since <= since;
+        if !webhook.overflow.is_some_and(is_told) {
             webhook.life.touch(context.now);
         }
+        let dropped = before.dropped.saturating_add(dropped);
+        webhook.overflow = Some(Overflow { dropped, since: before.since.min(since), until: context.now });
         Ok(Accepted::done(Resource::Webhook(Box::new(webhook.clone()))))
     }
 

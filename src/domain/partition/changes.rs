@@ -88,7 +88,7 @@ impl Partition {
                 self.after_silence(*tenant, turn);
             }
             Change::Webhook { .. } | Change::Redeliver { .. } => {
-                let log = Log::Partition(self.id);
+                let log = (Log::Partition(self.id), self.engine_version);
                 self.outbox.learn(change, log, turn.stamp, &mut turn.effects.webhooks);
             }
             Change::ChannelRepaired { tenant, channel } => self.repair_channel(*tenant, *channel, turn),

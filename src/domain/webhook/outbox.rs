@@ -7,6 +7,7 @@ use crate::domain::control::outcome::Change;
 use crate::domain::id::{Log, NotificationId, ProjectId, Stamp, Tenant, WebhookId};
 use crate::domain::limits::OWED_PER_WEBHOOK_MAX;
 use crate::domain::partition::effect::DeliveryStatus;
+use crate::domain::partition::fact::V3;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -146,8 +147,13 @@ impl Outbox {
         Some((owed, self.events.get(&id.event).map(|held| &held.event)))
     }
 
-    /// Takes in what the control plane says of endpoints.
-    pub fn learn(&mut self, change: &Change, log: Log, stamp: Stamp, rows: &mut Rows) {
+    /// Tells for how many deliveries to an endpoint there is room beside those that are owed.
+    pub fn room_for(&self, webhook: WebhookId) -> usize {
+        OWED_PER_WEBHOOK_MAX.saturating_sub(self.owed.get(&webhook).map_or(0, BTreeMap::len))
+    }
+
+    /// Takes in what the control plane says of endpoints, as of an engine version.
+    pub fn learn(&mut self, change: &Change, (log, engine_version): (Log, u32), stamp: Stamp, rows: &mut Rows) {
         match change {
             Change::Webhook { tenant, webhook, subscription, project } => {
                 match project.filter(|_| subscription.is_some()) {
@@ -158,7 +164,7 @@ impl Outbox {
             }
             Change::Redeliver { tenant, webhook, deliveries } => {
                 for again in deliveries.iter().filter(|again| again.log == log) {
-                    self.owe_again((*tenant, *webhook), again, stamp, rows);
+                    self.owe_again((*tenant, *webhook), (again, engine_version), stamp, rows);
                 }
             }
             Change::Settings { .. }
@@ -271,27 +277,42 @@ impl Outbox {
         }
     }
 
-    fn owe_again(&mut self, (tenant, webhook): (Tenant, WebhookId), again: &Again, stamp: Stamp, rows: &mut Rows) {
+    /// What does not fit is dropped again, and its row says so.
+    fn owe_again(
+        &mut self,
+        (tenant, webhook): (Tenant, WebhookId),
+        (again, engine_version): (&Again, u32),
+        stamp: Stamp,
+        rows: &mut Rows,
+    ) {
         let takes = self.subscriptions.get(&tenant).and_then(|all| all.get(&webhook));
         if takes.is_none_or(|one| one.intake != Intake::Open) {
             return;
         }
+        let afresh = Owed {
+            tenant,
+            kind: again.kind,
+            created_at: again.created_at,
+            attempts: again.attempts,
+            round: 0,
+            next_at: None,
+            holds: false,
+        };
+        let id = DeliveryId { event: again.event, webhook };
         let waiting = self.owed.entry(webhook).or_default();
         let owed = match waiting.get(&again.event) {
             Some(owed) => Owed { round: 0, next_at: None, ..*owed },
-            None if waiting.len() >= OWED_PER_WEBHOOK_MAX => return,
-            None => Owed {
-                tenant,
-                kind: again.kind,
-                created_at: again.created_at,
-                attempts: again.attempts,
-                round: 0,
-                next_at: None,
-                holds: false,
-            },
+            None if waiting.len() >= OWED_PER_WEBHOOK_MAX => {
+                if engine_version >= V3 {
+                    let (status, outcome) = (DeliveryStatus::Dropped, Some(TOO_MANY_WAIT.to_owned()));
+                    rows.deliveries.push(Delivery { status, outcome, ..afresh.row(id, (again.log, stamp)) });
+                }
+                return;
+            }
+            None => afresh,
         };
         waiting.insert(again.event, owed);
-        rows.deliveries.push(owed.row(DeliveryId { event: again.event, webhook }, (again.log, stamp)));
+        rows.deliveries.push(owed.row(id, (again.log, stamp)));
     }
 
     /// Takes in what came of an attempt; anything about a pair that is not owed is ignored. The last failure of a

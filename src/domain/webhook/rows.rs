@@ -2,6 +2,7 @@
 
 use super::event::Event;
 use super::kind::EventType;
+use super::outbox::TOO_MANY_WAIT;
 use crate::domain::id::{InvalidId, Log, NotificationId, Position, Tenant, WebhookId};
 use crate::domain::partition::effect::DeliveryStatus;
 use crate::domain::time::Timestamp;
@@ -82,7 +83,7 @@ pub struct Delivery {
     pub log: Log,
     /// When it was first owed, on that log's clock.
     pub created_at: Timestamp,
-    /// Where it stands. `dropped`: the endpoint took nothing when it came.
+    /// Where it stands. `dropped`: the endpoint took nothing when it came, or too many waited.
     pub status: DeliveryStatus,
     /// Attempts so far.
     pub attempts: u32,
@@ -94,6 +95,13 @@ pub struct Delivery {
     pub at: Timestamp,
     /// The record that changed the row.
     pub revision: Position,
+}
+
+impl Delivery {
+    /// Tells whether it is dropped because as many deliveries waited as may.
+    pub fn is_overflow(&self) -> bool {
+        self.status == DeliveryStatus::Dropped && self.outcome.as_deref() == Some(TOO_MANY_WAIT)
+    }
 }
 
 /// What came of one attempt to deliver an event.

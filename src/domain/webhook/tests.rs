@@ -8,6 +8,7 @@ use crate::domain::control::outcome::Change;
 use crate::domain::id::{Log, Mode, NotificationId, Position, Stamp, Tenant, WebhookId, WorkspaceId};
 use crate::domain::limits::OWED_PER_WEBHOOK_MAX;
 use crate::domain::partition::effect::DeliveryStatus;
+use crate::domain::partition::fact::{QUOTAS_TOLD, V3};
 use crate::domain::time::Timestamp;
 
 const TENANT: Tenant = Tenant { workspace: WorkspaceId(1), mode: Mode::Live };
@@ -31,8 +32,12 @@ impl Bench {
     }
 
     fn learn(&mut self, change: &Change) -> Rows {
+        self.learn_as_of(V3, change)
+    }
+
+    fn learn_as_of(&mut self, engine_version: u32, change: &Change) -> Rows {
         let (stamp, mut rows) = (self.stamp(), Rows::default());
-        self.outbox.learn(change, Log::Control, stamp, &mut rows);
+        self.outbox.learn(change, (Log::Control, engine_version), stamp, &mut rows);
         rows
     }
 
@@ -147,4 +152,30 @@ fn who_is_gone_is_owed_nothing_and_nobody_too_much() {
     assert!(rows.deliveries.iter().all(|row| row.status == DeliveryStatus::Failed && row.outcome.is_some()));
     bench.learn(&Change::Webhook { tenant: TENANT, webhook: WebhookId(1), subscription: None, project: None });
     assert!(bench.outbox.is_empty());
+}
+
+#[test]
+fn what_is_asked_for_again_and_does_not_fit_is_dropped_aloud() {
+    let mut bench = Bench::default();
+    bench.subscribe(1, "*", Intake::Open);
+    let mut ids: Vec<NotificationId> =
+        (0..=OWED_PER_WEBHOOK_MAX).map(|_| bench.publish(EventType::AlertCreated).0.id).collect();
+    let (last, first) = (ids.pop().unwrap(), DeliveryId { event: ids[0], webhook: WebhookId(1) });
+    let again = |event, attempts| {
+        let (kind, created_at) = (EventType::AlertCreated, Timestamp(7));
+        Again { event, kind, log: Log::Control, created_at, attempts }
+    };
+    let redeliver = |deliveries| Change::Redeliver { tenant: TENANT, webhook: WebhookId(1), deliveries };
+    let change = redeliver(vec![again(last, 3), again(ids[0], 0)]);
+    let rows = bench.learn(&change);
+    assert_eq!(statuses(&rows), [(1, DeliveryStatus::Dropped), (1, DeliveryStatus::Pending)], "what waits, waits on");
+    let dropped = &rows.deliveries[0];
+    assert!(dropped.is_overflow(), "{dropped:?}");
+    assert_eq!((dropped.id.event, dropped.created_at, dropped.attempts), (last, Timestamp(7), 3));
+    assert_eq!((bench.outbox.count(), bench.outbox.room_for(WebhookId(1))), (OWED_PER_WEBHOOK_MAX, 0));
+    let silent = bench.learn_as_of(QUOTAS_TOLD, &change);
+    assert_eq!(statuses(&silent), [(1, DeliveryStatus::Pending)], "older releases said nothing");
+    bench.attempt(first, true, None);
+    let rows = bench.learn(&redeliver(vec![again(last, 3), again(ids[0], 1)]));
+    assert_eq!(statuses(&rows), [(1, DeliveryStatus::Pending), (1, DeliveryStatus::Dropped)], "there was room for one");
 }

@@ -29,4 +29,4 @@ pub(super) use retention::expired_before;
 pub use retention::{Keep, Retention};
 pub use store::{ClickHouseSettings, ClickHouseStore};
 pub(super) use usage::{accounts_by_age, groups, metrics_among, usage};
-pub(super) use webhooks::{webhook_attempts, webhook_deliveries, webhook_event, webhook_events};
+pub(super) use webhooks::{webhook_attempts, webhook_deliveries, webhook_event, webhook_events, webhook_owed};

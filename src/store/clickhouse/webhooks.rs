@@ -8,9 +8,10 @@ use crate::domain::time::Timestamp;
 use crate::domain::webhook::event::Event;
 use crate::domain::webhook::kind::EventType;
 use crate::domain::webhook::rows::{Attempt, Delivery, DeliveryId};
-use crate::store::{AttemptQuery, EventQuery, EventsQuery, StoreError, WebhookDeliveryQuery};
+use crate::store::{AttemptQuery, EventQuery, EventsQuery, OwedQuery, StoreError, WebhookDeliveryQuery};
 use clickhouse::{Client, Row};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 type Answer<T> = Result<T, StoreError>;
 
@@ -195,6 +196,9 @@ pub(in crate::store) async fn webhook_deliveries(
         let names = query.statuses.iter().map(|status| status.name().to_owned()).collect();
         filter.and("status IN ?", Value::Texts(names));
     }
+    if let Some(outcome) = query.outcome {
+        filter.and("outcome = ?", Value::Text(outcome.to_owned()));
+    }
     let sql = format!(
         "SELECT ?fields FROM (
            SELECT * FROM webhook_deliveries WHERE {inner}
@@ -206,4 +210,20 @@ pub(in crate::store) async fn webhook_deliveries(
     );
     let records = filter.bind(client.query(&sql)).fetch_all::<WebhookDeliveryRecord>().await?;
     Ok(records.into_iter().map(Delivery::from).collect())
+}
+
+pub(in crate::store) async fn webhook_owed(client: &Client, query: &OwedQuery) -> Answer<BTreeMap<PartitionId, usize>> {
+    let mut filter = Filter::of(query.tenant);
+    filter.and("webhook = ?", Value::Text(query.webhook.to_string()));
+    let sql = format!(
+        "SELECT log, count() FROM (
+           SELECT log, status FROM webhook_deliveries WHERE {}
+           ORDER BY created_at, event, revision DESC LIMIT 1 BY created_at, event
+         ) WHERE status = 'pending' GROUP BY log",
+        filter.sql
+    );
+    let counts = filter.bind(client.query(&sql)).fetch_all::<(u32, u64)>().await?;
+    let counts =
+        counts.into_iter().map(|(log, count)| (PartitionId(log), usize::try_from(count).unwrap_or(usize::MAX)));
+    Ok(counts.collect())
 }

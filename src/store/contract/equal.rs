@@ -17,8 +17,8 @@ use crate::domain::webhook::rows::DeliveryId;
 use crate::store::{
     AccountQuery, Age, AttemptQuery, ChangeQuery, ChannelDeliveryQuery, DeliveryQuery, EventQuery, EventsQuery,
     IncidentQuery, InstanceQuery, LastDeliveryQuery, MetricQuery, NotificationQuery, OutboxQuery, OutcomeQuery,
-    QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery, UsageQuery, WebhookDeliveryQuery,
-    WindowQuery,
+    OwedQuery, QuarantineQuery, ScannedRow, Store, Summary, TransitionPlace, TransitionQuery, UsageQuery,
+    WebhookDeliveryQuery, WindowQuery,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -312,6 +312,7 @@ impl Answers {
                 webhook,
                 event: None,
                 statuses: Vec::new(),
+                outcome: None,
                 kinds: Vec::new(),
                 from: None,
                 to: None,
@@ -335,11 +336,14 @@ impl Answers {
                 WebhookDeliveryQuery { age: Age::Rising, ..all.clone() },
                 WebhookDeliveryQuery { event: Some(NotificationId((1 << 120) + 1)), ..all.clone() },
                 WebhookDeliveryQuery { from, to, ..narrowed.clone() },
+                WebhookDeliveryQuery { outcome: Some("1; \u{0}'?"), ..all.clone() },
                 narrowed,
             ] {
                 self.note("owed", &query, store.webhook_deliveries(query.clone()).await.unwrap());
             }
         }
+        let query = OwedQuery { tenant, webhook };
+        self.note("pending", &query, store.webhook_owed(query).await.unwrap());
         for event in [NotificationId(0), NotificationId((1 << 120) + 1), NotificationId(99)] {
             self.note("event", &event, store.webhook_event(EventQuery { tenant, id: event }).await.unwrap());
             let ids = vec![event, NotificationId(1 << 120), NotificationId(7)];

@@ -106,6 +106,7 @@ async fn sent(store: &Store, tenant: Tenant, size: usize) -> Result<(), TestCase
                 webhook: WebhookId(1),
                 event: None,
                 statuses: Vec::new(),
+                outcome: None,
                 kinds: Vec::new(),
                 from: None,
                 to: None,

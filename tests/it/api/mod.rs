@@ -25,6 +25,7 @@ mod lists;
 mod modes;
 mod oauth;
 mod operations;
+mod overflow;
 mod problems;
 mod projects;
 mod quarantine;

@@ -15,6 +15,7 @@ use highwater::domain::partition::fact::Note;
 use highwater::domain::time::Timestamp;
 use highwater::journal::{Journal, KafkaJournal, KafkaSettings, MemoryJournal, Record, SqliteJournal, Timestamps};
 use highwater::runtime::control::{Asking, ControlPlane};
+use highwater::runtime::drops::Drops;
 use highwater::runtime::hub::Hub;
 use highwater::runtime::ingest::{IdSource, Ingest, Sender};
 use highwater::runtime::partitions::{Means, Partitions};
@@ -170,6 +171,7 @@ fn rows(runtime: &Runtime, journal: &Journal, store: &Store, folder: &Path) -> V
         fingerprint_key: KEY,
         dispatch: None,
         posts: None,
+        drops: Drops::default(),
         hub: Hub::default(),
         control: ControlPlane::open(journal.clone()).unwrap(),
     };

@@ -1,10 +1,13 @@
 //! Endpoints in the fold: what is told of which command, and how their health is judged.
 
-use super::super::command::{Redelivery, WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation};
+use super::super::command::{
+    DropReport, DropsLeft, Redelivery, WebhookDraft, WebhookHealth, WebhookPatch, WebhookReport, WebhookRotation,
+};
 use super::super::resource::{DisabledReason, WebhookStatus};
 use super::*;
-use crate::domain::id::WebhookId;
+use crate::domain::id::{ReplayId, WebhookId};
 use crate::domain::limits::{WEBHOOK_FAILING_MAX, WEBHOOK_SECRETS_MAX};
+use crate::domain::webhook::event::Content;
 use crate::domain::webhook::kind::EventType;
 
 pub(super) const ONE: WebhookId = WebhookId(1);
@@ -118,41 +121,70 @@ fn a_tick_tells_what_time_alone_brings_about() {
     log.check_refold();
 }
 
+fn drop_some(log: &mut Log, dropped: u64, since: Timestamp) -> Vec<EventType> {
+    kinds(&log.submit(Command::ReportDrops(DropReport { id: ONE, dropped, since })))
+}
+
+/// A replay that leaves so much of an overflow.
+fn replay(again: u64, since: Option<Timestamp>) -> Command {
+    let (replay, leaves) = (Some(ReplayId(1)), Some(DropsLeft { again, since }));
+    Command::Redeliver(Redelivery { webhook: ONE, replay, deliveries: Vec::new(), next: None, leaves })
+}
+
+fn overflow(log: &Log) -> Option<(u64, Timestamp)> {
+    let overflow = log.control.webhook(TENANT, ONE).unwrap().overflow;
+    overflow.map(|overflow| (overflow.dropped, overflow.since))
+}
+
 #[test]
-fn dropped_deliveries_show_until_they_are_replayed() {
-    use super::super::command::DropReport;
-    use crate::domain::id::{Log as LogName, PartitionId, ReplayId};
-    use crate::domain::webhook::rows::Again;
+fn dropped_deliveries_are_told_when_they_begin_and_when_they_reach_further_back() {
     let mut log = Log::new();
     log.done(create(ONE, "alert.*"));
     log.done(create(TWO, "webhook.*"));
     let since = log.now;
-    let drop =
-        |log: &mut Log, dropped| kinds(&log.submit(Command::ReportDrops(DropReport { id: ONE, dropped, since })));
-    assert_eq!(drop(&mut log, 1), [EventType::WebhookOverflowing]);
+    assert_eq!(drop_some(&mut log, 1, since), [EventType::WebhookOverflowing]);
     log.now = since.plus(Millis::minutes(1));
-    assert_eq!(drop(&mut log, 400), [], "it is the same overflow");
-    let overflow = log.control.webhook(TENANT, ONE).unwrap().overflow.unwrap();
-    assert_eq!((overflow.dropped, overflow.since, overflow.until), (401, since, log.now));
-    let again = |at| Again {
-        event: crate::domain::id::NotificationId(1),
-        kind: EventType::AlertFiring,
-        log: LogName::Partition(PartitionId(0)),
-        created_at: at,
-        attempts: 0,
-    };
-    let replay = |at, replay: Option<u128>| {
-        Command::Redeliver(Redelivery { webhook: ONE, replay: replay.map(ReplayId), deliveries: vec![again(at)] })
-    };
-    log.done(replay(since, None));
-    log.done(replay(log.now, Some(1)));
-    assert!(log.control.webhook(TENANT, ONE).unwrap().overflow.is_some(), "neither of these had all of them");
-    log.done(replay(since, Some(2)));
-    assert_eq!(log.control.webhook(TENANT, ONE).unwrap().overflow, None);
-    // Much later it is told anew.
-    assert_eq!(drop(&mut log, 1), [EventType::WebhookOverflowing]);
+    let later = log.now;
+    assert_eq!(drop_some(&mut log, 400, later), [], "it is the same overflow");
+    assert_eq!(overflow(&log), Some((401, since)));
+    let before = Timestamp(since.0 - 1);
+    let told = log.submit(Command::ReportDrops(DropReport { id: ONE, dropped: 1, since: before }));
+    assert_eq!(kinds(&told), [EventType::WebhookOverflowing], "whoever replays must begin before");
+    let Content::Data(data) = &told.rows.events[0].content else { panic!() };
+    assert!(data.contains(&format!("\"dropped_since\":\"{before}\"")) && data.contains("\"dropped\":402"), "{data}");
+    // Much later it is told anew, and reaches back to what nobody replayed.
     log.now = log.now.plus(Millis::hours(2));
-    assert_eq!(drop(&mut log, 1), [EventType::WebhookOverflowing]);
-    assert_eq!(log.control.webhook(TENANT, ONE).unwrap().overflow.unwrap().dropped, 1);
+    let later = log.now;
+    assert_eq!(drop_some(&mut log, 1, later), [EventType::WebhookOverflowing]);
+    assert_eq!(overflow(&log), Some((403, before)));
+    log.check_refold();
+}
+
+#[test]
+fn an_overflow_ends_when_nothing_of_it_is_left() {
+    let mut log = Log::new();
+    log.done(create(ONE, "alert.*"));
+    log.done(create(TWO, "webhook.*"));
+    let since = log.now;
+    let at = |n| since.plus(Millis(n));
+    drop_some(&mut log, 30, since);
+    let plain = Redelivery { webhook: ONE, replay: Some(ReplayId(1)), deliveries: vec![], next: None, leaves: None };
+    log.done(Command::Redeliver(plain));
+    assert_eq!(overflow(&log), Some((30, since)), "it was not about what was dropped");
+    log.done(replay(10, Some(at(5))));
+    assert_eq!(overflow(&log), Some((20, since)), "the store may lack what was dropped just before");
+    log.done(replay(10, None));
+    assert_eq!(overflow(&log), Some((10, since)), "as it may here");
+    log.now = at(60_000);
+    log.done(replay(2, Some(at(7))));
+    assert_eq!(overflow(&log), Some((8, at(7))), "a replay from here on has all that is left");
+    log.done(replay(20, Some(at(8))));
+    assert_eq!(overflow(&log), Some((1, at(8))), "more were dropped than was told");
+    log.done(replay(0, None));
+    assert_eq!(overflow(&log), None, "the rest was deleted");
+    // What a replay drops again is told again.
+    assert_eq!(drop_some(&mut log, 3, since), [EventType::WebhookOverflowing]);
+    log.done(replay(3, None));
+    assert_eq!(overflow(&log), None, "all that was told is made again");
     log.check_refold();
 }
