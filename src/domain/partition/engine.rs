@@ -2,7 +2,7 @@
 
 use super::archive::{Counting, EventRow};
 use super::changes::Turn;
-use super::effect::{AccountRow, Effects, InstanceKey, Reason, State};
+use super::effect::{AccountRow, Effects, Reason, State};
 use super::fact::{Fact, Note, QUOTAS_TOLD, V3};
 use super::fit::{Judging, refit};
 use super::flush::window_row;
@@ -213,12 +213,9 @@ impl Partition {
                 if instance.state != State::Firing {
                     instance.told_for.clear();
                 }
-                let key = InstanceKey {
-                    tenant: account.tenant,
-                    alert: instance.alert,
-                    account: account.name.clone(),
-                    metric: instance.metric.clone(),
-                };
+            }
+            for instance in &account.instances {
+                let key = instance.key(account);
                 let told =
                     instance.told.iter().flat_map(|told| told.channels.iter().map(|channel| (told.id, *channel)));
                 open.extend(told.map(|(id, channel)| ((key.clone(), channel), id)));

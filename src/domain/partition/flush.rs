@@ -1,6 +1,6 @@
 //! Handing over the rows of what changed.
 
-use super::effect::{Effects, InstanceKey, InstanceRow, SeriesKey, WindowRow};
+use super::effect::{Effects, InstanceRow, SeriesKey, WindowRow};
 use super::fact::V3;
 use super::state::Partition;
 use super::window::Part;
@@ -50,12 +50,7 @@ impl Partition {
             let compiled = state.alerts.get(&instance.alert);
             let silenced = compiled.is_some_and(|compiled| state.is_silenced(compiled, &account.name, own, at));
             effects.instances.push(InstanceRow {
-                key: InstanceKey {
-                    tenant: account.tenant,
-                    alert: instance.alert,
-                    account: account.name.clone(),
-                    metric: instance.metric.clone(),
-                },
+                key: instance.key(account),
                 epoch: account.epoch,
                 state: Some(instance.state),
                 since: instance.since,
