@@ -4,6 +4,9 @@
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench says what it found, or that it cannot run")]
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use bytes::Bytes;
 use highwater::domain::control::command::{Command, Entry, Idempotency, Settings};
 use highwater::domain::definition::{Fold as Aggregate, Quota};

@@ -5,6 +5,8 @@
 #![expect(missing_docs, reason = "the functions that the macros of criterion make have none")]
 #![expect(clippy::expect_used, reason = "a bench that cannot run says so")]
 
+#[path = "support/allocator.rs"]
+mod allocator;
 #[path = "support/history.rs"]
 mod history;
 

@@ -4,6 +4,8 @@
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench says what it found, or that it cannot run")]
 
+#[path = "support/allocator.rs"]
+mod allocator;
 #[path = "support/history.rs"]
 mod history;
 

@@ -6,6 +6,8 @@
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench says what it found, or that it cannot run")]
 
+#[path = "support/allocator.rs"]
+mod allocator;
 #[path = "support/connection.rs"]
 mod connection;
 #[path = "support/credential.rs"]
@@ -31,10 +33,6 @@ use highwater::runtime::node::{Duty, Node};
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-
-/// The binary's own.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const CONNECTIONS: usize = 16;
 const SECONDS: u64 = 5;

@@ -3,6 +3,9 @@
 #![expect(missing_docs, reason = "the functions that the macros of criterion make have none")]
 #![expect(clippy::expect_used, reason = "a bench that cannot run says so")]
 
+#[path = "support/allocator.rs"]
+mod allocator;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use highwater::domain::quantity::Quantity;
 use highwater::domain::rule::{RuleProgram, Value};

@@ -7,9 +7,10 @@ use super::conversation::{Conversation, Subject};
 use super::debts::Debts;
 use super::fact::{QUOTAS_TOLD, V3};
 use super::group_hours::GroupHours;
+use super::instance::Instance;
 use super::reach::Told;
 use super::set_aside::{QuarantineMemory, SavedQuarantine};
-use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Partition, TenantState};
+use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Partition, Series, TenantState};
 use super::step::Runs;
 use super::unheard::Unheard;
 use crate::domain::definition::{AlertDefinition, InconclusivePolicy, MetricDefinition, Quota, Silence};
@@ -23,15 +24,15 @@ use std::sync::Arc;
 
 /// The format that this release writes.
 ///
-/// 2 has the outbox at its end; 3 has a tail behind that, where there is something to keep in it; 4 has [`Extras`] behind
-/// the tail, where the log asks for engine version 3.
-pub const SNAPSHOT_FORMAT: u32 = 4;
+/// 2 has the outbox at its end; 3 has a tail behind that, where there is something to keep in it; 5 has [`Extras`] behind
+/// the tail, where the log asks for engine version 3. 4 had them in another form, which no release wrote.
+pub const SNAPSHOT_FORMAT: u32 = 5;
 
 /// The first format with a tail.
 const FORMAT_WITH_TAIL: u32 = 3;
 
 /// The first format with [`Extras`].
-const FORMAT_WITH_EXTRAS: u32 = 4;
+const FORMAT_WITH_EXTRAS: u32 = 5;
 
 /// Why bytes are not a state.
 #[derive(Debug, thiserror::Error)]
@@ -99,13 +100,14 @@ struct Tail {
     told: Vec<SavedTold>,
 }
 
-/// What format 4 has behind the tail: the state that engine version 3 added. No earlier layout changes for it.
+/// What format 5 has behind the tail: the state that engine version 3 added. No earlier layout changes for it.
 #[derive(Default, Serialize, Deserialize)]
 struct Extras {
     group_hours: Vec<SavedGroups>,
     quarantine: SavedQuarantine,
     unheard: Unheard,
     conversations: BTreeMap<Subject, Conversation>,
+    /// One for each instance, in the order of the accounts and their instances.
     instances: Vec<SavedInstance>,
     /// The alerts that end a firing when their rule cannot be decided.
     ends_inconclusive: Vec<(Tenant, AlertId)>,
@@ -114,10 +116,6 @@ struct Extras {
 /// What engine version 3 added to one instance.
 #[derive(Serialize, Deserialize)]
 struct SavedInstance {
-    /// The account's place in the snapshot.
-    account: u64,
-    alert: AlertId,
-    metric: Option<MetricName>,
     runs: Runs,
     first_window: Timestamp,
     event_open: bool,
@@ -141,6 +139,12 @@ struct SavedTold {
     told: Told,
 }
 
+impl SavedInstance {
+    const fn of(instance: &Instance) -> Self {
+        Self { runs: instance.runs, first_window: instance.first_window, event_open: instance.event_open }
+    }
+}
+
 impl Partition {
     /// Writes the state. Call it only when [`Partition::flush`] has handed everything over.
     ///
@@ -158,70 +162,63 @@ impl Partition {
             debts: self.debts.clone(),
         };
         let mut bytes = postcard::to_allocvec(&saved)?;
-        for state in self.tenants.values() {
-            let clock = self.clock.now().plus(state.advance);
-            for slot in state.accounts.values() {
-                if let Some(account) = self.accounts.get(*slot) {
-                    bytes = postcard::to_extend(&account.canonical(clock), bytes)?;
+        // Where there is nothing of it the bytes are those of an older format.
+        let tells_quotas = self.engine_version >= QUOTAS_TOLD;
+        let mut tail = Tail { labels: self.outbox.labels().clone(), told: Vec::new() };
+        let mut extras = self.extras();
+        let states = self.tenants.values().flat_map(|state| state.accounts.values().map(move |slot| (state, slot)));
+        for (place, (state, slot)) in (0_u64..).zip(states) {
+            let Some(account) = self.accounts.get(*slot) else { continue };
+            let account = account.canonical(self.clock.now().plus(state.advance));
+            bytes = postcard::to_extend(&account, bytes)?;
+            extras.instances.extend(account.instances.iter().map(SavedInstance::of));
+            for Series { metric, told, group_hours: hours, .. } in account.series {
+                if let Some(told) = told.filter(|_| tells_quotas) {
+                    tail.told.push(SavedTold { account: place, metric: metric.clone(), told });
+                }
+                if !hours.is_empty() {
+                    extras.group_hours.push(SavedGroups { account: place, metric, hours });
                 }
             }
         }
-        // Where there is nothing of it the bytes are those of an older format.
-        let tells_quotas = self.engine_version >= QUOTAS_TOLD;
-        let has_tail = tells_quotas || !self.outbox.labels().is_empty();
+        let has_tail = tells_quotas || !tail.labels.is_empty();
         if has_tail || !self.outbox.is_empty() {
             bytes = postcard::to_extend(&self.outbox, bytes)?;
         }
         if has_tail {
-            let told = if tells_quotas { self.saved_told() } else { Vec::new() };
-            bytes = postcard::to_extend(&Tail { labels: self.outbox.labels().clone(), told }, bytes)?;
+            bytes = postcard::to_extend(&tail, bytes)?;
         }
         if self.engine_version >= V3 {
-            bytes = postcard::to_extend(&self.extras(), bytes)?;
+            bytes = postcard::to_extend(&extras, bytes)?;
         }
         Ok(bytes)
     }
 
+    /// What is kept behind the accounts, but for what each account adds to it.
     fn extras(&self) -> Extras {
-        let mut instances = Vec::new();
-        let slots = self.tenants.values().flat_map(|state| state.accounts.values());
-        for (account, slot) in (0_u64..).zip(slots) {
-            let of_account = self.accounts.get(*slot).map_or(&[][..], |account| &account.instances);
-            instances.extend(of_account.iter().map(|instance| SavedInstance {
-                account,
-                alert: instance.alert,
-                metric: instance.metric.clone(),
-                runs: instance.runs,
-                first_window: instance.first_window,
-                event_open: instance.event_open,
-            }));
-        }
         let alerts =
             self.tenants.iter().flat_map(|(tenant, state)| state.alerts.values().map(|alert| (*tenant, alert)));
         let ending = alerts.filter(|(_, compiled)| compiled.definition.inconclusive == InconclusivePolicy::Ok);
         Extras {
-            group_hours: self.saved_groups(),
+            group_hours: Vec::new(),
             quarantine: self.quarantine.saved(),
             unheard: self.unheard.clone(),
             conversations: self.debts.saved_conversations(),
-            instances,
+            instances: Vec::new(),
             ends_inconclusive: ending.map(|(tenant, compiled)| (tenant, compiled.definition.id)).collect(),
         }
     }
 
-    /// Puts back what [`Self::extras`] took.
+    /// Puts back the extras.
     fn restore_extras(&mut self, extras: Extras) {
         let Extras { group_hours, quarantine, unheard, conversations, instances, ends_inconclusive } = extras;
         self.unheard = unheard;
         self.debts.restore_conversations(conversations);
-        for saved in instances {
-            let account = usize::try_from(saved.account).ok().and_then(|slot| self.accounts.get_mut(slot));
-            let mut of_account = account.into_iter().flat_map(|account| &mut account.instances);
-            if let Some(instance) = of_account.find(|i| i.alert == saved.alert && i.metric == saved.metric) {
-                instance.runs = saved.runs;
-                instance.first_window = saved.first_window;
-                instance.event_open = saved.event_open;
-            }
+        let of_accounts = self.accounts.iter_mut().flat_map(|account| &mut account.instances);
+        for (instance, saved) in of_accounts.zip(instances) {
+            instance.runs = saved.runs;
+            instance.first_window = saved.first_window;
+            instance.event_open = saved.event_open;
         }
         for (tenant, alert) in ends_inconclusive {
             let alerts = self.tenants.get_mut(&tenant).map(|state| &mut state.alerts);
@@ -238,36 +235,6 @@ impl Partition {
                 series.group_hours = hours;
             }
         }
-    }
-
-    fn saved_groups(&self) -> Vec<SavedGroups> {
-        let mut saved = Vec::new();
-        let states = self.tenants.values().flat_map(|state| state.accounts.values().map(move |slot| (state, slot)));
-        for (account, (state, slot)) in (0_u64..).zip(states) {
-            let clock = self.clock.now().plus(state.advance);
-            let series = self.accounts.get(*slot).map_or(&[][..], |account| &account.series);
-            let held = series.iter().map(|series| (&series.metric, series.group_hours.canonical(clock)));
-            let held = held.filter(|(_, hours)| !hours.is_empty());
-            let mut held: Vec<SavedGroups> =
-                held.map(|(metric, hours)| SavedGroups { account, metric: metric.clone(), hours }).collect();
-            held.sort_by(|a, b| a.metric.cmp(&b.metric));
-            saved.append(&mut held);
-        }
-        saved
-    }
-
-    fn saved_told(&self) -> Vec<SavedTold> {
-        let mut saved = Vec::new();
-        let slots = self.tenants.values().flat_map(|state| state.accounts.values());
-        for (account, slot) in (0_u64..).zip(slots) {
-            let series = self.accounts.get(*slot).map_or(&[][..], |account| &account.series);
-            let told = series.iter().filter_map(|series| Some((&series.metric, series.told?)));
-            let mut told: Vec<SavedTold> =
-                told.map(|(metric, told)| SavedTold { account, metric: metric.clone(), told }).collect();
-            told.sort_by(|a, b| a.metric.cmp(&b.metric));
-            saved.append(&mut told);
-        }
-        saved
     }
 
     /// Reads a state that [`Partition::snapshot`] wrote.

@@ -442,7 +442,7 @@ impl Account {
                     .map(|(group, windows)| (group.clone(), windows.canonical(clock)))
                     .filter(|(_, windows)| !windows.is_empty())
                     .collect(),
-                group_hours: GroupHours::default(),
+                group_hours: series.group_hours.canonical(clock),
                 full_until: Timestamp::MIN,
                 readers: Vec::new(),
                 told: series.told,
@@ -450,7 +450,18 @@ impl Account {
             })
             .collect();
         series.sort_by(|a, b| a.metric.cmp(&b.metric));
-        Self { series, ..self.clone() }
+        Self {
+            tenant: self.tenant,
+            name: self.name.clone(),
+            epoch: self.epoch,
+            seen: self.seen,
+            quotas: self.quotas.clone(),
+            series,
+            instances: self.instances.clone(),
+            retired: self.retired.clone(),
+            slot: self.slot,
+            dirty: self.dirty,
+        }
     }
 }
 
