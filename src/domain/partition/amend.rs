@@ -1,10 +1,11 @@
 //! What is told afterwards: that a firing lasts, how things stand after a pause in processing, that a decision was wrong.
 
+use super::account::Account;
 use super::effect::{Reason, State};
 use super::instance::{Decided, Missed};
 use super::judge::Cause;
 use super::notification::NotificationKind;
-use super::state::{Account, TenantState};
+use super::state::TenantState;
 use super::tell::{Message, Site, World, quota_key, set};
 use crate::domain::definition::NoDataPolicy;
 use crate::domain::rule::Verdict;

@@ -1,18 +1,20 @@
 //! Taking in what changed in the control plane.
 
+use super::alerts::Compiled;
+use super::deadlines::{pause_timer, silence_timers};
 use super::effect::{Effects, Purge, Reason};
 use super::fact::V3;
-use super::fit::{Judging, drop_instances, end_without_quota, refit, requota};
+use super::fit::{Judging, drop_alert, end_without_quota, refit, requota, retire};
 use super::judge::Cause;
 use super::reach::look_anew;
-use super::state::{Account, Compiled, Due, Horizons, Hush, Partition, Series, TenantState};
+use super::series::Series;
+use super::state::{Horizons, Hush, Partition, TenantState};
 use super::step::Look;
-use super::tell::{Site, World};
+use super::tell::Site;
 use crate::domain::control::outcome::{Change, PositionedChange};
 use crate::domain::definition::{AlertDefinition, Quota};
 use crate::domain::event::{Frame, FrameAccount};
-use crate::domain::id::{AccountId, AccountScope, AlertId, Epoch, Log, MetricName, Position, Stamp, Tenant};
-use crate::domain::routing::partition_of;
+use crate::domain::id::{AccountScope, AlertId, Epoch, Log, MetricName, Position, SilenceId, Stamp, Tenant};
 use crate::domain::time::Timestamp;
 use std::sync::Arc;
 
@@ -64,9 +66,11 @@ impl Partition {
             }
             Change::SandboxReset { tenant } => self.reset_tenant(*tenant, epoch, turn),
             Change::ClockAdvanced { tenant, by } => {
+                self.tenant_mut(*tenant);
+                self.clear_timers_of(*tenant);
                 let state = self.tenant_mut(*tenant);
                 state.advance = state.advance.plus(*by);
-                self.rebuild_timers();
+                self.set_timers_of(*tenant);
                 self.run_deadlines(turn, self.clock.now().minus(*by), true);
             }
             Change::UsageSeeded { tenant, account, metric, from, every, values } => {
@@ -76,15 +80,12 @@ impl Partition {
                 self.seed_usage(&frame, epoch, turn);
             }
             Change::Silence { tenant, silence } => {
-                let (key, clock) = (silence.id, self.tenant_clock(*tenant));
-                self.tenant_mut(*tenant).silences.insert(key, Hush::new(silence.clone(), clock));
-                self.rebuild_timers();
+                let hush = Hush::new(silence.clone(), self.tenant_clock(*tenant));
+                self.put_silence(*tenant, silence.id, Some(hush));
                 self.after_silence(*tenant, turn);
             }
             Change::SilenceDeleted { tenant, silence } => {
-                self.tenant_mut(*tenant).silences.remove(silence);
-                let (starts, ends) = (Due::SilenceStarts(*tenant, *silence), Due::SilenceEnds(*tenant, *silence));
-                self.timers.retain(|(_, due)| *due != starts && *due != ends);
+                self.put_silence(*tenant, *silence, None);
                 self.after_silence(*tenant, turn);
             }
             Change::Webhook { .. } | Change::Redeliver { .. } => {
@@ -96,6 +97,19 @@ impl Partition {
                 self.redeliver(*channel, notification, *attempts, turn);
             }
             Change::Test { tenant, test } => self.owe_test(*tenant, test, turn),
+        }
+    }
+
+    /// Puts a silence, or none, where another may have stood.
+    fn put_silence(&mut self, tenant: Tenant, id: SilenceId, hush: Option<Hush>) {
+        let before = self.tenant_mut(tenant).silences.remove(&id);
+        let Some(state) = self.tenants.get_mut(&tenant) else { return };
+        for timer in before.iter().flat_map(|before| silence_timers(tenant, state, before)) {
+            self.timers.remove(&timer);
+        }
+        if let Some(hush) = hush {
+            self.timers.extend(silence_timers(tenant, state, &hush));
+            state.silences.insert(id, hush);
         }
     }
 
@@ -117,93 +131,10 @@ impl Partition {
     fn show_all_silenced(&mut self, tenant: Tenant, turn: &mut Turn<'_>) {
         let at = self.tenant_clock(tenant);
         self.each_account(tenant, turn, |world, state, account| {
-            for place in 0..account.instances.len() {
+            for place in account.instances.places() {
                 world.touch(state, account, place, at);
             }
         });
-    }
-
-    pub(super) fn tenant_mut(&mut self, tenant: Tenant) -> &mut TenantState {
-        let (version, clock, grace) = (self.engine_version, self.clock.now(), self.horizons.grace);
-        if !self.tenants.contains_key(&tenant) {
-            let state = TenantState::new(version, clock, grace);
-            self.timers.extend(super::deadlines::tenant_timers(tenant, &state, grace));
-            self.tenants.insert(tenant, state);
-        }
-        self.tenants.entry(tenant).or_insert_with(|| TenantState::new(version, clock, grace))
-    }
-
-    /// Returns an account's place, made where it is missing.
-    pub(super) fn account_slot(&mut self, tenant: Tenant, account: &AccountId) -> usize {
-        let slot = self.accounts.len();
-        let state = self.tenant_mut(tenant);
-        if let Some(found) = state.accounts.get(account) {
-            return *found;
-        }
-        let epoch = state.epoch;
-        state.accounts.insert(account.clone(), slot);
-        self.accounts.push(Account { slot, ..Account::new(tenant, account.clone(), epoch) });
-        slot
-    }
-
-    fn routes_here(&self, tenant: Tenant, account: &AccountId) -> bool {
-        partition_of(tenant.workspace, account, self.partition_count) == self.id
-    }
-
-    pub(super) fn tenant_clock(&self, tenant: Tenant) -> Timestamp {
-        let advance = self.tenants.get(&tenant).map(|state| state.advance).unwrap_or_default();
-        self.clock.now().plus(advance)
-    }
-
-    /// Runs `act` on accounts of a tenant, in order of their names.
-    pub(super) fn each_account(
-        &mut self,
-        tenant: Tenant,
-        turn: &mut Turn<'_>,
-        mut act: impl FnMut(&mut World<'_>, &TenantState, &mut Account),
-    ) {
-        let Some(state) = self.tenants.get(&tenant) else { return };
-        let mut world = World {
-            partition: self.id,
-            stamp: turn.stamp,
-            index: turn.index,
-            horizons: self.horizons,
-            effects: turn.effects,
-            debts: &mut self.debts,
-            outbox: &mut self.outbox,
-            timers: &mut self.timers,
-            dirty: &mut self.dirty,
-            engine_version: self.engine_version,
-        };
-        for slot in state.accounts.values() {
-            if let Some(account) = self.accounts.get_mut(*slot) {
-                act(&mut world, state, account);
-            }
-        }
-    }
-
-    /// Runs `act` on one account.
-    pub(super) fn on_account<T>(
-        &mut self,
-        slot: usize,
-        turn: &mut Turn<'_>,
-        act: impl FnOnce(&mut World<'_>, &TenantState, &mut Account) -> T,
-    ) -> Option<T> {
-        let account = self.accounts.get_mut(slot)?;
-        let state = self.tenants.get(&account.tenant)?;
-        let mut world = World {
-            partition: self.id,
-            stamp: turn.stamp,
-            index: turn.index,
-            horizons: self.horizons,
-            effects: turn.effects,
-            debts: &mut self.debts,
-            outbox: &mut self.outbox,
-            timers: &mut self.timers,
-            dirty: &mut self.dirty,
-            engine_version: self.engine_version,
-        };
-        Some(act(&mut world, state, account))
     }
 
     /// Counts usage that nobody sent; nothing where the account was deleted since.
@@ -297,22 +228,21 @@ impl Partition {
             let cause = Cause::of(Reason::Paused, at);
             self.end_all(tenant, old, cause, turn);
         }
-        self.tenant_mut(tenant).alerts.insert(definition.id, compiled);
-        self.add_pause_timer(tenant, definition);
+        self.put_alert(tenant, Arc::clone(&compiled));
         let judging = Judging::of(old.as_deref(), (definition, paused), self.engine_version);
         let resumed_or_new = old.as_ref().is_none_or(|old| old.paused);
         let reason = if resumed_or_new { Reason::Condition } else { Reason::Edited };
         let cause = Cause::of(reason, at);
-        self.each_account(tenant, turn, |world, state, account| {
-            refit(world, state, account, (definition.id, judging), cause);
+        let scopes = old.iter().chain([&compiled]).map(|compiled| &compiled.definition.account);
+        let scopes: Vec<&AccountScope> = scopes.collect();
+        self.each_covered(tenant, &scopes, turn, |world, state, account| {
+            refit(world, state, account, (&compiled, judging), old.as_deref(), cause);
             // Labels, severity or name may bring an instance under a silence, or out of it.
-            for place in 0..account.instances.len() {
-                if account.instances.get(place).is_some_and(|instance| instance.alert == definition.id) {
-                    if world.is_v3() {
-                        world.tell_unsilenced(state, account, place, cause);
-                    }
-                    world.touch(state, account, place, cause.at);
+            for place in account.instances.places_of(definition.id).to_vec() {
+                if world.is_v3() {
+                    world.tell_unsilenced(state, account, place, cause);
                 }
+                world.touch(state, account, place, cause.at);
             }
         });
         self.send_held(tenant, turn);
@@ -321,12 +251,10 @@ impl Partition {
 
     /// Ends the episodes of all instances of an alert.
     pub(super) fn end_all(&mut self, tenant: Tenant, compiled: &Compiled, cause: Cause, turn: &mut Turn<'_>) {
-        self.each_account(tenant, turn, |world, state, account| {
-            for place in 0..account.instances.len() {
-                if account.instances.get(place).is_some_and(|instance| instance.alert == compiled.definition.id) {
-                    let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
-                    world.reset(site, account, place, cause.reason);
-                }
+        self.each_covered(tenant, &[&compiled.definition.account], turn, |world, state, account| {
+            for place in account.instances.places_of(compiled.definition.id).to_vec() {
+                let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+                world.reset(site, account, place, cause.reason);
             }
         });
     }
@@ -335,11 +263,11 @@ impl Partition {
         let cause = Cause::of(reason, self.tenant_clock(tenant));
         let Some(compiled) = self.tenant_mut(tenant).alerts.get(&alert).cloned() else { return };
         self.end_all(tenant, &compiled, cause, turn);
-        self.tenant_mut(tenant).alerts.remove(&alert);
-        self.each_account(tenant, turn, |world, state, account| {
-            drop_instances(world, account, cause.at, |instance| instance.alert == alert);
+        self.tenant_mut(tenant).alerts.remove(alert);
+        self.forget_pause(tenant, &compiled);
+        self.each_covered(tenant, &[&compiled.definition.account], turn, |world, _, account| {
+            drop_alert(world, account, &compiled, cause.at);
             account.retired.remove(&alert);
-            account.wire(&state.alerts);
         });
     }
 
@@ -358,21 +286,23 @@ impl Partition {
         }
         self.flush_account(slot, turn.effects);
         self.on_account(slot, turn, |world, state, account| {
-            for place in 0..account.instances.len() {
+            for place in account.instances.places() {
                 let alert = account.instances.get(place).and_then(|instance| state.alerts.get(&instance.alert));
                 if let Some(compiled) = alert {
                     let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
                     world.reset(site, account, place, cause.reason);
                 }
             }
-            drop_instances(world, account, cause.at, |_| true);
+            for instance in account.instances.take() {
+                retire(world, account, instance, cause.at);
+            }
             account.series.clear();
             account.quotas.clear();
             account.seen = false;
             account.epoch = epoch;
-            let alerts: Vec<AlertId> = state.alerts.keys().copied().collect();
-            for alert in alerts {
-                refit(world, state, account, (alert, Judging::Fresh), Cause::of(Reason::Condition, cause.at));
+            let cause = Cause::of(Reason::Condition, cause.at);
+            for compiled in state.alerts.covering(&account.name) {
+                refit(world, state, account, (&compiled, Judging::Fresh), None, cause);
             }
         });
     }
@@ -391,24 +321,34 @@ impl Partition {
         turn.effects.purges.truncate(purge_count);
         self.quarantine.forget(tenant, None);
         let (version, clock, grace) = (self.engine_version, self.clock.now(), self.horizons.grace);
+        self.clear_timers_of(tenant);
         let state = self.tenant_mut(tenant);
         let accounts = std::mem::take(&mut state.accounts);
         // The clock goes back to the fold's own, and what closes and turns with it.
         *state = TenantState { epoch, accounts, ..TenantState::new(version, clock, grace) };
         // An event that knew of the reset may have renewed its account before.
         for slot in slots {
-            let series = self.accounts.get_mut(slot).into_iter().flat_map(|account| &mut account.series);
-            series.for_each(Series::forget_told);
+            let account = self.accounts.get_mut(slot);
+            account.into_iter().flat_map(|account| account.series.iter_mut()).for_each(Series::forget_told);
         }
-        self.rebuild_timers();
+        self.set_timers_of(tenant);
     }
 
-    fn add_pause_timer(&mut self, tenant: Tenant, definition: &AlertDefinition) {
-        let due = Due::PauseEnds(tenant, definition.id);
-        self.timers.retain(|(_, other)| *other != due);
-        let advance = self.tenant_mut(tenant).advance;
-        if let Some(until) = definition.pause.and_then(|pause| pause.until) {
-            self.timers.insert((until.minus(advance), due));
+    /// Puts an alert where another definition of it may have stood.
+    fn put_alert(&mut self, tenant: Tenant, compiled: Arc<Compiled>) {
+        let before = self.tenant_mut(tenant).alerts.insert(Arc::clone(&compiled));
+        if let Some(before) = before {
+            self.forget_pause(tenant, &before);
+        }
+        if let Some(state) = self.tenants.get(&tenant) {
+            self.timers.extend(pause_timer(tenant, state, &compiled));
+        }
+    }
+
+    /// Drops the timer of an alert's pause.
+    fn forget_pause(&mut self, tenant: Tenant, compiled: &Compiled) {
+        if let Some(timer) = self.tenants.get(&tenant).and_then(|state| pause_timer(tenant, state, compiled)) {
+            self.timers.remove(&timer);
         }
     }
 
@@ -418,9 +358,9 @@ impl Partition {
             return;
         };
         let resumed = Arc::new(Compiled::new(compiled.definition.clone(), false));
-        self.tenant_mut(tenant).alerts.insert(alert, resumed);
-        self.each_account(tenant, turn, |world, state, account| {
-            refit(world, state, account, (alert, Judging::All), cause);
+        let paused = self.tenant_mut(tenant).alerts.insert(Arc::clone(&resumed));
+        self.each_covered(tenant, &[&resumed.definition.account], turn, |world, state, account| {
+            refit(world, state, account, (&resumed, Judging::All), paused.as_deref(), cause);
         });
     }
 
@@ -433,7 +373,7 @@ impl Partition {
     /// Stores that a silence holds instances, now that it has begun.
     pub(super) fn show_silenced(&mut self, tenant: Tenant, at: Timestamp, turn: &mut Turn<'_>) {
         self.each_account(tenant, turn, |world, state, account| {
-            for place in 0..account.instances.len() {
+            for place in account.instances.places() {
                 let Some(instance) = account.instances.get(place) else { continue };
                 let compiled = state.alerts.get(&instance.alert);
                 let own = instance.metric.as_ref();
@@ -446,7 +386,7 @@ impl Partition {
 
     pub(super) fn tell_held(&mut self, tenant: Tenant, cause: Cause, turn: &mut Turn<'_>) {
         self.each_account(tenant, turn, |world, state, account| {
-            for place in 0..account.instances.len() {
+            for place in account.instances.places() {
                 world.tell_unsilenced(state, account, place, cause);
                 world.touch(state, account, place, cause.at);
             }

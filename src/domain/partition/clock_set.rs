@@ -4,10 +4,11 @@
 //! appends it has read the whole log.
 
 use super::aggregate::Aggregate;
+use super::alerts::Compiled;
 use super::changes::Turn;
 use super::effect::Reason;
 use super::judge::{Cause, judge};
-use super::state::{Compiled, Hush, Judged, Partition};
+use super::state::{Hush, Judged, Partition};
 use crate::domain::definition::Silence;
 use crate::domain::id::{AccountId, Epoch, MetricName, Tenant};
 use crate::domain::limits::STALE_AFTER;
@@ -97,7 +98,7 @@ impl Partition {
             for tenant in &tenants {
                 let cause = Cause { stale, ..Cause::of(Reason::Condition, self.tenant_clock(*tenant)) };
                 self.each_account(*tenant, turn, |world, state, account| {
-                    for place in 0..account.instances.len() {
+                    for place in account.instances.places() {
                         judge(world, state, account, place, cause);
                     }
                 });
@@ -113,7 +114,7 @@ impl Partition {
             let Some(state) = self.tenants.get(tenant) else { continue };
             for slot in state.accounts.values() {
                 let Some(account) = self.accounts.get_mut(*slot) else { continue };
-                for series in &mut account.series {
+                for series in account.series.iter_mut() {
                     series.levels = series.levels.canonical(clock);
                     series.windows = series.windows.canonical(clock);
                     for windows in series.groups.values_mut() {
@@ -148,20 +149,20 @@ impl Partition {
         for compiled in resumed {
             self.end_all(tenant, &compiled, Cause::of(Reason::Paused, clock), turn);
             let paused = Arc::new(Compiled::new(compiled.definition.clone(), true));
-            self.tenant_mut(tenant).alerts.insert(paused.definition.id, paused);
+            self.tenant_mut(tenant).alerts.insert(paused);
         }
         let Some(state) = self.tenants.get(&tenant) else { return };
         for slot in state.accounts.values() {
             let Some(account) = self.accounts.get_mut(*slot) else { continue };
-            account.wire(&state.alerts);
-            for series in &mut account.series {
+            account.wire_all(&state.alerts);
+            for series in account.series.iter_mut() {
                 series.windows.hold_at_most(clock, horizons.grace, horizons.correction);
                 for windows in series.groups.values_mut() {
                     windows.hold_at_most(clock, horizons.grace, horizons.correction);
                 }
                 series.group_hours.hold_at_most(clock, horizons.grace, horizons.correction);
             }
-            for instance in &mut account.instances {
+            for instance in account.instances.iter_mut() {
                 let repeat = state.alerts.get(&instance.alert).map(|compiled| compiled.definition.repeat_interval);
                 instance.turn_back(clock, state.closed, repeat.unwrap_or_default());
             }
@@ -180,7 +181,7 @@ impl Partition {
         for RestoredUse { tenant, account, epoch, metric, periods } in &restored.used {
             let slot = self.tenants.get(tenant).and_then(|state| state.accounts.get(account));
             let account = slot.and_then(|slot| self.accounts.get_mut(*slot)).filter(|known| known.epoch == *epoch);
-            let series = account.and_then(|account| account.series.iter_mut().find(|series| series.metric == *metric));
+            let series = account.and_then(|account| account.series.find_mut(metric));
             if let Some(series) = series {
                 series.levels.restore(periods);
             }

@@ -1,12 +1,14 @@
 //! What only time brings about: windows close, periods turn, holds run out, pauses and silences end.
 
+use super::account::Account;
+use super::alerts::Compiled;
 use super::changes::Turn;
 use super::effect::{Reason, State};
 use super::fact::V3;
 use super::instance::Instance;
 use super::judge::{Cause, judge, judge_close};
 use super::reach;
-use super::state::{Account, Due, Judged, Partition, TenantState};
+use super::state::{Due, Hush, Judged, Partition, TenantState};
 use super::tell::Site;
 use crate::domain::id::Tenant;
 use crate::domain::limits::STALE_AFTER;
@@ -22,17 +24,23 @@ pub(super) fn tenant_timers(tenant: Tenant, state: &TenantState, grace: Millis) 
         (due(state.closed.plus(WINDOW).plus(grace)), Due::Close(tenant)),
         (due(state.turned.instant.window_start(HOUR).plus(HOUR).plus(grace)), Due::Turn(tenant)),
     ];
-    for compiled in state.alerts.values() {
-        let pause = compiled.definition.pause.filter(|_| compiled.paused).and_then(|pause| pause.until);
-        timers.extend(pause.map(|until| (due(until), Due::PauseEnds(tenant, compiled.definition.id))));
-    }
-    for (id, hush) in &state.silences {
-        timers.push((due(hush.silence.ends_at), Due::SilenceEnds(tenant, *id)));
-        if !hush.started {
-            timers.push((due(hush.silence.starts_at), Due::SilenceStarts(tenant, *id)));
-        }
-    }
+    timers.extend(state.alerts.values().filter_map(|compiled| pause_timer(tenant, state, compiled)));
+    timers.extend(state.silences.values().flat_map(|hush| silence_timers(tenant, state, hush)));
     timers
+}
+
+/// The timer of an alert that is paused for a time.
+pub(super) fn pause_timer(tenant: Tenant, state: &TenantState, compiled: &Compiled) -> Option<(Timestamp, Due)> {
+    let until = compiled.definition.pause.filter(|_| compiled.paused).and_then(|pause| pause.until)?;
+    Some((until.minus(state.advance), Due::PauseEnds(tenant, compiled.definition.id)))
+}
+
+/// The timers of a silence.
+pub(super) fn silence_timers(tenant: Tenant, state: &TenantState, hush: &Hush) -> Vec<(Timestamp, Due)> {
+    let (silence, advance) = (&hush.silence, state.advance);
+    let starts = (silence.starts_at.minus(advance), Due::SilenceStarts(tenant, silence.id));
+    let ends = (silence.ends_at.minus(advance), Due::SilenceEnds(tenant, silence.id));
+    Some(starts).filter(|_| !hush.started).into_iter().chain([ends]).collect()
 }
 
 impl Partition {
@@ -68,7 +76,7 @@ impl Partition {
         for tenant in tenants {
             let cause = Cause::of(Reason::Condition, self.tenant_clock(tenant));
             self.each_account(tenant, turn, |world, state, account| {
-                for place in 0..account.instances.len() {
+                for place in account.instances.places() {
                     let Some(instance) = account.instances.get_mut(place) else { continue };
                     let repeat_missed = std::mem::take(&mut instance.repeat_missed);
                     if instance.missed.is_none() && !instance.held && !repeat_missed {
@@ -99,9 +107,9 @@ impl Partition {
         let (tenants, accounts) = (&self.tenants, &self.accounts);
         self.debts.prune(self.clock.now(), |key| {
             let slot = tenants.get(&key.tenant).and_then(|state| state.accounts.get(&key.account));
-            let instances = slot.and_then(|slot| accounts.get(*slot)).map_or(&[][..], |account| &account.instances);
-            let lasts = |instance: &Instance| instance.alert == key.alert && instance.metric == key.metric;
-            instances.iter().any(|instance| lasts(instance) && (instance.told.is_some() || instance.missed.is_some()))
+            let account = slot.and_then(|slot| accounts.get(*slot));
+            let instance = account.and_then(|account| account.instances.find(key.alert, key.metric.as_ref()));
+            instance.is_some_and(|instance| instance.told.is_some() || instance.missed.is_some())
         });
     }
 
@@ -125,7 +133,7 @@ impl Partition {
                 let slot = self.tenants.get(&tenant).and_then(|state| state.accounts.get(&account)).copied();
                 let Some(slot) = slot else { return };
                 self.on_account(slot, turn, |world, state, account| {
-                    let place = account.instances.iter().position(|i| i.alert == alert && i.metric == metric);
+                    let place = account.instances.place_of(alert, metric.as_ref());
                     let (Some(place), Some(compiled)) = (place, state.alerts.get(&alert)) else { return };
                     let Some(instance) = account.instances.get_mut(place) else { return };
                     instance.timer = None;
@@ -171,14 +179,15 @@ impl Partition {
             return;
         }
         self.each_account(tenant, turn, |world, state, account| {
-            for place in 0..account.instances.len() {
+            for place in account.instances.places() {
+                world.count_steps(1);
                 let alert = account.instances.get(place).and_then(|instance| state.alerts.get(&instance.alert));
                 if alert.is_some_and(|compiled| compiled.judges_closes()) {
                     judge_close(world, state, account, place, cause);
                 }
             }
             if sweeps {
-                for series in &mut account.series {
+                for series in account.series.iter_mut() {
                     series.windows.evict(closed_at);
                     for windows in series.groups.values_mut() {
                         windows.evict(closed_at);
@@ -209,7 +218,8 @@ impl Partition {
         let mut quotas = Vec::new();
         self.each_account(tenant, turn, |world, state, account| {
             reach::ending(state, account, turns, &mut quotas);
-            for place in 0..account.instances.len() {
+            for place in account.instances.places() {
+                world.count_steps(1);
                 let Some(instance) = account.instances.get(place) else { continue };
                 let Some(compiled) = state.alerts.get(&instance.alert) else { continue };
                 if !compiled.programs().any(|program| ends(program, state, account, instance)) {
@@ -238,20 +248,43 @@ impl Partition {
     /// Works out anew what time will bring about.
     pub(super) fn rebuild_timers(&mut self) {
         self.timers.clear();
-        for (tenant, state) in &self.tenants {
-            self.timers.extend(tenant_timers(*tenant, state, self.horizons.grace));
-            for slot in state.accounts.values() {
-                let Some(account) = self.accounts.get_mut(*slot) else { continue };
-                for place in 0..account.instances.len() {
-                    let Some(instance) = account.instances.get(place) else { continue };
-                    let due = state.alerts.get(&instance.alert).and_then(|c| c.due(instance, self.engine_version));
-                    let due = due.map(|at| at.minus(state.advance));
-                    if let Some(due) = due {
-                        self.timers.insert((due, super::tell::due_key(account, instance)));
-                    }
-                    if let Some(instance) = account.instances.get_mut(place) {
-                        instance.timer = due;
-                    }
+        let tenants: Vec<Tenant> = self.tenants.keys().copied().collect();
+        for tenant in tenants {
+            self.set_timers_of(tenant);
+        }
+    }
+
+    /// Works out anew what time will bring about for one tenant, whose timers were cleared.
+    pub(super) fn set_timers_of(&mut self, tenant: Tenant) {
+        let Some(state) = self.tenants.get(&tenant) else { return };
+        self.timers.extend(tenant_timers(tenant, state, self.horizons.grace));
+        for slot in state.accounts.values() {
+            let Some(account) = self.accounts.get_mut(*slot) else { continue };
+            for place in account.instances.places() {
+                let Some(instance) = account.instances.get(place) else { continue };
+                let due = state.alerts.get(&instance.alert).and_then(|c| c.due(instance, self.engine_version));
+                let due = due.map(|at| at.minus(state.advance));
+                if let Some(due) = due {
+                    self.timers.insert((due, super::tell::due_key(account, instance)));
+                }
+                if let Some(instance) = account.instances.get_mut(place) {
+                    instance.timer = due;
+                }
+            }
+        }
+    }
+
+    /// Drops the timers of one tenant, before what they follow from changes.
+    pub(super) fn clear_timers_of(&mut self, tenant: Tenant) {
+        let Some(state) = self.tenants.get(&tenant) else { return };
+        for timer in tenant_timers(tenant, state, self.horizons.grace) {
+            self.timers.remove(&timer);
+        }
+        let accounts = state.accounts.values().filter_map(|slot| self.accounts.get(*slot));
+        for account in accounts {
+            for instance in account.instances.iter() {
+                if let Some(due) = instance.timer {
+                    self.timers.remove(&(due, super::tell::due_key(account, instance)));
                 }
             }
         }

@@ -90,6 +90,9 @@ pub struct Counts {
     pub late_uncorrected: u64,
     /// Events that had no room in a group of their own.
     pub ungrouped: u64,
+    /// Alerts, series and instances that were looked at: what the cost of records goes by.
+    #[serde(default)]
+    pub steps: u64,
     /// Amounts that nobody sent, which a sandbox begins with.
     #[serde(default)]
     pub sown: u64,

@@ -4,7 +4,7 @@ use super::archive::{Counting, EventRow};
 use super::changes::Turn;
 use super::effect::{AccountRow, Effects, Reason, State};
 use super::fact::{Fact, Note, QUOTAS_TOLD, V3};
-use super::fit::{Judging, refit};
+use super::fit::{Judging, fit_series};
 use super::flush::window_row;
 use super::judge::{Cause, judge, judge_again, must_judge};
 use super::state::{DirtyPart, Partition, TenantState};
@@ -208,13 +208,13 @@ impl Partition {
     fn begin_v3(&mut self, turn: &mut Turn<'_>) {
         let mut open = Vec::new();
         for account in &mut self.accounts {
-            for instance in &mut account.instances {
+            for instance in account.instances.iter_mut() {
                 instance.event_open = matches!(instance.state, State::Firing | State::NoData);
                 if instance.state != State::Firing {
                     instance.told_for.clear();
                 }
             }
-            for instance in &account.instances {
+            for instance in account.instances.iter() {
                 let key = instance.key(account);
                 let told =
                     instance.told.iter().flat_map(|told| told.channels.iter().map(|channel| (told.id, *channel)));
@@ -326,9 +326,9 @@ impl Partition {
         let epoch = epochs.get(account_index).copied().unwrap_or(named.epoch);
         self.renew_account(slot, epoch, turn);
         let account = self.accounts.get_mut(slot)?;
-        let (series, made) = account.series_place(metric);
-        if !account.seen {
-            account.seen = true;
+        let (series, made) = account.series.place(metric);
+        let is_first = !std::mem::replace(&mut account.seen, true);
+        if is_first {
             turn.effects.accounts.push(AccountRow {
                 tenant: account.tenant,
                 epoch: account.epoch,
@@ -338,20 +338,24 @@ impl Partition {
             });
         }
         if made {
-            self.fit_alerts(slot, if frame.backfill { Judging::None } else { Judging::Fresh }, turn);
+            let judging = if frame.backfill { Judging::None } else { Judging::Fresh };
+            self.fit_alerts(slot, (series, is_first, judging), turn);
         }
         places.set(account_index, metric_index, (slot, series));
         Some((slot, series))
     }
 
     /// Makes the alert instances that a new series brings about.
-    pub(super) fn fit_alerts(&mut self, slot: usize, judging: Judging, turn: &mut Turn<'_>) {
+    pub(super) fn fit_alerts(
+        &mut self,
+        slot: usize,
+        (series, is_first, judging): (usize, bool, Judging),
+        turn: &mut Turn<'_>,
+    ) {
         let Some(tenant) = self.accounts.get(slot).map(|account| account.tenant) else { return };
         let cause = Cause::of(Reason::Condition, self.tenant_clock(tenant));
         self.on_account(slot, turn, |world, state, account| {
-            for alert in state.alerts.keys() {
-                refit(world, state, account, (*alert, judging), cause);
-            }
+            fit_series(world, state, account, (series, is_first, judging), cause);
         });
     }
 
@@ -375,6 +379,7 @@ impl Partition {
                     break;
                 };
                 let place = *place;
+                world.count_steps(1);
                 if closed {
                     let newest = start == state.newest_closed();
                     if newest || reads_quota(state, account, place) {
@@ -404,7 +409,7 @@ fn epoch_of(epochs: &[Epoch], event: &FrameEvent) -> Epoch {
 /// A late event in the newest closed window changes what that window is remembered to have decided.
 fn note_newest(
     state: &TenantState,
-    account: &mut super::state::Account,
+    account: &mut super::account::Account,
     place: usize,
     start: Timestamp,
     at: Timestamp,
@@ -420,7 +425,7 @@ fn note_newest(
     }
 }
 
-fn reads_quota(state: &TenantState, account: &super::state::Account, place: usize) -> bool {
+fn reads_quota(state: &TenantState, account: &super::account::Account, place: usize) -> bool {
     let alert = account.instances.get(place).and_then(|instance| state.alerts.get(&instance.alert));
     alert.is_some_and(|compiled| compiled.reads_quota())
 }

@@ -1,10 +1,12 @@
 //! Which instances an alert has on an account: making them, dropping them, evaluating those that are new.
 
+use super::account::Account;
+use super::alerts::Compiled;
 use super::effect::{Reason, State};
 use super::fact::V3;
 use super::instance::Instance;
 use super::judge::{Cause, judge};
-use super::state::{Account, Compiled, TenantState};
+use super::state::TenantState;
 use super::step::{Look, Run};
 use super::tell::{Site, World};
 use super::values::View;
@@ -21,18 +23,38 @@ pub(super) fn requota(
     metric: &MetricName,
     cause: Cause,
 ) {
-    let alerts: Vec<AlertId> = state.alerts.values().filter(|c| c.reads_quota()).map(|c| c.definition.id).collect();
-    for alert in alerts {
-        refit(world, state, account, (alert, Judging::Fresh), cause);
-    }
-    for place in 0..account.instances.len() {
-        let reads = account.instances.get(place).is_some_and(|instance| {
-            let compiled = state.alerts.get(&instance.alert);
-            compiled.is_some_and(|c| c.reads_quota() && c.reads(instance.metric.as_ref(), metric))
-        });
-        if reads {
-            judge(world, state, account, place, cause);
+    // An account that nothing was counted of may exist by its first quota.
+    let fitted = if account.seen {
+        state.alerts.concerned_by(&account.name, metric)
+    } else {
+        state.alerts.covering(&account.name)
+    };
+    for compiled in fitted.iter().filter(|compiled| compiled.reads_quota()) {
+        world.count_steps(1);
+        if account.seen {
+            fit_metric(world, state, account, (compiled, metric, Judging::Fresh), cause);
+        } else {
+            refit(world, state, account, (compiled, Judging::Fresh), None, cause);
         }
+    }
+    for compiled in state.alerts.concerned_by(&account.name, metric) {
+        for place in reading(account, &compiled, metric) {
+            world.count_steps(1);
+            if compiled.reads_quota() {
+                judge(world, state, account, place, cause);
+            }
+        }
+    }
+}
+
+/// The places of an alert's instances that read a metric, in order.
+fn reading(account: &Account, compiled: &Compiled, metric: &MetricName) -> Vec<usize> {
+    let alert = compiled.definition.id;
+    if compiled.reads(None, metric) {
+        account.instances.places_of(alert).to_vec()
+    } else {
+        let own = account.instances.place_of(alert, Some(metric)).filter(|_| compiled.reads_own_metric());
+        own.into_iter().collect()
     }
 }
 
@@ -45,15 +67,18 @@ pub(super) fn end_without_quota(
     cause: Cause,
 ) {
     let cause = Cause { reason: Reason::QuotaRemoved, ..cause };
-    for place in 0..account.instances.len() {
-        let Some(instance) = account.instances.get(place) else { continue };
-        let Some(compiled) = state.alerts.get(&instance.alert).filter(|compiled| !compiled.paused) else { continue };
-        let view =
-            View { tenant: state, account, own: instance.metric.as_ref(), window: state.newest_closed(), at: cause.at };
-        let rule_reads = compiled.rule.as_ref().is_some_and(|rule| view.quota_metrics(rule).any(|read| read == metric));
-        if rule_reads && matches!(instance.state, State::Firing | State::Pending) {
-            let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
-            world.reset(site, account, place, Reason::QuotaRemoved);
+    for compiled in state.alerts.concerned_by(&account.name, metric).iter().filter(|compiled| !compiled.paused) {
+        for place in reading(account, compiled, metric) {
+            world.count_steps(1);
+            let Some(instance) = account.instances.get(place) else { continue };
+            let (own, window) = (instance.metric.as_ref(), state.newest_closed());
+            let view = View { tenant: state, account, own, window, at: cause.at };
+            let rule_reads =
+                compiled.rule.as_ref().is_some_and(|rule| view.quota_metrics(rule).any(|read| read == metric));
+            if rule_reads && matches!(instance.state, State::Firing | State::Pending) {
+                let site = Site { tenant: state, compiled, window, cause };
+                world.reset(site, account, place, Reason::QuotaRemoved);
+            }
         }
     }
 }
@@ -95,49 +120,91 @@ impl Judging {
     }
 }
 
+/// Makes the instances that a series which is new brings about, and lets it know of those that read it. On an account that
+/// was not seen before, every alert may begin.
+pub(super) fn fit_series(
+    world: &mut World<'_>,
+    state: &TenantState,
+    account: &mut Account,
+    (series, is_first, judging): (usize, bool, Judging),
+    cause: Cause,
+) {
+    let Some(metric) = account.series.get(series).map(|series| series.metric.clone()) else { return };
+    let alerts = &state.alerts;
+    let fitted = if is_first { alerts.covering(&account.name) } else { alerts.concerned_by(&account.name, &metric) };
+    for compiled in fitted {
+        world.count_steps(1);
+        for place in reading(account, &compiled, &metric) {
+            world.count_steps(1);
+            if !compiled.paused {
+                account.add_reader(series, place);
+            }
+        }
+        if is_first {
+            refit(world, state, account, (&compiled, judging), None, cause);
+        } else {
+            fit_metric(world, state, account, (&compiled, &metric, judging), cause);
+        }
+    }
+}
+
+/// Makes the instance of an alert on a metric where there should be one and is none.
+fn fit_metric(
+    world: &mut World<'_>,
+    state: &TenantState,
+    account: &mut Account,
+    (compiled, metric, judging): (&Compiled, &MetricName, Judging),
+    cause: Cause,
+) {
+    let alert = compiled.definition.id;
+    let is_wanted = compiled.rule.is_some()
+        && compiled.is_on_every_metric()
+        && has_needs(state, account, compiled.own_needs(), metric);
+    if !is_wanted || account.instances.place_of(alert, Some(metric)).is_some() {
+        return;
+    }
+    let place = begin(world, account, (alert, Some(metric.clone())), cause);
+    account.wire(place, compiled);
+    if judging == Judging::Fresh {
+        judge(world, state, account, place, cause);
+    }
+    world.touch(state, account, place, cause.at);
+    world.set_timer(Site { tenant: state, compiled, window: state.newest_closed(), cause }, account, place);
+}
+
 /// Makes the instances that an alert should have on an account, drops those that it should not, and evaluates the new
-/// ones, or as many as `judging` says.
+/// ones, or as many as `judging` says. `before` is the definition that another one took the place of.
 pub(super) fn refit(
     world: &mut World<'_>,
     state: &TenantState,
     account: &mut Account,
-    (alert, judging): (AlertId, Judging),
+    (compiled, judging): (&Compiled, Judging),
+    before: Option<&Compiled>,
     cause: Cause,
 ) {
-    let Some(compiled) = state.alerts.get(&alert) else { return };
-    let unfit = |account: &Account, instance: &Instance| {
-        instance.alert == alert && !compiled.admits(&account.name, instance.metric.as_ref())
-    };
-    if account.instances.iter().any(|instance| unfit(account, instance)) {
-        for place in 0..account.instances.len() {
-            if account.instances.get(place).is_some_and(|instance| unfit(account, instance)) {
-                let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
-                world.reset(site, account, place, cause.reason);
-            }
+    let alert = compiled.definition.id;
+    if let Some(before) = before {
+        for place in account.instances.places_of(alert).to_vec() {
+            account.unwire(place, before);
         }
-        let name = account.name.clone();
-        drop_instances(world, account, cause.at, |instance| {
-            instance.alert == alert && !compiled.admits(&name, instance.metric.as_ref())
-        });
+        drop_unfit(world, state, account, compiled, cause);
     }
     let mut fresh = BTreeSet::new();
     for metric in wanted(state, account, compiled) {
-        let key = (alert, metric.clone());
-        if let Err(place) = account.instances.binary_search_by(|i| (i.alert, i.metric.clone()).cmp(&key)) {
-            let mut instance = Instance::new(alert, metric.clone(), cause.at);
-            let retired = account.retired.get(&alert).and_then(|metrics| metrics.get(&metric));
-            instance.sequence = retired.copied().unwrap_or(0);
-            if world.is_v3() {
-                instance.first_window = cause.at.window_start(WINDOW).plus(WINDOW);
-            }
-            account.instances.insert(place, instance);
-            fresh.insert(metric);
+        world.count_steps(1);
+        if account.instances.place_of(alert, metric.as_ref()).is_none() {
+            fresh.insert(begin(world, account, (alert, metric), cause));
         }
     }
-    account.wire(&state.alerts);
-    for place in 0..account.instances.len() {
-        let Some(instance) = account.instances.get(place).filter(|instance| instance.alert == alert) else { continue };
-        let is_fresh = fresh.contains(&instance.metric);
+    if before.is_none() && fresh.is_empty() {
+        return;
+    }
+    for place in account.instances.places_of(alert).to_vec() {
+        account.wire(place, compiled);
+    }
+    for place in account.instances.places_of(alert).to_vec() {
+        world.count_steps(1);
+        let is_fresh = fresh.contains(&place);
         let is_all = matches!(judging, Judging::All | Judging::Again { .. });
         if let Some(instance) = account.instances.get_mut(place) {
             match judging {
@@ -156,6 +223,41 @@ pub(super) fn refit(
         let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
         world.set_timer(site, account, place);
     }
+}
+
+/// Drops the instances that an alert has no longer by its present definition.
+fn drop_unfit(world: &mut World<'_>, state: &TenantState, account: &mut Account, compiled: &Compiled, cause: Cause) {
+    let is_unfit = |place: &usize| {
+        let instance = account.instances.get(*place);
+        instance.is_some_and(|instance| !compiled.admits(&account.name, instance.metric.as_ref()))
+    };
+    let places = account.instances.places_of(compiled.definition.id).iter().copied();
+    let unfit: Vec<usize> = places.filter(is_unfit).collect();
+    for place in &unfit {
+        let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+        world.reset(site, account, *place, cause.reason);
+    }
+    for place in unfit {
+        if let Some(instance) = account.instances.remove(place) {
+            retire(world, account, instance, cause.at);
+        }
+    }
+}
+
+/// Makes an instance, and returns its place.
+fn begin(
+    world: &World<'_>,
+    account: &mut Account,
+    (alert, metric): (AlertId, Option<MetricName>),
+    cause: Cause,
+) -> usize {
+    let retired = account.retired.get(&alert).and_then(|metrics| metrics.get(&metric));
+    let mut instance = Instance::new(alert, metric, cause.at);
+    instance.sequence = retired.copied().unwrap_or(0);
+    if world.is_v3() {
+        instance.first_window = cause.at.window_start(WINDOW).plus(WINDOW);
+    }
+    account.instances.insert(instance)
 }
 
 /// The metrics that an alert has instances on: those that have what its unqualified names need.
@@ -178,32 +280,44 @@ fn wanted(state: &TenantState, account: &Account, compiled: &Compiled) -> BTreeS
         wanted.insert(Some(metric.clone()));
         return wanted;
     }
-    let (needs_quota, needs_data) = compiled.own_needs();
+    let needs = compiled.own_needs();
     let with_data = account.series.iter().map(|series| &series.metric);
     for metric in with_data.chain(account.quotas.keys()) {
-        let has_quota = account.quotas.contains_key(metric) || state.quotas.contains_key(metric);
-        let has_data = account.series_of(metric).is_some();
-        if (!needs_quota || has_quota) && (!needs_data || has_data) {
+        if has_needs(state, account, needs, metric) {
             wanted.insert(Some(metric.clone()));
         }
     }
     wanted
 }
 
-pub(super) fn drop_instances(
-    world: &mut World<'_>,
-    account: &mut Account,
-    at: Timestamp,
-    gone: impl Fn(&Instance) -> bool,
-) {
-    let (dropped, kept) = std::mem::take(&mut account.instances).into_iter().partition(|instance| gone(instance));
-    account.instances = kept;
-    let dropped: Vec<Instance> = dropped;
-    for instance in dropped {
-        world.remove(account, &instance, at);
-        account.retired.entry(instance.alert).or_default().insert(instance.metric, instance.sequence);
+/// Whether a metric has what an alert's unqualified names need.
+fn has_needs(
+    state: &TenantState,
+    account: &Account,
+    (needs_quota, needs_data): (bool, bool),
+    metric: &MetricName,
+) -> bool {
+    (!needs_quota || account.quota_of(state, metric).is_some())
+        && (!needs_data || account.series.place_of(metric).is_some())
+}
+
+/// Takes all instances of an alert off an account.
+pub(super) fn drop_alert(world: &mut World<'_>, account: &mut Account, compiled: &Compiled, at: Timestamp) {
+    let alert = compiled.definition.id;
+    for place in account.instances.places_of(alert).to_vec() {
+        account.unwire(place, compiled);
     }
-    for series in &mut account.series {
-        series.readers.clear();
+    for instance in account.instances.remove_alert(alert) {
+        world.count_steps(1);
+        retire(world, account, instance, at);
     }
 }
+
+/// Remembers how far an instance counted that is gone.
+pub(super) fn retire(world: &mut World<'_>, account: &mut Account, instance: Instance, at: Timestamp) {
+    world.remove(account, &instance, at);
+    account.retired.entry(instance.alert).or_default().insert(instance.metric, instance.sequence);
+}
+
+#[cfg(test)]
+mod tests;

@@ -40,8 +40,9 @@ impl Partition {
     fn flush_instances(&mut self, slot: usize, effects: &mut Effects) {
         let Some(account) = self.accounts.get_mut(slot) else { return };
         let Some(state) = self.tenants.get(&account.tenant) else { return };
-        account.dirty = false;
-        for place in 0..account.instances.len() {
+        let mut places = std::mem::take(&mut account.dirty);
+        places.sort_by(|one, other| account.instances.compare(*one, *other));
+        for place in places {
             let Some(instance) = account.instances.get_mut(place).filter(|instance| instance.dirty) else { continue };
             instance.dirty = false;
             account.read_value(state, place);

@@ -58,7 +58,7 @@ impl Partition {
         let (now, horizons) = (self.clock.now(), self.horizons);
         for account in &mut self.accounts {
             let clock = self.tenants.get(&account.tenant).map_or(now, |tenant| now.plus(tenant.advance));
-            for series in &mut account.series {
+            for series in account.series.iter_mut() {
                 let mut hours = GroupHours::default();
                 for (group, windows) in std::mem::take(&mut series.groups) {
                     for part in windows.into_held(clock) {

@@ -1,7 +1,7 @@
 //! An alert instance: its state, and the pure step that a verdict makes it take.
 
+use super::account::Account;
 use super::effect::{InstanceKey, Reason, State};
-use super::state::Account;
 use super::step::Runs;
 use crate::domain::definition::{AlertDefinition, Fold, NoDataPolicy};
 use crate::domain::id::{AlertId, ChannelId, MetricName, NotificationId, Position};

@@ -1,8 +1,10 @@
 //! Evaluating an instance: which window it looks at, what the verdict is, and when an event may be passed over.
 
+use super::account::Account;
+use super::alerts::Compiled;
 use super::effect::{Reason, State};
 use super::instance::{Decided, Gate, Instance, Step};
-use super::state::{Account, Compiled, TenantState};
+use super::state::TenantState;
 use super::step::{Found, Look};
 use super::tell::{Site, World};
 use super::values::{View, known};

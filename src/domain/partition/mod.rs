@@ -10,8 +10,12 @@ pub mod effect;
 pub mod fact;
 pub mod notification;
 
+mod account;
+mod alerts;
 mod engine;
 mod flush;
+mod instances;
+mod series;
 mod state;
 
 mod group_hours;
@@ -39,6 +43,7 @@ mod set_aside;
 mod snapshot;
 mod test_message;
 mod unheard;
+mod visit;
 
 pub use debts::Owed;
 pub use engine::Seen;

@@ -3,9 +3,11 @@
 //! A band that was told stays told until its period ends or its quota changes, also where negative values lead back below
 //! it. A backfill tells nothing; the next ordinary event does, of the level as it then stands.
 
+use super::account::Account;
 use super::changes::Turn;
 use super::effect::QuotaEvidence;
-use super::state::{Account, Partition, Series, TenantState};
+use super::series::Series;
+use super::state::{Partition, TenantState};
 use super::tell::World;
 use super::values::View;
 use crate::domain::definition::{Fold, Quota};
@@ -135,7 +137,7 @@ pub(super) fn look_anew(
     metric: &MetricName,
     at: Timestamp,
 ) {
-    if let Some(place) = account.series.iter().position(|series| series.metric == *metric) {
+    if let Some(place) = account.series.place_of(metric) {
         look(world, state, account, place, at);
     }
 }
@@ -155,9 +157,7 @@ pub(super) fn ending(
     ended: &mut Vec<Ended>,
 ) {
     // By metric: the places tell of the order of arrival, and are others behind a restart.
-    let mut places: Vec<usize> = (0..account.series.len()).collect();
-    places.sort_by_key(|place| account.series.get(*place).map(|series| &series.metric));
-    for place in places {
+    for place in account.series.places() {
         let Some(series) = account.series.get(place) else { continue };
         let quota = account.quota_of(state, &series.metric).copied();
         let Some(quota) = quota.filter(|quota| turns(quota.period)) else { continue };

@@ -116,7 +116,7 @@ pub fn appraise(script: Script<'_>, at: Timestamp) -> Vec<Standing> {
     let mut standings = Vec::new();
     let Some(tenant) = partition.tenants.get(&TENANT) else { return standings };
     for account in &partition.accounts {
-        for instance in &account.instances {
+        for instance in account.instances.iter() {
             let Some(compiled) = tenant.alerts.get(&instance.alert) else { continue };
             let own = instance.metric.as_ref();
             let closed = View { tenant, account, own, window: tenant.newest_closed(), at };
@@ -224,8 +224,8 @@ impl<'a> Stage<'a> {
         let slot = self.partition.account_slot(TENANT, &account);
         let clock = self.partition.clock();
         let Some(known) = self.partition.accounts.get_mut(slot) else { return };
-        let (series, made) = known.series_place(&window.metric);
-        known.seen = true;
+        let (series, made) = known.series.place(&window.metric);
+        let is_first = !std::mem::replace(&mut known.seen, true);
         let Some(counted_in) = known.series.get_mut(series) else { return };
         counted_in.levels.count_window(&window.aggregate, window.start, clock);
         let arrival = Arrival {
@@ -242,7 +242,7 @@ impl<'a> Stage<'a> {
         let mut turn = Turn { stamp, index: &mut index, effects: &mut effects };
         if made {
             let judging = if judged == Judged::Yes { Judging::Fresh } else { Judging::None };
-            self.partition.fit_alerts(slot, judging, &mut turn);
+            self.partition.fit_alerts(slot, (series, is_first, judging), &mut turn);
         }
         if judged == Judged::Yes {
             let cause = Cause { open_window: Some(window.start), ..Cause::of(Reason::Condition, clock) };

@@ -3,14 +3,17 @@
 //! The bytes are canonical: two folds of the same log have the same ones, however their records were batched and
 //! wherever they were restarted.
 
+use super::account::Account;
+use super::alerts::Compiled;
 use super::conversation::{Conversation, Subject};
 use super::debts::Debts;
 use super::fact::{QUOTAS_TOLD, V3};
 use super::group_hours::GroupHours;
 use super::instance::Instance;
 use super::reach::Told;
+use super::series::Series;
 use super::set_aside::{QuarantineMemory, SavedQuarantine};
-use super::state::{Account, Clock, Compiled, Dirty, Horizons, Hush, Judged, Partition, Series, TenantState};
+use super::state::{Clock, Dirty, Horizons, Hush, Judged, Partition, TenantState};
 use super::step::Runs;
 use super::unheard::Unheard;
 use crate::domain::definition::{AlertDefinition, InconclusivePolicy, MetricDefinition, Quota, Silence};
@@ -20,7 +23,6 @@ use crate::domain::webhook::outbox::Outbox;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// The format that this release writes.
 ///
@@ -214,23 +216,23 @@ impl Partition {
         let Extras { group_hours, quarantine, unheard, conversations, instances, ends_inconclusive } = extras;
         self.unheard = unheard;
         self.debts.restore_conversations(conversations);
-        let of_accounts = self.accounts.iter_mut().flat_map(|account| &mut account.instances);
+        // What was just read stands in its order.
+        let of_accounts = self.accounts.iter_mut().flat_map(|account| account.instances.iter_mut());
         for (instance, saved) in of_accounts.zip(instances) {
             instance.runs = saved.runs;
             instance.first_window = saved.first_window;
             instance.event_open = saved.event_open;
         }
         for (tenant, alert) in ends_inconclusive {
-            let alerts = self.tenants.get_mut(&tenant).map(|state| &mut state.alerts);
-            let compiled = alerts.and_then(|alerts| alerts.get_mut(&alert)).and_then(Arc::get_mut);
-            if let Some(compiled) = compiled {
-                compiled.definition.inconclusive = InconclusivePolicy::Ok;
+            let state = self.tenants.get_mut(&tenant);
+            if let Some(definition) = state.and_then(|state| state.alerts.definition_mut(alert)) {
+                definition.inconclusive = InconclusivePolicy::Ok;
             }
         }
         self.quarantine = QuarantineMemory::restored(quarantine);
         for SavedGroups { account, metric, hours } in group_hours {
             let account = usize::try_from(account).ok().and_then(|slot| self.accounts.get_mut(slot));
-            let series = account.and_then(|account| account.series.iter_mut().find(|series| series.metric == metric));
+            let series = account.and_then(|account| account.series.find_mut(&metric));
             if let Some(series) = series {
                 series.group_hours = hours;
             }
@@ -265,7 +267,7 @@ impl Partition {
                 let (mut account, left): (Account, &[u8]) = postcard::take_from_bytes(rest)?;
                 rest = left;
                 account.slot = accounts.len();
-                account.wire(&state.alerts);
+                account.wire_all(&state.alerts);
                 state.accounts.insert(account.name.clone(), account.slot);
                 accounts.push(account);
             }
@@ -279,7 +281,7 @@ impl Partition {
         outbox.set_labels(tail.labels);
         for SavedTold { account, metric, told } in tail.told {
             let account = usize::try_from(account).ok().and_then(|slot| accounts.get_mut(slot));
-            let series = account.and_then(|account| account.series.iter_mut().find(|series| series.metric == metric));
+            let series = account.and_then(|account| account.series.find_mut(&metric));
             if let Some(series) = series {
                 series.told = Some(told);
             }
@@ -335,8 +337,7 @@ fn saved_tenant(tenant: Tenant, state: &TenantState) -> SavedTenant {
 fn restored_tenant(engine_version: u32, saved: SavedTenant, clock: Timestamp) -> TenantState {
     // What begins by the clock of a snapshot has begun: deadlines are handled before the record that passes them.
     let hush = |silence: Silence| (silence.id, Hush::new(silence, clock.plus(saved.advance)));
-    let compiled =
-        |(definition, paused): (AlertDefinition, bool)| (definition.id, Arc::new(Compiled::new(definition, paused)));
+    let compiled = |(definition, paused): (AlertDefinition, bool)| Compiled::new(definition, paused);
     TenantState {
         engine_version,
         epoch: saved.epoch,

@@ -1,19 +1,13 @@
 //! The state of a partition: tenants, accounts, series, instances, timers and debts.
 
+use super::account::Account;
+use super::alerts::{Alerts, Compiled};
 use super::debts::Debts;
-use super::effect::SeriesKey;
 use super::fact::V3;
-use super::group_hours::GroupHours;
-use super::instance::Instance;
-use super::level::Levels;
-use super::reach;
 use super::set_aside::QuarantineMemory;
 use super::unheard::Unheard;
-use super::window::Windows;
-use crate::domain::definition::{AlertDefinition, MetricDefinition, Quota, Silence};
+use crate::domain::definition::{MetricDefinition, Quota, Silence};
 use crate::domain::id::{AccountId, AlertId, Epoch, MetricName, PartitionId, Position, SilenceId, Tenant};
-use crate::domain::limits::GROUPS_PER_SERIES_MAX;
-use crate::domain::rule::RuleProgram;
 use crate::domain::silence::{MatcherSemantics, MatcherSet, SilenceSubject};
 use crate::domain::time::{Millis, Period, Timestamp, WINDOW};
 use crate::domain::webhook::outbox::Outbox;
@@ -107,7 +101,7 @@ pub(super) struct TenantState {
     pub(super) advance: Millis,
     pub(super) metrics: BTreeMap<MetricName, MetricDefinition>,
     pub(super) quotas: BTreeMap<MetricName, Quota>,
-    pub(super) alerts: BTreeMap<AlertId, Arc<Compiled>>,
+    pub(super) alerts: Alerts,
     pub(super) silences: BTreeMap<SilenceId, Hush>,
     /// The end of the newest closed window.
     pub(super) closed: Timestamp,
@@ -155,7 +149,7 @@ impl TenantState {
             advance: Millis::ZERO,
             metrics: BTreeMap::new(),
             quotas: BTreeMap::new(),
-            alerts: BTreeMap::new(),
+            alerts: Alerts::default(),
             silences: BTreeMap::new(),
             closed: settled.window_start(WINDOW),
             turned: Judged::at(settled.window_start(Millis::hours(1))),
@@ -188,90 +182,6 @@ impl TenantState {
     }
 }
 
-/// An alert that is ready to be evaluated.
-#[derive(Debug)]
-pub(super) struct Compiled {
-    pub(super) definition: AlertDefinition,
-    /// Absent where this release cannot read the rule; such an alert stays inconclusive.
-    pub(super) rule: Option<RuleProgram>,
-    pub(super) recover: Option<RuleProgram>,
-    pub(super) paused: bool,
-}
-
-impl Compiled {
-    pub(super) fn new(definition: AlertDefinition, paused: bool) -> Self {
-        Self {
-            rule: RuleProgram::compile(&definition.rule).ok(),
-            recover: definition.recover.as_deref().and_then(|source| RuleProgram::compile(source).ok()),
-            paused,
-            definition,
-        }
-    }
-
-    pub(super) fn programs(&self) -> impl Iterator<Item = &RuleProgram> {
-        self.rule.iter().chain(self.recover.iter())
-    }
-
-    pub(super) fn reads_quota(&self) -> bool {
-        self.programs().any(RuleProgram::reads_quota)
-    }
-
-    pub(super) fn reads_window(&self) -> bool {
-        self.programs().any(RuleProgram::reads_window)
-    }
-
-    /// Whether the alert is evaluated at every window close.
-    pub(super) fn judges_closes(&self) -> bool {
-        self.programs().any(|program| program.reads_window() || program.reads_time())
-    }
-
-    pub(super) fn reads_own_metric(&self) -> bool {
-        self.programs().any(RuleProgram::reads_own_metric)
-    }
-
-    /// Whether some unqualified name needs a quota, and whether one needs data.
-    pub(super) fn own_needs(&self) -> (bool, bool) {
-        let own = |quota: bool| {
-            self.programs().flat_map(|program| program.inputs()).any(|input| {
-                input.metric.is_none() && if quota { input.name.reads_quota() } else { input.name.reads_window() }
-            })
-        };
-        (own(true), own(false))
-    }
-
-    /// Whether an open window may fire. Where `for` counts closed windows, from engine version 3 on, none does.
-    pub(super) fn fires_early(&self, engine_version: u32) -> bool {
-        let waits = engine_version >= V3 && self.definition.hold > Millis::ZERO;
-        self.rule.as_ref().is_some_and(RuleProgram::fires_early) && !waits
-    }
-
-    /// When time alone may change an instance, on the tenant's clock.
-    pub(super) fn due(&self, instance: &Instance, engine_version: u32) -> Option<Timestamp> {
-        if engine_version >= V3 {
-            instance.next_due(&self.definition, self.reads_window())
-        } else {
-            instance.due(&self.definition)
-        }
-    }
-
-    /// Tells whether an instance on `own` reads a metric.
-    pub(super) fn reads(&self, own: Option<&MetricName>, metric: &MetricName) -> bool {
-        self.programs()
-            .flat_map(|program| program.inputs())
-            .any(|input| input.metric.as_ref().or(own).is_some_and(|read| read == metric))
-    }
-
-    /// Tells whether an instance may stand on a metric at all.
-    pub(super) fn admits(&self, account: &AccountId, metric: Option<&MetricName>) -> bool {
-        let metric_fits = match (self.reads_own_metric(), metric) {
-            (true, Some(metric)) => self.definition.metric.as_ref().is_none_or(|fixed| fixed == metric),
-            (false, None) => true,
-            (true, None) | (false, Some(_)) => false,
-        };
-        metric_fits && self.definition.account.covers(account)
-    }
-}
-
 /// A silence that is ready to be matched.
 #[derive(Debug)]
 pub(super) struct Hush {
@@ -291,177 +201,6 @@ impl Hush {
     fn holds(&self, subject: SilenceSubject<'_>, semantics: MatcherSemantics, at: Timestamp) -> bool {
         let runs = self.silence.starts_at <= at && at < self.silence.ends_at;
         runs && self.matchers.matches(subject, semantics)
-    }
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Account {
-    pub(super) tenant: Tenant,
-    pub(super) name: AccountId,
-    pub(super) epoch: Epoch,
-    /// Whether an event of this epoch was counted.
-    pub(super) seen: bool,
-    pub(super) quotas: BTreeMap<MetricName, Quota>,
-    pub(super) series: Vec<Series>,
-    /// By alert and metric.
-    pub(super) instances: Vec<Instance>,
-    /// How far instances counted that are gone, so that no id is ever used twice.
-    pub(super) retired: BTreeMap<AlertId, BTreeMap<Option<MetricName>, u64>>,
-    /// The account's place in the partition.
-    #[serde(skip)]
-    pub(super) slot: usize,
-    #[serde(skip)]
-    pub(super) dirty: bool,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Series {
-    pub(super) metric: MetricName,
-    pub(super) levels: Levels,
-    pub(super) windows: Windows,
-    /// Up to engine version 2; empty from there on.
-    pub(super) groups: BTreeMap<Arc<str>, Windows>,
-    /// From engine version 3 on; snapshots keep them at their end.
-    #[serde(skip)]
-    pub(super) group_hours: GroupHours,
-    /// Until when the groups are known to be as many as may be.
-    #[serde(skip)]
-    pub(super) full_until: Timestamp,
-    /// The instances that read this series, by their place in the account.
-    #[serde(skip)]
-    pub(super) readers: Vec<usize>,
-    /// What was told of its quota; snapshots keep it at their end.
-    #[serde(skip)]
-    pub(super) told: Option<reach::Told>,
-    #[serde(skip)]
-    pub(super) watch: reach::Watch,
-}
-
-impl Series {
-    /// Tells whether there is room for an event of a group.
-    ///
-    /// Only groups that hold a window count, so that it does not matter when the others are dropped.
-    pub(super) fn has_room(&mut self, group: &str, clock: Timestamp) -> bool {
-        if self.groups.len() < GROUPS_PER_SERIES_MAX {
-            return true;
-        }
-        if self.groups.get(group).is_some_and(|windows| windows.held_until() > clock) {
-            return true;
-        }
-        if clock < self.full_until {
-            return false;
-        }
-        let held = self.groups.values().map(Windows::held_until).filter(|until| *until > clock);
-        let (count, first_end) = held.fold((0_usize, Timestamp::MAX), |(count, first_end), until| {
-            (count.saturating_add(1), first_end.min(until))
-        });
-        if count < GROUPS_PER_SERIES_MAX {
-            return true;
-        }
-        self.full_until = first_end;
-        false
-    }
-}
-
-impl Account {
-    pub(super) const fn new(tenant: Tenant, name: AccountId, epoch: Epoch) -> Self {
-        Self {
-            tenant,
-            name,
-            epoch,
-            seen: false,
-            quotas: BTreeMap::new(),
-            series: Vec::new(),
-            instances: Vec::new(),
-            retired: BTreeMap::new(),
-            slot: 0,
-            dirty: false,
-        }
-    }
-
-    pub(super) fn series_of(&self, metric: &MetricName) -> Option<&Series> {
-        self.series.iter().find(|series| series.metric == *metric)
-    }
-
-    pub(super) fn series_key(&self, series: &Series, group: Option<&str>) -> SeriesKey {
-        SeriesKey {
-            tenant: self.tenant,
-            epoch: self.epoch,
-            account: self.name.clone(),
-            metric: series.metric.clone(),
-            group: group.unwrap_or("").to_owned(),
-        }
-    }
-
-    /// Returns the place of a series, made where it is missing; tells whether it was made.
-    pub(super) fn series_place(&mut self, metric: &MetricName) -> (usize, bool) {
-        if let Some(place) = self.series.iter().position(|series| series.metric == *metric) {
-            return (place, false);
-        }
-        self.series.push(Series {
-            metric: metric.clone(),
-            levels: Levels::default(),
-            windows: Windows::default(),
-            groups: BTreeMap::new(),
-            group_hours: GroupHours::default(),
-            full_until: Timestamp::MIN,
-            readers: Vec::new(),
-            told: None,
-            watch: reach::Watch::default(),
-        });
-        (self.series.len().saturating_sub(1), true)
-    }
-
-    /// Works out anew which instances read which series. Those of a paused alert read nothing.
-    pub(super) fn wire(&mut self, alerts: &BTreeMap<AlertId, Arc<Compiled>>) {
-        for series in &mut self.series {
-            series.readers.clear();
-            for (place, instance) in self.instances.iter().enumerate() {
-                let reads = alerts
-                    .get(&instance.alert)
-                    .is_some_and(|c| !c.paused && c.reads(instance.metric.as_ref(), &series.metric));
-                if reads {
-                    series.readers.push(place);
-                }
-            }
-        }
-    }
-
-    /// Returns what a snapshot keeps: no trace of what the clock has passed, nor of the order of arrival.
-    pub(super) fn canonical(&self, clock: Timestamp) -> Self {
-        let mut series: Vec<Series> = self
-            .series
-            .iter()
-            .map(|series| Series {
-                metric: series.metric.clone(),
-                levels: series.levels.canonical(clock),
-                windows: series.windows.canonical(clock),
-                groups: series
-                    .groups
-                    .iter()
-                    .map(|(group, windows)| (group.clone(), windows.canonical(clock)))
-                    .filter(|(_, windows)| !windows.is_empty())
-                    .collect(),
-                group_hours: series.group_hours.canonical(clock),
-                full_until: Timestamp::MIN,
-                readers: Vec::new(),
-                told: series.told,
-                watch: reach::Watch::default(),
-            })
-            .collect();
-        series.sort_by(|a, b| a.metric.cmp(&b.metric));
-        Self {
-            tenant: self.tenant,
-            name: self.name.clone(),
-            epoch: self.epoch,
-            seen: self.seen,
-            quotas: self.quotas.clone(),
-            series,
-            instances: self.instances.clone(),
-            retired: self.retired.clone(),
-            slot: self.slot,
-            dirty: self.dirty,
-        }
     }
 }
 

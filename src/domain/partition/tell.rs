@@ -1,5 +1,7 @@
 //! Performing a step: the transition row, the notification where one is due, the timers and the debts.
 
+use super::account::Account;
+use super::alerts::Compiled;
 use super::debts::Debts;
 use super::effect::{Effects, InstanceKey, InstanceRow, Reason, State, TransitionRow};
 use super::endpoint_event::{closing_event, event_of, note_event};
@@ -7,7 +9,7 @@ use super::fact::{QUOTAS_TOLD, V3};
 use super::instance::{Instance, Step, Told};
 use super::judge::Cause;
 use super::notification::{Notification, NotificationKind, notification_id};
-use super::state::{Account, Compiled, Dirty, Due, Horizons, TenantState};
+use super::state::{Dirty, Due, Horizons, TenantState};
 use super::values::View;
 use crate::domain::id::{ChannelId, Log, NotificationId, PartitionId, Stamp};
 use crate::domain::time::Timestamp;
@@ -419,13 +421,16 @@ impl World<'_> {
     /// As [`Self::touch`], for an instance whose alert runs.
     pub(super) fn mark(&mut self, account: &mut Account, place: usize, at: Timestamp) {
         let Some(instance) = account.instances.get_mut(place) else { return };
-        instance.dirty = true;
         instance.unread = true;
         instance.touched = self.stamp.position;
         instance.evaluated_at = at;
-        if !std::mem::replace(&mut account.dirty, true) {
+        if std::mem::replace(&mut instance.dirty, true) {
+            return;
+        }
+        if account.dirty.is_empty() {
             self.dirty.accounts.push(account.slot);
         }
+        account.dirty.push(place);
     }
 
     /// Stores at once that an instance is gone.

@@ -2,12 +2,14 @@
 //! sent once more when the channel takes messages again; a channel that an edit adds to an alert hears what fires.
 //! All of it from engine version 3 on.
 
+use super::account::Account;
+use super::alerts::Compiled;
 use super::changes::Turn;
 use super::effect::{DeliveryRow, DeliveryStatus, InstanceKey, Reason, State};
 use super::fact::V3;
 use super::judge::Cause;
 use super::notification::{Attempted, Notification, NotificationKind};
-use super::state::{Account, Compiled, Partition};
+use super::state::Partition;
 use super::tell::{Message, Site, World, set};
 use crate::domain::definition::AlertDefinition;
 use crate::domain::id::{ChannelId, Log, NotificationId, Tenant};
@@ -213,9 +215,7 @@ impl Partition {
         let slot = state.and_then(|state| state.accounts.get(&key.account));
         let account = slot.and_then(|slot| self.accounts.get(*slot));
         let account = account.filter(|account| account.epoch == notification.epoch);
-        let instance = account.and_then(|account| {
-            account.instances.iter().find(|one| one.alert == key.alert && one.metric == key.metric)
-        });
+        let instance = account.and_then(|account| account.instances.find(key.alert, key.metric.as_ref()));
         let stands = instance.map(|instance| instance.state);
         // What is held of the present firing may never be told: then its end closes the earlier one.
         let waits = notification.kind == NotificationKind::Resolved
@@ -278,13 +278,11 @@ impl Partition {
             return;
         }
         let cause = Cause::of(Reason::ChannelAdded, at);
-        self.each_account(tenant, turn, |world, state, account| {
+        self.each_covered(tenant, &[&new.account], turn, |world, state, account| {
             let Some(compiled) = state.alerts.get(&new.id).filter(|compiled| !compiled.paused) else { return };
-            for place in 0..account.instances.len() {
-                if account.instances.get(place).is_some_and(|instance| instance.alert == new.id) {
-                    let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
-                    world.tell_added(site, account, place, &added);
-                }
+            for place in account.instances.places_of(new.id).to_vec() {
+                let site = Site { tenant: state, compiled, window: state.newest_closed(), cause };
+                world.tell_added(site, account, place, &added);
             }
         });
     }

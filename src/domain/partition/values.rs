@@ -1,9 +1,11 @@
 //! What a rule's inputs stand at: levels of the judged periods and the window that is looked at.
 
+use super::account::Account;
+use super::alerts::Compiled;
 use super::effect::{Evidence, QuotaEvidence, WindowEvidence};
 use super::fact::V3;
 use super::instance::Gate;
-use super::state::{Account, Compiled, TenantState};
+use super::state::TenantState;
 use super::window::Part;
 use crate::domain::definition::{Quota, UsedPercent};
 use crate::domain::id::{MetricName, Position};
