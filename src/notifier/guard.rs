@@ -3,6 +3,8 @@
 //! A target is vetted as text when it is made, and its addresses again whenever it is connected to, inside the resolver
 //! that the connection uses, so what was checked is what is used. Self-hosters name their own receivers in an allow list.
 
+use super::special_ranges::is_blocked;
+use super::spelling;
 use crate::domain::limits::URL_BYTES_MAX;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -50,6 +52,9 @@ impl Guard {
         if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
             return refuse("the URL has white space, a control character or a backslash");
         }
+        if let Some(c) = spelling::invisible(text) {
+            return refuse(format!("the URL has a character that nobody sees (U+{:04X})", u32::from(c)));
+        }
         let Ok(url) = Url::parse(text) else { return refuse("not a URL: expected https://host/path") };
         if !url.username().is_empty() || url.password().is_some() {
             return refuse("the URL has a user name or password; receivers are authenticated by signature");
@@ -61,6 +66,9 @@ impl Guard {
             return refuse(format!("scheme {} is not taken; use https", url.scheme()));
         }
         let Some(host) = url.host() else { return refuse("the URL has no host") };
+        if let Some(plain) = spelling::rewritten(text, &url) {
+            return refuse(format!("the host has another spelling; write it as https://{plain}"));
+        }
         let allowed = self.allows_host(&host);
         if url.scheme() == "http" && !allowed {
             return refuse("http is taken for allow-listed targets only (--allow-target); use https");
@@ -84,7 +92,7 @@ impl Guard {
     /// Tells whether an address may be connected to for a host.
     pub fn allows_address(&self, host: &str, address: IpAddr) -> bool {
         let listed = self.allow_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host));
-        listed || self.allow_cidrs.iter().any(|net| net.contains(&address.to_canonical())) || !blocked(address)
+        listed || self.allow_cidrs.iter().any(|net| net.contains(&address.to_canonical())) || !is_blocked(address)
     }
 
     /// Vets a URL right before it is sent to: literal addresses never pass through a resolver.
@@ -111,7 +119,7 @@ impl Guard {
     /// A connection whose address is not known counts as one.
     pub fn is_inside(&self, url: &Url, peer: Option<IpAddr>) -> bool {
         let Some(peer) = peer else { return true };
-        self.lists(url) || blocked(peer) || self.allow_cidrs.iter().any(|net| net.contains(&peer.to_canonical()))
+        self.lists(url) || is_blocked(peer) || self.allow_cidrs.iter().any(|net| net.contains(&peer.to_canonical()))
     }
 
     fn allows_host(&self, host: &Host<&str>) -> bool {
@@ -137,52 +145,21 @@ fn check_host(host: &Host<&str>) -> Result<(), TargetError> {
             if inside.contains(&name.as_str()) || name.ends_with(".localhost") || name.ends_with(".internal") {
                 return refuse(format!("{name} is not a public host"));
             }
+            if let Some(label) = spelling::lookalike(&name) {
+                return refuse(format!(
+                    "{label} ({name}) mixes scripts or looks like ASCII, so it may be taken for another host"
+                ));
+            }
             return Ok(());
         }
         Host::Ipv4(address) => IpAddr::V4(*address),
         Host::Ipv6(address) => IpAddr::V6(*address),
     };
-    if blocked(address) { refuse(not_public(address)) } else { Ok(()) }
+    if is_blocked(address) { refuse(not_public(address)) } else { Ok(()) }
 }
 
 fn not_public(address: IpAddr) -> String {
     format!("{address} is not a public address; allow it with --allow-target if it is your own receiver")
-}
-
-/// Tells whether an address is not of the public internet (IANA special-purpose registries, multicast, and the ranges
-/// that carry another address inside).
-pub(super) fn blocked(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(a) => {
-            let o = a.octets();
-            a.is_private()
-                || a.is_loopback()
-                || a.is_link_local()
-                || a.is_broadcast()
-                || a.is_multicast()
-                || a.is_documentation()
-                || o[0] == 0
-                || (o[0] == 100 && (64..128).contains(&o[1]))
-                || (o[0] == 198 && (18..20).contains(&o[1]))
-                || o[..3] == [192, 0, 0]
-                || o[..3] == [192, 88, 99]
-                || o[0] >= 240
-        }
-        IpAddr::V6(a) => {
-            let s = a.segments();
-            a.is_multicast()
-                || s[..5] == [0; 5]
-                || (s[0] & 0xffc0) == 0xfe80
-                || (s[0] & 0xffc0) == 0xfec0
-                || (s[0] & 0xfe00) == 0xfc00
-                || s[0] == 0x2002
-                || (s[0] == 0x64 && s[1] == 0xff9b)
-                || (s[0] == 0x2001 && (s[1] < 0x200 || s[1] == 0xdb8))
-                || s[0] == 0x3fff
-                || s[0] == 0x5f00
-                || (s[0] == 0x100 && s[1] == 0)
-        }
-    }
 }
 
 #[cfg(test)]
@@ -222,6 +199,10 @@ mod tests {
             "192.168.1.1",
             "[fec0::1]",
             "[2001::1]",
+            "[::ffff:0:127.0.0.1]",
+            "[::ffff:0:10.0.0.1]",
+            "168.63.129.16",
+            "[fe80::5efe:10.0.0.1]",
         ] {
             let url = format!("https://{host}/hook");
             assert!(guard.check_url(&url, TargetKind::Webhook).is_err(), "{url}");
@@ -248,6 +229,12 @@ mod tests {
         check("https://example.com/\r\nX: y", "white space");
         check("not a url", "white space");
         check("nonsense", "not a URL");
+        check("https://exam\u{200b}ple.com/", "U+200B");
+        check("https://example.com/\u{202e}", "U+202E");
+        check("https://exam%70le.com/", "https://example.com");
+        check("https://\u{ff45}xample.com/", "https://example.com");
+        check("https://p\u{430}ypal.com/", "another host");
+        check("https://xn--pypal-4ve.com/", "another host");
         check(&format!("https://example.com/{}", "a".repeat(3_000)), "2048");
         let slack = |url: &str| guard.check_url(url, TargetKind::Slack).is_ok();
         assert!(slack("https://hooks.slack.com/services/T0/B0/x"));
@@ -263,6 +250,10 @@ mod tests {
         assert!(guard.check_url("http://chat.corp.example/hook", TargetKind::Slack).is_ok());
         assert!(guard.check_url("http://localhost:9/hook", TargetKind::Webhook).is_ok());
         assert!(guard.check_url("http://10.0.0.1/hook", TargetKind::Webhook).is_err());
+        assert!(
+            guard.check_url("http://[::ffff:0:7f00:1]/hook", TargetKind::Webhook).is_err(),
+            "127.0.0.1 by a translator"
+        );
         assert!(guard.allows_address("chat.corp.example", "10.0.0.1".parse().unwrap()));
         assert!(!guard.allows_address("evil.example", "10.0.0.1".parse().unwrap()));
     }

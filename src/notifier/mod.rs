@@ -16,6 +16,8 @@ mod queue;
 mod resolver;
 mod signature;
 mod slack;
+mod special_ranges;
+mod spelling;
 mod to_slack;
 
 pub use client::{Attempt, Destination, Endpoint, Failure, Notifier, NotifierError, Outgoing, Sent};

@@ -53,6 +53,17 @@ const HOSTS: &[&str] = &[
     "metadata.google.internal",
     "db.internal",
     "example.com.",
+    "[::ffff:0:127.0.0.1]",
+    "[::ffff:0:169.254.169.254]",
+    "[4000::1]",
+    "168.63.129.16",
+    "[::ffff:168.63.129.16]",
+    "exam\u{200b}ple.com",
+    "example.com\u{2060}",
+    "exam%E2%80%8Bple.com",
+    "\u{ff45}xample.com",
+    "p\u{430}ypal.com",
+    "xn--80ak6aa92e.com",
 ];
 
 /// What is no URL of a public receiver.
