@@ -40,6 +40,9 @@ pub(super) enum Problems {
     /// The body is too large.
     #[response(status = 413, content_type = "application/problem+json")]
     PayloadTooLarge(ProblemBody),
+    /// The request's target is longer than a head may be.
+    #[response(status = 414, content_type = "application/problem+json")]
+    UriTooLong(ProblemBody),
     /// The body's type or encoding is not read.
     #[response(status = 415, content_type = "application/problem+json")]
     UnsupportedMediaType(ProblemBody),
@@ -49,9 +52,15 @@ pub(super) enum Problems {
     /// Too many requests; `Retry-After` says when to try again.
     #[response(status = 429, content_type = "application/problem+json")]
     TooManyRequests(ProblemBody),
+    /// The request's head is too long, or has too many fields.
+    #[response(status = 431, content_type = "application/problem+json")]
+    HeadTooLarge(ProblemBody),
     /// Something failed on our side.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(ProblemBody),
+    /// The body comes in a transfer coding that is not known.
+    #[response(status = 501, content_type = "application/problem+json")]
+    NotImplemented(ProblemBody),
     /// Try again soon.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(ProblemBody),

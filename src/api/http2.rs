@@ -87,7 +87,8 @@ fn builder(streams: Streams, head: Duration) -> Builder<Streams> {
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .max_pending_accept_reset_streams(STREAMS_TAKEN_BACK_MAX)
         .max_local_error_reset_streams(STREAMS_BROKEN_MAX)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        // What is longer than a head may be is refused with a reason, up to here; beyond, the protocol refuses it with none.
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX * 2).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(ANSWER_WAITING_BYTES_MAX);

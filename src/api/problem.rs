@@ -9,6 +9,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+/// The type of problem details.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
 /// An error as callers see it. It never holds a secret or another tenant's data.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
@@ -186,11 +189,18 @@ impl Problem {
             }
             StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request did not arrive in time"),
             StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "the body is too large"),
+            StatusCode::URI_TOO_LONG => ("uri_too_long", "the request's target is longer than a head may be (64 KiB)"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
                 ("unsupported_media_type", "the body is of no type that is read here")
             }
             StatusCode::UNPROCESSABLE_ENTITY => ("validation_failed", "the request is not valid"),
             StatusCode::TOO_MANY_REQUESTS => ("rate_limited", "too many, too soon; see Retry-After"),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                ("head_too_large", "the request's head has more than 64 KiB, or more than 100 header fields")
+            }
+            StatusCode::NOT_IMPLEMENTED => {
+                ("unsupported_transfer_coding", "no transfer coding but chunked is taken; see Content-Encoding")
+            }
             StatusCode::SERVICE_UNAVAILABLE => ("overloaded", "try again soon"),
             _ => ("internal_error", "something failed on our side"),
         };
@@ -198,13 +208,14 @@ impl Problem {
     }
 
     fn retryable(&self) -> bool {
-        (self.status.is_server_error() && self.status != StatusCode::GATEWAY_TIMEOUT)
+        (self.status.is_server_error()
+            && ![StatusCode::GATEWAY_TIMEOUT, StatusCode::NOT_IMPLEMENTED].contains(&self.status))
             || self.status == StatusCode::TOO_MANY_REQUESTS
             || matches!(self.code, "idempotency_in_progress" | "request_timeout")
     }
 
-    /// Renders the problem for a request.
-    pub(super) fn render(self, request_id: &str, path: &str) -> Response {
+    /// Writes the problem for a request.
+    pub(super) fn json(self, request_id: &str, path: &str) -> Value {
         let retryable = self.retryable();
         let body = ProblemBody {
             r#type: format!("{DOCS_ERRORS}#{}", self.code),
@@ -221,16 +232,23 @@ impl Problem {
         if let Some(object) = json.as_object_mut() {
             object.extend(self.members);
         }
-        let mut response = (self.status, json.to_string()).into_response();
+        json
+    }
+
+    /// Renders the problem for a request.
+    pub(super) fn render(mut self, request_id: &str, path: &str) -> Response {
+        let (status, retry_after, is_replayed) = (self.status, self.retry_after, self.is_replayed);
+        let advice = self.advice.take();
+        let mut response = (status, self.json(request_id, path).to_string()).into_response();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.retry_after {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if self.is_replayed {
+        if is_replayed {
             headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
         }
-        match self.advice {
+        match advice {
             Some(Advice::Challenge(challenge)) => {
                 if let Ok(challenge) = HeaderValue::from_str(&challenge) {
                     headers.insert(WWW_AUTHENTICATE, challenge);

@@ -8,7 +8,7 @@ use super::second_look::second_look;
 use super::seen::{Seen, trace_id};
 use super::server::ListenerLimits;
 use super::{
-    accounts, alert_rows, alerts, audit, channels, content_coding, description, events, incidents, keys, linger,
+    accounts, alert_rows, alerts, audit, channels, content_coding, description, events, head, incidents, keys, linger,
     metrics, oauth, oauth_clients, operations, outbox, projects, quarantine, quotas, redelivery, rehearsals, relations,
     sandbox, shapes, silence_preview, silences, trials, usage, usage_query, whoami, workspace,
 };
@@ -18,7 +18,7 @@ use crate::runtime::clock::{self, Stopwatch};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::{Json, Router};
@@ -146,7 +146,7 @@ pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(app.clone(), second_look));
     let router = app.front.around(dressed(bounded(router).merge(swagger), limits));
-    router.with_state(app)
+    router.with_state(app).layer(middleware::from_fn(head::vet))
 }
 
 /// What the admin listener serves.
@@ -161,7 +161,7 @@ pub(super) fn admin_router(app: App, limits: ListenerLimits) -> Router {
             axum::routing::get(|| async { Json(serde_json::json!({"paths": ["/metrics", "/healthz", "/readyz"]})) }),
         )
         .fallback(|| async { Problem::of_status(StatusCode::NOT_FOUND) });
-    dressed(router, limits).with_state(app)
+    dressed(router, limits).with_state(app).layer(middleware::from_fn(head::vet))
 }
 
 /// Bounds bodies, before and after they are unpacked.
@@ -208,9 +208,7 @@ async fn unknown(app: &App, request: Request, status: StatusCode) -> Problem {
 /// The outermost layer: the request's id, its time limit, the shape of errors, headers that every answer has, metrics.
 async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     let stopwatch = Stopwatch::start();
-    let given =
-        request.headers().get("x-request-id").and_then(|value| value.to_str().ok()).filter(|id| is_request_id(id));
-    let id = given.map_or_else(|| format!("req_{}", ulid::Ulid(clock::ulid())), str::to_owned);
+    let id = request_id(request.headers());
     let (uri, method) = (request.uri().clone(), named(request.method()));
     let path = uri.path();
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -229,21 +227,14 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
     };
     if let Some(problem) = problem_of(&mut response) {
         let allow = response.headers().get("allow").cloned();
-        response =
-            if oauth::has_form(path) { oauth::failed(&problem) } else { limited(problem, path).render(&id, path) };
+        response = rendered(problem, &id, path);
         if let Some(allow) = allow {
             response.headers_mut().insert("allow", allow);
         }
     }
     let status = response.status();
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        headers.insert("x-request-id", value);
-    }
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if path.starts_with("/v1") {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
+    sign(headers, &id, path);
     if path.starts_with("/docs") {
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_POLICY));
     }
@@ -261,6 +252,31 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
         tracing::debug!(request_id = %id, trace_id = trace, workspace_id = workspace, key_id = key, method, path, status, elapsed_us, "answered");
     }
     response
+}
+
+/// Answers a request that is not looked at any further.
+pub(super) fn refused(problem: Problem, request: &Request) -> Response {
+    let (id, path) = (request_id(request.headers()), request.uri().path());
+    let mut response = rendered(problem, &id, path);
+    sign(response.headers_mut(), &id, path);
+    crate::telemetry::answered(named(request.method()), "unmatched", response.status().as_u16(), Duration::ZERO);
+    response
+}
+
+/// A problem in the form of its path.
+fn rendered(problem: Problem, id: &str, path: &str) -> Response {
+    if oauth::has_form(path) { oauth::failed(&problem) } else { limited(problem, path).render(id, path) }
+}
+
+/// The headers that every answer has.
+fn sign(headers: &mut HeaderMap, id: &str, path: &str) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert("x-request-id", value);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if path.starts_with("/v1") {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
 }
 
 /// A method's name; one that somebody made up has none of its own, or anybody could fill the metrics with names.
@@ -287,6 +303,17 @@ fn problem_of(response: &mut Response) -> Option<Problem> {
     let is_own = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     let failed = status.is_client_error() || status.is_server_error();
     (failed && !is_own).then(|| Problem::of_status(status))
+}
+
+/// The id of a request: its sender's, where that may be one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get("x-request-id").and_then(|value| value.to_str().ok()).filter(|id| is_request_id(id));
+    given.map_or_else(new_request_id, str::to_owned)
+}
+
+/// An id for a request that brings none.
+pub(super) fn new_request_id() -> String {
+    format!("req_{}", ulid::Ulid(clock::ulid()))
 }
 
 fn is_request_id(text: &str) -> bool {

@@ -4,6 +4,7 @@
 use super::address::Peer;
 use super::crowd::Crowd;
 use super::http2;
+use super::refusals::{Refusals, UnderWay};
 use super::stream::Hangup;
 use super::tls::{HTTP_2, Tls};
 use crate::domain::limits::{
@@ -184,14 +185,20 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>((stream, peer): (S, SocketA
     let Listening { router, limits, mut stop, .. } = listening;
     let hangup = Hangup::default();
     let hung_up = hangup.clone();
+    let under_way = UnderWay::default();
+    let stream = Refusals::new(stream, under_way.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
+        let counted = under_way.begin();
         Peer::mark(peer, &mut request);
         request.extensions_mut().insert(hangup.clone());
-        router.clone().call(request)
+        let answered = router.clone().call(request);
+        async move { answered.await.map(|response| response.map(|body| counted.with(body))) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
+        // What is buffered may be more than one head.
+        .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);

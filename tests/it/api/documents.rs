@@ -61,7 +61,7 @@ fn every_operation_is_described_with_its_scope_and_errors() {
                 continue;
             }
             found.insert(name.clone(), operation["security"][0]["key"][0].as_str().unwrap().to_owned());
-            for status in [400, 401, 403, 404, 405, 406, 408, 409, 412, 413, 415, 422, 429, 500, 503] {
+            for status in [400, 401, 403, 404, 405, 406, 408, 409, 412, 413, 414, 415, 422, 429, 431, 500, 501, 503] {
                 let mut answer = &operation["responses"][status.to_string()];
                 if let Some(shared) = answer["$ref"].as_str() {
                     answer = document.pointer(&shared[1..]).unwrap();

@@ -13,6 +13,7 @@ mod documents;
 mod encodings;
 mod endpoints;
 mod events;
+mod heads;
 mod hostile_events;
 mod http2;
 mod http2_hostile;
