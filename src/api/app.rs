@@ -149,6 +149,21 @@ impl Caller {
         })
     }
 
+    /// The same caller, whose change stands only while what it was decided on has this version.
+    ///
+    /// # Errors
+    /// 412 where the request names another version, 400 where it names none that is one.
+    pub(super) fn deciding_on(&self, version: u64) -> Result<Self, Problem> {
+        match self.asking()?.if_match {
+            Some(named) if named != version => {
+                let detail = format!("expected version {named}, found {version}");
+                let problem = Problem::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail);
+                Err(problem.with("current_version", version))
+            }
+            Some(_) | None => Ok(Self { if_match: Some(format!("\"{version}\"")), ..self.clone() }),
+        }
+    }
+
     /// Whether the caller has what an `ETag` names (`If-None-Match`, compared weakly).
     pub(super) fn has_already(&self, etag: &str) -> bool {
         let Some(given) = self.if_none_match.as_deref() else { return false };
@@ -245,7 +260,7 @@ async fn principal(app: &App, token: &str, from: IpAddr) -> Result<Principal, Pr
 fn known(app: &App, token: &str, from: IpAddr) -> Result<Principal, AuthError> {
     let state = app.node.data.control.state();
     if looks_like_token(token) {
-        authenticate_token(&state, app.node.data.vault.token_key(), token, clock::now())
+        authenticate_token(&state, app.node.data.vault.token_key(), token, (from, clock::now()))
     } else {
         authenticate(&state, token, from, clock::now())
     }

@@ -1,14 +1,16 @@
-//! What a credential may hand on: never more than it has, for no longer, to no other projects, in no other mode.
+//! What a credential may hand on: never more than it has, for no longer, to no other projects, from no other addresses, in no
+//! other mode. And what it may touch: no other credential that has more rights than it.
 
 use super::app::{App, Caller};
 use super::problem::Problem;
 use super::text;
-use crate::domain::control::resource::{Role, Scope, ScopeSet};
+use crate::domain::control::resource::{ApiKey, OAuthClient, Role, Scope, ScopeSet};
 use crate::domain::id::{Mode, ProjectId, Tenant};
-use crate::domain::limits::{PROJECTS_PER_KEY_MAX, ROTATION_GRACE, ROTATION_GRACE_MAX};
+use crate::domain::limits::{ALLOWED_IPS_MAX, PROJECTS_PER_KEY_MAX, ROTATION_GRACE, ROTATION_GRACE_MAX};
 use crate::domain::time::{Millis, Timestamp};
 use crate::runtime::clock;
 use axum::http::StatusCode;
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use utoipa::ToSchema;
@@ -32,6 +34,7 @@ pub(super) struct Wanted {
     pub project_ids: Option<Vec<String>>,
     pub expires_in: Option<String>,
     pub expires_at: Option<String>,
+    pub allowed_ips: Option<Vec<String>>,
 }
 
 /// What a credential to be is given.
@@ -41,7 +44,26 @@ pub(super) struct Grant {
     pub scopes: BTreeSet<Scope>,
     pub role: Option<Role>,
     pub projects: Vec<ProjectId>,
+    pub allowed_ips: Vec<IpNet>,
     pub expires_at: Option<Timestamp>,
+}
+
+/// What a credential that there is may do, where, and from where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rights<'a> {
+    pub scopes: &'a BTreeSet<Scope>,
+    pub projects: &'a [ProjectId],
+    pub allowed_ips: &'a [IpNet],
+}
+
+impl<'a> Rights<'a> {
+    pub(super) fn of_key(key: &'a ApiKey) -> Self {
+        Self { scopes: &key.scopes, projects: &key.projects, allowed_ips: &key.allowed_ips }
+    }
+
+    pub(super) fn of_client(client: &'a OAuthClient) -> Self {
+        Self { scopes: &client.scopes, projects: &client.projects, allowed_ips: &client.allowed_ips }
+    }
 }
 
 /// Decides what a credential is given.
@@ -54,9 +76,23 @@ pub(super) fn grant(app: &App, caller: &Caller, wanted: Wanted) -> Result<Grant,
     within(caller, &scopes)?;
     let tenant = Tenant { mode, ..caller.principal.tenant };
     let projects = projects(app, caller, tenant, wanted.project_ids)?;
+    let allowed_ips = wanted.allowed_ips.map(networks).transpose()?;
+    let allowed_ips = allowed_ips.unwrap_or_else(|| caller.principal.allowed_ips.clone());
+    within_addresses(caller, &allowed_ips)?;
     let own = caller.principal.expires_at;
     let expires_at = expiry(caller, wanted.expires_in, wanted.expires_at)?.or(own);
-    Ok(Grant { tenant, scopes, role, projects, expires_at })
+    Ok(Grant { tenant, scopes, role, projects, allowed_ips, expires_at })
+}
+
+/// Refuses to change, replace or end a credential that has more rights than the caller. When it ends is no such right: a token
+/// of an hour may revoke what it could have made.
+///
+/// # Errors
+/// 403 `scope_escalation`, with what the caller lacks.
+pub(super) fn within_rights(caller: &Caller, rights: Rights<'_>) -> Result<(), Problem> {
+    within(caller, rights.scopes)?;
+    within_projects(caller, rights.projects)?;
+    within_addresses(caller, rights.allowed_ips)
 }
 
 /// Refuses scopes that the caller lacks.
@@ -69,7 +105,8 @@ pub(super) fn within(caller: &Caller, scopes: &BTreeSet<Scope>) -> Result<(), Pr
     if offending.is_empty() {
         return Ok(());
     }
-    let detail = format!("this credential cannot hand on what it lacks: {}", offending.join(" "));
+    let detail =
+        format!("this credential neither hands on nor changes what has scopes that it lacks: {}", offending.join(" "));
     Err(escalation(detail).with("scopes", offending))
 }
 
@@ -84,10 +121,55 @@ pub(super) fn within_projects(caller: &Caller, projects: &[ProjectId]) -> Result
     let beyond = |project: &&ProjectId| !caller.principal.reaches(Some(**project));
     let offending: Vec<String> = projects.iter().filter(beyond).map(ProjectId::to_string).collect();
     if !offending.is_empty() || projects.is_empty() {
-        let detail = "this credential is narrowed to projects and cannot hand on others";
+        let detail = "this credential is narrowed to projects and neither hands on nor changes what has others";
         return Err(escalation(detail).with("project_ids", offending));
     }
     Ok(())
+}
+
+/// Refuses networks that the caller may not be used from; none stands for all addresses.
+///
+/// # Errors
+/// 403 `scope_escalation`, with those networks.
+pub(super) fn within_addresses(caller: &Caller, allowed_ips: &[IpNet]) -> Result<(), Problem> {
+    if caller.principal.allowed_ips.is_empty() {
+        return Ok(());
+    }
+    let offending = beyond(&caller.principal.allowed_ips, allowed_ips);
+    if offending.is_empty() && !allowed_ips.is_empty() {
+        return Ok(());
+    }
+    let detail = "this credential is bound to addresses and neither hands on nor changes what works from others";
+    Err(escalation(detail).with("allowed_ips", offending))
+}
+
+/// Returns the networks that are not within others; two halves of a network are the network.
+fn beyond(own: &[IpNet], wanted: &[IpNet]) -> Vec<String> {
+    let own = IpNet::aggregate(&own.to_vec());
+    let is_within = |network: &IpNet| own.iter().any(|own| own.contains(network));
+    wanted.iter().filter(|network| !is_within(network)).map(IpNet::to_string).collect()
+}
+
+/// Reads addresses and networks.
+///
+/// # Errors
+/// 422 where one is none, or there are too many.
+pub(super) fn networks(texts: Vec<String>) -> Result<Vec<IpNet>, Problem> {
+    if texts.len() > ALLOWED_IPS_MAX {
+        let detail = format!("{} networks, at most {ALLOWED_IPS_MAX} are taken", texts.len());
+        return Err(Problem::invalid("/allowed_ips", detail));
+    }
+    let read = |(at, text): (usize, &String)| {
+        let address = || text.parse::<std::net::IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
+        let network = text.parse::<IpNet>().ok().map(|network| network.trunc()).or_else(address);
+        network.ok_or_else(|| {
+            Problem::invalid(
+                &format!("/allowed_ips/{at}"),
+                format!("{text:?} is no address and no network such as 10.0.0.0/8"),
+            )
+        })
+    };
+    texts.iter().enumerate().map(read).collect()
 }
 
 /// 403 `scope_escalation`.
@@ -210,5 +292,51 @@ pub(super) fn grace(seconds: Option<i64>) -> Result<Millis, Problem> {
         Ok(Millis::seconds(seconds))
     } else {
         Err(Problem::invalid("/grace_seconds", format!("{seconds} is out of range, expected 0 to {most}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::admits;
+    use proptest::prelude::*;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    /// Networks of few bits, so that they overlap.
+    fn network() -> impl Strategy<Value = IpNet> {
+        let v4 = (0u8..4, 0u8..4, 6u8..=16).prop_map(|(a, b, bits)| (IpAddr::from([a << 6, b << 6, 0, 0]), bits));
+        let v6 = (0u16..4, 14u8..=18).prop_map(|(a, bits)| (IpAddr::from([0x2001, a << 14, 0, 0, 0, 0, 0, 0]), bits));
+        prop_oneof![v4, v6].prop_map(|(address, bits)| IpNet::new(address, bits).unwrap().trunc())
+    }
+
+    fn address() -> impl Strategy<Value = IpAddr> {
+        let v4 = any::<[u8; 2]>().prop_map(|[a, b]| IpAddr::V4(Ipv4Addr::new(a, b, 1, 1)));
+        let v6 = any::<u16>().prop_map(|a| IpAddr::V6(Ipv6Addr::new(0x2001, a, 0, 0, 0, 0, 0, 1)));
+        prop_oneof![v4, v6]
+    }
+
+    proptest! {
+        /// What is handed on works from no address that its maker does not work from.
+        #[test]
+        fn what_is_within_works_from_nowhere_else(
+            own in proptest::collection::vec(network(), 1..5),
+            wanted in proptest::collection::vec(network(), 1..4),
+            from in address(),
+        ) {
+            if beyond(&own, &wanted).is_empty() && admits(&wanted, from) {
+                prop_assert!(admits(&own, from), "{own:?} hands on {wanted:?}, and {from} works");
+            }
+            prop_assert!(beyond(&own, &own).is_empty());
+        }
+    }
+
+    #[test]
+    fn halves_are_the_whole_and_families_stay_apart() {
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        assert!(beyond(&nets(&["10.0.0.0/9", "10.128.0.0/9"]), &nets(&["10.0.0.0/8"])).is_empty());
+        assert_eq!(
+            beyond(&nets(&["10.0.0.0/8"]), &nets(&["10.1.0.0/16", "11.0.0.0/8", "::/0"])),
+            ["11.0.0.0/8", "::/0"]
+        );
     }
 }

@@ -5,7 +5,9 @@ use super::app::{App, Caller};
 use super::change::{repeated, submit};
 use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
-use super::grant::{self, ScopeList, Wanted, grant, within, within_projects};
+use super::grant::{
+    self, Rights, ScopeList, Wanted, grant, networks, within_addresses, within_projects, within_rights,
+};
 use super::incoming::Incoming;
 use super::input::{Nothing, Query, defaulted, empty, nullable, present};
 use super::key_view::{KeyView, answered, aside, environment, last_use, view};
@@ -19,12 +21,10 @@ use crate::domain::control::command::Command;
 use crate::domain::control::fold::Control;
 use crate::domain::control::resource::{ApiKey, KeyRecord, KeyStatus, Scope};
 use crate::domain::id::{KeyId, Tenant};
-use crate::domain::limits::ALLOWED_IPS_MAX;
 use crate::runtime::clock;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::Uri;
 use axum::response::Response;
-use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -46,9 +46,9 @@ pub(super) struct KeyCreate {
     expires_at: Option<String>,
     /// Narrows the key to these projects, and to what is labelled with them.
     project_ids: Option<Vec<String>>,
-    /// Addresses and networks that it may be used from.
-    #[serde(default)]
-    allowed_ips: Vec<String>,
+    /// Addresses and networks that it may be used from, none beyond the caller's; the caller's own where it is left out.
+    #[serde(default, deserialize_with = "present")]
+    allowed_ips: Option<Vec<String>>,
     #[serde(default)]
     metadata: BTreeMap<String, String>,
 }
@@ -59,7 +59,7 @@ pub(super) struct KeyCreate {
 pub(super) struct KeyUpdate {
     #[serde(default, deserialize_with = "present")]
     name: Option<String>,
-    /// `null` stands for none: the key may be used from everywhere.
+    /// `null` stands for none: the key may be used from everywhere, which a caller that is bound to addresses cannot grant.
     #[serde(default, deserialize_with = "defaulted")]
     allowed_ips: Option<Vec<String>>,
     #[serde(default, deserialize_with = "nullable")]
@@ -129,7 +129,6 @@ pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Inc
         return answered(&app, &caller, &changed, Aside::default());
     }
     let name = text::name("/name", wanted.name)?;
-    let allowed_ips = networks(wanted.allowed_ips)?;
     let metadata = text::map("/metadata", wanted.metadata)?;
     let asked = Wanted {
         scope: wanted.scope,
@@ -138,6 +137,7 @@ pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Inc
         project_ids: wanted.project_ids,
         expires_in: wanted.expires_in,
         expires_at: wanted.expires_at,
+        allowed_ips: wanted.allowed_ips,
     };
     let given = grant(&app, &caller, asked)?;
     let secret = credential::generate(given.tenant.mode, clock::random());
@@ -162,7 +162,7 @@ pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Inc
         expires_at: given.expires_at,
         rate_limit: None,
         role: given.role,
-        allowed_ips,
+        allowed_ips: given.allowed_ips,
         metadata,
     };
     let beside = aside.seal(&app, &caller)?;
@@ -215,10 +215,13 @@ pub(super) async fn update(
         return answered(&app, &caller, &changed, Aside::default());
     }
     let record = find(&app, &caller, &id)?;
+    within_rights(&caller, Rights::of_key(&record.key))?;
+    let allowed_ips = wanted.allowed_ips.map(networks).transpose()?;
+    allowed_ips.as_deref().map_or(Ok(()), |networks| within_addresses(&caller, networks))?;
     let change = KeyChange {
         id: record.key.id,
         name: wanted.name.map(|name| text::name("/name", name)).transpose()?,
-        allowed_ips: wanted.allowed_ips.map(networks).transpose()?,
+        allowed_ips,
         metadata: text::map_patch("/metadata", wanted.metadata)?,
     };
     let aside = aside(&app, &app.node.data.control.state(), &record);
@@ -247,8 +250,7 @@ pub(super) async fn rotate(
         return answered(&app, &caller, &changed, Aside::default());
     }
     let record = find(&app, &caller, &id)?;
-    within(&caller, &record.key.scopes)?;
-    within_projects(&caller, &record.key.projects)?;
+    within_rights(&caller, Rights::of_key(&record.key))?;
     let grace = grant::grace(wanted.grace_seconds)?;
     let expires_at = grant::expiry(&caller, wanted.expires_in, wanted.expires_at)?;
     // What a caller that ends hands on ends no later.
@@ -280,7 +282,7 @@ pub(super) async fn rotate(
     answered(&app, &caller, &changed, aside)
 }
 
-/// Revokes a key, from its very next request on. A key may revoke itself whatever its scopes.
+/// Revokes a key, from its very next request on. A key may revoke itself whatever its scopes; none revokes one that has more rights.
 #[utoipa::path(
     post, path = "/v1/api-keys/{id}/revoke", tag = "api-keys", params(("id" = String, Path)),
     request_body = Option<Nothing>,
@@ -302,6 +304,9 @@ pub(super) async fn revoke(
         return answered(&app, &caller, &changed, Aside::default());
     }
     let record = find(&app, &caller, &id)?;
+    if !is_own {
+        within_rights(&caller, Rights::of_key(&record.key))?;
+    }
     let aside = aside(&app, &app.node.data.control.state(), &record);
     let beside = aside.seal(&app, &caller)?;
     let command = Command::RevokeKey { id: record.key.id };
@@ -321,26 +326,4 @@ fn find(app: &App, caller: &Caller, id: &str) -> Result<KeyRecord, Problem> {
     let found =
         app.node.data.control.state().key(id).filter(|record| sees(caller, caller.principal.tenant, record)).cloned();
     found.ok_or_else(|| caller.missing(app, "api key", has))
-}
-
-/// Reads addresses and networks.
-///
-/// # Errors
-/// 422 where one is none, or there are too many.
-fn networks(texts: Vec<String>) -> Result<Vec<IpNet>, Problem> {
-    if texts.len() > ALLOWED_IPS_MAX {
-        let detail = format!("{} networks, at most {ALLOWED_IPS_MAX} are taken", texts.len());
-        return Err(Problem::invalid("/allowed_ips", detail));
-    }
-    let read = |(at, text): (usize, &String)| {
-        let address = || text.parse::<std::net::IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
-        let network = text.parse::<IpNet>().ok().map(|network| network.trunc()).or_else(address);
-        network.ok_or_else(|| {
-            Problem::invalid(
-                &format!("/allowed_ips/{at}"),
-                format!("{text:?} is no address and no network such as 10.0.0.0/8"),
-            )
-        })
-    };
-    texts.iter().enumerate().map(read).collect()
 }

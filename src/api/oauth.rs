@@ -7,7 +7,7 @@ use super::gate::SeenRate;
 use super::incoming::Incoming;
 use super::problem::Problem;
 use super::second_look::unconfirmed;
-use crate::credential::{self, Claims, Principal};
+use crate::credential::{self, AuthError, Claims, Principal};
 use crate::domain::control::access::TokenRevocation;
 use crate::domain::control::command::Command;
 use crate::domain::control::resource::{ClientRecord, Scope, ScopeSet};
@@ -125,6 +125,8 @@ pub(super) struct Metadata {
 enum Refusal {
     Request(String),
     Client,
+    /// The secret is right, and the address is none of the client's.
+    Address,
     GrantType,
     Scope(String),
     /// Asked too often, or with too many wrong secrets.
@@ -160,6 +162,12 @@ impl IntoResponse for Refusal {
                     "invalid_client",
                     "the client is not known, or its secret is wrong".to_owned(),
                 )
+            }
+            Self::Address => {
+                let refused = AuthError::Address;
+                crate::telemetry::counter("highwater_auth_failures_total", &[("reason", refused.code())], 1);
+                let detail = "the client may not be used from this address".to_owned();
+                (StatusCode::UNAUTHORIZED, "invalid_client", detail)
             }
             Self::GrantType => {
                 let detail = "the one grant type is client_credentials".to_owned();
@@ -369,6 +377,9 @@ async fn client(
         let problem = app.gate.failed(sender.address, wrong);
         return Err(if problem.status == StatusCode::UNAUTHORIZED { Refusal::Client } else { often(&problem) });
     };
+    if !credential::admits(&record.client.allowed_ips, sender.address) {
+        return Err(Refusal::Address);
+    }
     let principal = Principal {
         tenant: record.client.tenant,
         key_id: record.as_key(),
@@ -377,6 +388,7 @@ async fn client(
         lineage: record.as_key(),
         scopes: ScopeSet::default(),
         projects: record.client.projects.clone(),
+        allowed_ips: record.client.allowed_ips.clone(),
         expires_at: record.client.expires_at,
         rate_limit: None,
     };

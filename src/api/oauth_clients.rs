@@ -5,26 +5,30 @@ use super::app::{App, Caller};
 use super::change::{Changed, repeated, submit};
 use super::created::{CREATED, Created, CreatedParameters, begins_with};
 use super::docs::Problems;
-use super::grant::{self, ScopeList, Wanted, grant, within, within_projects};
+use super::grant::{
+    self, Rights, ScopeList, Wanted, grant, networks, within_addresses, within_projects, within_rights,
+};
 use super::incoming::Incoming;
-use super::input::Query;
+use super::input::{Query, defaulted, nullable, present};
 use super::key_view::{environment, last_use, used};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::shown_once::Aside;
 use super::text;
 use crate::credential;
-use crate::domain::control::access::SecretRotation;
+use crate::domain::control::access::{ClientChange, SecretRotation};
 use crate::domain::control::command::Command;
 use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{ClientRecord, ClientSecret, OAuthClient, Scope};
 use crate::domain::id::{ClientId, ProjectId, Tenant};
+use crate::domain::partition::fact::V3;
 use crate::domain::time::Timestamp;
 use crate::runtime::clock;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -53,6 +57,8 @@ pub(super) struct ClientView {
     project_ids: Vec<String>,
     /// The environment of its projects, where they share one.
     env: Option<String>,
+    /// The addresses and networks that its secret and its tokens may be used from; all where empty.
+    allowed_ips: Vec<String>,
     metadata: BTreeMap<String, String>,
     expires_at: Option<String>,
     /// To a minute, as the answering node saw it since it started.
@@ -79,8 +85,26 @@ pub(super) struct ClientCreate {
     expires_at: Option<String>,
     /// Narrows the client to these projects, and to what is labelled with them.
     project_ids: Option<Vec<String>>,
+    /// Addresses and networks that its secret and its tokens may be used from, none beyond the caller's; the caller's own where it is
+    /// left out.
+    #[serde(default, deserialize_with = "present")]
+    allowed_ips: Option<Vec<String>>,
     #[serde(default)]
     metadata: BTreeMap<String, String>,
+}
+
+/// Changes of an OAuth client.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientUpdate {
+    #[serde(default, deserialize_with = "present")]
+    name: Option<String>,
+    /// `null` stands for none: it may be used from everywhere, which a caller that is bound to addresses cannot grant.
+    #[serde(default, deserialize_with = "defaulted")]
+    allowed_ips: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
+    metadata: Option<Option<BTreeMap<String, Option<String>>>>,
 }
 
 /// How a secret is replaced.
@@ -108,6 +132,7 @@ fn view(record: &ClientRecord, aside: Aside, now: Timestamp) -> ClientView {
         role: client.role.map(|role| role.text()),
         project_ids: client.projects.iter().map(ProjectId::to_string).collect(),
         env: aside.env,
+        allowed_ips: client.allowed_ips.iter().map(IpNet::to_string).collect(),
         metadata: client.metadata.clone(),
         expires_at: client.expires_at.map(|at| at.to_string()),
         last_used_at: aside.last_used_at,
@@ -176,8 +201,12 @@ pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Inc
         project_ids: wanted.project_ids,
         expires_in: wanted.expires_in,
         expires_at: wanted.expires_at,
+        allowed_ips: wanted.allowed_ips,
     };
     let given = grant(&app, &caller, asked)?;
+    if !given.allowed_ips.is_empty() {
+        every_node_knows_bounds(&app)?;
+    }
     let secret = credential::generate_secret(given.tenant.mode, clock::random());
     let text = secret.expose_secret();
     let aside = Aside {
@@ -196,6 +225,7 @@ pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Inc
         role: given.role,
         projects: given.projects,
         expires_at: given.expires_at,
+        allowed_ips: given.allowed_ips,
         metadata,
         secrets: vec![first],
     };
@@ -227,6 +257,52 @@ pub(super) async fn get(
     Ok(answer::show(&caller, &shown, &etag))
 }
 
+/// Changes an OAuth client's name, networks or notes (JSON Merge Patch, RFC 7396).
+#[utoipa::path(
+    patch, path = "/v1/oauth/clients/{id}", tag = "oauth", params(("id" = String, Path)), request_body = ClientUpdate,
+    responses((status = 200, body = ClientView), Problems), security(("key" = ["write:keys"]))
+)]
+pub(super) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    incoming: Incoming,
+) -> Result<Response, Problem> {
+    caller.require(Scope::WriteKeys)?;
+    let wanted: ClientUpdate = incoming.json()?;
+    let sent = incoming.sent();
+    if let Some(changed) = repeated(&app, &caller, sent)? {
+        return answered(&app, &caller, &changed, Aside::default());
+    }
+    let record = find(&app, &caller, &id)?;
+    within_rights(&caller, Rights::of_client(&record.client))?;
+    let allowed_ips = wanted.allowed_ips.map(networks).transpose()?;
+    allowed_ips.as_deref().map_or(Ok(()), |networks| within_addresses(&caller, networks))?;
+    let change = ClientChange {
+        id: record.client.id,
+        name: wanted.name.map(|name| text::name("/name", name)).transpose()?,
+        allowed_ips,
+        metadata: text::map_patch("/metadata", wanted.metadata)?,
+    };
+    every_node_knows_bounds(&app)?;
+    let aside = aside(&app, &app.node.data.control.state(), &record);
+    let beside = aside.seal(&app, &caller)?;
+    let changed = submit(&app, &caller, sent.showing(&beside), Command::UpdateClient(change)).await?;
+    answered(&app, &caller, &changed, aside)
+}
+
+/// Refuses what a node of an older release would not read, or would read as a client without a bound.
+///
+/// # Errors
+/// 409 `invalid_state` while one may be in the cluster.
+fn every_node_knows_bounds(app: &App) -> Result<(), Problem> {
+    if app.node.data.control.state().engine_version() >= V3 {
+        return Ok(());
+    }
+    let detail = "a node of an older release does not know this; try again once all nodes are updated";
+    Err(Problem::new(StatusCode::CONFLICT, "invalid_state", detail))
+}
+
 /// Replaces the secret of an OAuth client; the new one is shown in this answer alone.
 #[utoipa::path(
     post, path = "/v1/oauth/clients/{id}/rotate-secret", tag = "oauth", params(("id" = String, Path)),
@@ -246,8 +322,7 @@ pub(super) async fn rotate_secret(
         return answered(&app, &caller, &changed, Aside::default());
     }
     let record = find(&app, &caller, &id)?;
-    within(&caller, &record.client.scopes)?;
-    within_projects(&caller, &record.client.projects)?;
+    within_rights(&caller, Rights::of_client(&record.client))?;
     let grace = grant::grace(wanted.grace_seconds)?;
     let secret = credential::generate_secret(record.client.tenant.mode, clock::random());
     let text = secret.expose_secret();
@@ -275,7 +350,9 @@ pub(super) async fn delete(
     incoming: Incoming,
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteKeys)?;
-    let id = find(&app, &caller, &id)?.client.id;
+    let record = find(&app, &caller, &id)?;
+    within_rights(&caller, Rights::of_client(&record.client))?;
+    let id = record.client.id;
     submit(&app, &caller, incoming.sent(), Command::DeleteClient { id }).await?;
     Ok(answer::gone())
 }

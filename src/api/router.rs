@@ -107,7 +107,7 @@ fn paths() -> OpenApiRouter<App> {
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::revoke))
         .routes(routes!(oauth_clients::list, oauth_clients::create))
-        .routes(routes!(oauth_clients::get, oauth_clients::delete))
+        .routes(routes!(oauth_clients::get, oauth_clients::update, oauth_clients::delete))
         .routes(routes!(oauth_clients::rotate_secret))
         .routes(routes!(oauth::token))
         .routes(routes!(oauth::revoke))

@@ -11,6 +11,7 @@ use crate::credential::Principal;
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{KeyId, Log, PartitionId, Position};
 use crate::domain::limits::{STREAM_PAGE_ROWS, STREAMS_PER_KEY_MAX};
+use crate::runtime::control::ControlPlane;
 use crate::runtime::hub::Folded;
 use crate::store::ChangeQuery;
 use axum::body::{Body, Bytes};
@@ -20,15 +21,18 @@ use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::response::Response;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 /// How often a stream says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How often what other nodes fold is looked for, and whether the node goes down or the key has ended.
+/// How often what other nodes fold is looked for, and whether the node goes down.
 const ROUND: Duration = Duration::from_secs(1);
+/// How often it is looked whether the key has expired; whatever else ends it is in the control log, whose every entry is looked at.
+const STANDING_ROUND: Duration = Duration::from_millis(500);
 /// How long a client may take for a piece before it is cut off.
 const READER_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the store may take to hold what was folded before a stream ends, to be asked for again.
@@ -113,17 +117,32 @@ pub(super) async fn follow(
     let (pieces, waiting) = mpsc::channel(PIECES_WAITING);
     let (tenant, control) = (caller.principal.tenant, app.node.data.control.clone());
     let filter = Filter { tenant, usage, alerts, accounts, projects: caller.principal.projects.clone(), control };
-    let follower = Follower { app, principal: caller.principal, filter, covered, pieces };
+    let standing =
+        Standing { control: app.node.data.control.clone(), principal: caller.principal, from: caller.address };
+    let follower = Follower { app, filter, covered, pieces };
+    let (over, is_over) = watch::channel(false);
     tokio::spawn(async move {
-        let reader_left = follower.run(batches).await.is_err_and(|end| matches!(end, End::Slow));
+        let ended = tokio::select! {
+            ended = follower.run(batches) => ended,
+            () = standing.ends() => {
+                // What waits for the client is not told any more.
+                over.send_replace(true);
+                Err(End::Over)
+            }
+        };
+        let reader_left = ended.is_err_and(|end| matches!(end, End::Slow));
         if reader_left && let Some(Extension(Hangup(hangup))) = hangup {
             hangup.notify_one();
         }
         drop(place);
     });
-    let body = futures::stream::unfold(waiting, |mut waiting| async {
-        let piece: Bytes = waiting.recv().await?;
-        Some((Ok::<_, Infallible>(piece), waiting))
+    let body = futures::stream::unfold((waiting, is_over), |(mut waiting, mut is_over)| async {
+        let piece: Bytes = tokio::select! {
+            biased;
+            true = told_over(&mut is_over) => return None,
+            piece = waiting.recv() => piece?,
+        };
+        Some((Ok::<_, Infallible>(piece), (waiting, is_over)))
     });
     let mut response = Response::new(Body::from_stream(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -163,9 +182,35 @@ enum End {
     Over,
 }
 
+/// Whose stream it is, and from where.
+struct Standing {
+    control: ControlPlane,
+    principal: Principal,
+    from: IpAddr,
+}
+
+impl Standing {
+    /// Waits until the key or token would not be let in any more from there. It waits for nothing else, so that no slow client and
+    /// no slow store puts the end off.
+    async fn ends(&self) {
+        let mut position = self.control.watch();
+        loop {
+            let now = crate::runtime::clock::now();
+            if !self.principal.still_stands(&self.control.state(), self.from, now) {
+                return;
+            }
+            let _changed_or_late = tokio::time::timeout(STANDING_ROUND, position.changed()).await;
+        }
+    }
+}
+
+/// Waits until a stream is over; false where it ends by itself.
+async fn told_over(is_over: &mut watch::Receiver<bool>) -> bool {
+    is_over.wait_for(|over| *over).await.is_ok()
+}
+
 struct Follower {
     app: App,
-    principal: Principal,
     filter: Filter,
     /// Up to where everything was told, by partition.
     covered: BTreeMap<PartitionId, Position>,
@@ -187,7 +232,7 @@ impl Follower {
                     Err(broadcast::error::RecvError::Closed) => return Err(End::Over),
                 },
                 _ = round.tick() => {
-                    if self.app.draining.load(Ordering::Relaxed) || !self.may_go_on() {
+                    if self.app.draining.load(Ordering::Relaxed) {
                         return Err(End::Over);
                     }
                     self.catch_up(false).await?;
@@ -198,12 +243,6 @@ impl Follower {
                 () = self.pieces.closed() => return Err(End::Gone),
             }
         }
-    }
-
-    /// Whether the key or token still works.
-    fn may_go_on(&self) -> bool {
-        let state = self.app.node.data.control.state();
-        self.principal.still_stands(&state, crate::runtime::clock::now())
     }
 
     /// Tells a batch of this node's own folds.

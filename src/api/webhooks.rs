@@ -257,7 +257,8 @@ fn etag(webhook: &Webhook) -> String {
     webhook.overflow.map_or_else(|| answer::etag(version), |overflow| format!("\"{version}-{}\"", overflow.dropped))
 }
 
-/// Changes an endpoint (JSON Merge Patch, RFC 7396). It keeps its secret.
+/// Changes an endpoint (JSON Merge Patch, RFC 7396). It keeps its secret. An endpoint with headers of its own is moved to another host,
+/// port or scheme only with its headers in the same request, or with the scope `manage:webhook-secrets`.
 #[utoipa::path(
     patch, path = "/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)), request_body = WebhookUpdate,
     responses((status = 200, body = WebhookView), Problems), security(("key" = ["write:webhooks"]))
@@ -274,14 +275,24 @@ pub(super) async fn update(
     if let Some(changed) = repeated(&app, &caller, sent)? {
         return Ok(changed_view(&caller, &changed));
     }
-    let id = find(&app, &caller, &id)?.id;
+    let webhook = find(&app, &caller, &id)?;
+    let id = webhook.id;
+    let url = wanted.url.map(|url| input::url(&app, &url)).transpose()?;
+    // Values that nobody may read go nowhere else. What was decided on headers that there were holds for these alone.
+    let caller = match &url {
+        Some(url) if wanted.headers.is_none() && !caller.principal.may(Scope::ManageWebhookSecrets) => {
+            keeps_its_host(&caller, &webhook, url)?;
+            caller.deciding_on(webhook.life.version)?
+        }
+        Some(_) | None => caller,
+    };
     let headers = match wanted.headers {
         None => None,
         Some(None) => Some(None),
         Some(Some(headers)) => Some(Some(input::headers(&app, id, headers)?)),
     };
     let patch = WebhookPatch {
-        url: wanted.url.map(|url| input::url(&app, &url)).transpose()?,
+        url,
         event_types: wanted.event_types.map(input::event_types).transpose()?,
         description: wanted.description.map(|text| text.map(input::description).transpose()).transpose()?,
         headers,
@@ -290,6 +301,19 @@ pub(super) async fn update(
     };
     let changed = submit(&app, &caller, sent, Command::UpdateWebhook { id, patch: Box::new(patch) }).await?;
     Ok(changed_view(&caller, &changed))
+}
+
+/// Refuses to take the headers of an endpoint to another host, port or scheme.
+fn keeps_its_host(caller: &Caller, webhook: &Webhook, url: &str) -> Result<(), Problem> {
+    let origin = |url: &str| url::Url::parse(url).ok().map(|url| url.origin());
+    if webhook.header_names.is_empty() || origin(&webhook.url) == origin(url) {
+        return Ok(());
+    }
+    caller.require(Scope::ManageWebhookSecrets).map_err(|problem| {
+        let detail =
+            format!("{}, or send headers with the new host: it would be sent the values of these", problem.detail);
+        Problem { detail, ..problem }
+    })
 }
 
 /// Shows what a change made of an endpoint.

@@ -6,6 +6,7 @@ use crate::domain::control::resource::{ClientRecord, ClientSecret, Scope, ScopeS
 use crate::domain::id::{ClientId, KeyId, ProjectId, Tenant};
 use crate::domain::limits::LIVE_PREDECESSORS_MAX;
 use crate::domain::time::Timestamp;
+use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use subtle::ConstantTimeEq;
@@ -30,6 +31,8 @@ pub struct Principal {
     pub scopes: ScopeSet,
     /// The projects that it is narrowed to; all where empty.
     pub projects: Vec<ProjectId>,
+    /// The networks that it may be used from; all where empty.
+    pub allowed_ips: Vec<IpNet>,
     /// When the key stops to work.
     pub expires_at: Option<Timestamp>,
     /// Its own rate limit, where it has one.
@@ -47,11 +50,13 @@ impl Principal {
         self.projects.is_empty() || project.is_some_and(|project| self.projects.contains(&project))
     }
 
-    /// Tells whether the key or token would still be let in: neither ended nor revoked since.
-    pub fn still_stands(&self, control: &Control, now: Timestamp) -> bool {
+    /// Tells whether the key or token would still be let in from an address: neither ended, revoked nor narrowed since.
+    pub fn still_stands(&self, control: &Control, from: IpAddr, now: Timestamp) -> bool {
         match &self.token {
-            Some(claims) => standing(control, claims, now).is_ok(),
-            None => control.key(self.key_id).is_some_and(|key| key.is_active(now)),
+            Some(claims) => standing(control, claims, from, now).is_ok(),
+            None => control
+                .key(self.key_id)
+                .is_some_and(|record| record.is_active(now) && admits(&record.key.allowed_ips, from)),
         }
     }
 }
@@ -74,8 +79,8 @@ pub enum AuthError {
     /// It was a token of ours until it expired.
     #[error("the access token has expired")]
     TokenExpired,
-    /// It is a key of ours, but not one for where it was presented from.
-    #[error("the API key may not be used from this address")]
+    /// It is a key or token of ours, but not one for where it was presented from.
+    #[error("the key or token may not be used from this address")]
     Address,
 }
 
@@ -119,7 +124,7 @@ pub fn authenticate(control: &Control, presented: &str, from: IpAddr, now: Times
         return Err(AuthError::Expired);
     }
     let key = &record.key;
-    if !key.allowed_ips.is_empty() && !key.allowed_ips.iter().any(|network| network.contains(&from)) {
+    if !admits(&key.allowed_ips, from) {
         return Err(AuthError::Address);
     }
     Ok(Principal {
@@ -130,6 +135,7 @@ pub fn authenticate(control: &Control, presented: &str, from: IpAddr, now: Times
         lineage: key.lineage,
         scopes: ScopeSet::closure(&key.scopes),
         projects: key.projects.clone(),
+        allowed_ips: key.allowed_ips.clone(),
         expires_at: key.expires_at,
         rate_limit: key.rate_limit,
     })
@@ -147,15 +153,16 @@ pub fn names_unknown_key(control: &Control, presented: &str) -> bool {
 /// It ends with its time, its client, the secret that it was issued for, and its revocation, whichever is first.
 ///
 /// # Errors
-/// Where the token is none of ours, expired at `now`, or revoked in one of these ways.
+/// Where the token is none of ours, expired at `now`, revoked in one of these ways, or not for the address that it came
+/// from.
 pub fn authenticate_token(
     control: &Control,
     mac_key: &[u8; 32],
     presented: &str,
-    now: Timestamp,
+    (from, now): (IpAddr, Timestamp),
 ) -> Result<Principal, AuthError> {
     let claims = token::open(mac_key, presented).ok_or(AuthError::Invalid)?;
-    let record = standing(control, &claims, now)?;
+    let record = standing(control, &claims, from, now)?;
     let client = &record.client;
     Ok(Principal {
         tenant: client.tenant,
@@ -165,13 +172,19 @@ pub fn authenticate_token(
         lineage: record.as_key(),
         scopes: token_scopes(&client.scopes, claims.scopes),
         projects: client.projects.clone(),
+        allowed_ips: client.allowed_ips.clone(),
         expires_at: Some(claims.expires_at),
         rate_limit: None,
     })
 }
 
 /// Returns the client that a token still stands for.
-fn standing<'a>(control: &'a Control, claims: &token::Claims, now: Timestamp) -> Result<&'a ClientRecord, AuthError> {
+fn standing<'a>(
+    control: &'a Control,
+    claims: &token::Claims,
+    from: IpAddr,
+    now: Timestamp,
+) -> Result<&'a ClientRecord, AuthError> {
     if claims.expires_at <= now {
         return Err(AuthError::TokenExpired);
     }
@@ -180,7 +193,15 @@ fn standing<'a>(control: &'a Control, claims: &token::Claims, now: Timestamp) ->
     if !has_secret || record.has_revoked(&claims.number_text(), claims.issued_at) {
         return Err(AuthError::Revoked);
     }
-    if record.is_active(now) { Ok(record) } else { Err(AuthError::TokenExpired) }
+    if !record.is_active(now) {
+        return Err(AuthError::TokenExpired);
+    }
+    if admits(&record.client.allowed_ips, from) { Ok(record) } else { Err(AuthError::Address) }
+}
+
+/// Tells whether an address is one of these networks; none of them stands for all addresses.
+pub fn admits(allowed_ips: &[IpNet], from: IpAddr) -> bool {
+    allowed_ips.is_empty() || allowed_ips.iter().any(|network| network.contains(&from))
 }
 
 /// Tells whether a token is of a client that this node has not folded yet.

@@ -52,6 +52,20 @@ pub struct KeyChange {
     pub metadata: NotesPatch,
 }
 
+/// Changes of an OAuth client. An absent field stays; what its tokens may do never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientChange {
+    /// Which one.
+    pub id: ClientId,
+    /// The name for people.
+    pub name: Option<String>,
+    /// The networks that its secret and its tokens may be used from.
+    pub allowed_ips: Option<Vec<IpNet>>,
+    /// The caller's own notes.
+    #[serde(default, deserialize_with = "clearable::deserialize", skip_serializing_if = "Option::is_none")]
+    pub metadata: NotesPatch,
+}
+
 /// A key that takes the place of another and may do the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRotation {

@@ -156,6 +156,7 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         Command::UpdateKey(change) => ("api_key.update", Target::ApiKey(change.id)),
         Command::RotateKey(rotation) => ("api_key.rotate", Target::ApiKey(rotation.from)),
         Command::CreateClient(client) => ("oauth_client.create", Target::OauthClient(client.id)),
+        Command::UpdateClient(change) => ("oauth_client.update", Target::OauthClient(change.id)),
         Command::RotateClientSecret(rotation) => ("oauth_client.rotate_secret", Target::OauthClient(rotation.client)),
         Command::DeleteClient { id } => ("oauth_client.delete", Target::OauthClient(*id)),
         Command::RevokeToken(revocation) => ("oauth_token.revoke", Target::OauthClient(revocation.client)),

@@ -1,7 +1,8 @@
 //! OAuth clients and what was revoked of theirs. Tokens are not kept: they say themselves what they are, under a MAC.
 
-use super::access::{SecretRotation, TokenRevocation};
+use super::access::{ClientChange, SecretRotation, TokenRevocation};
 use super::outcome::{Refused, Resource};
+use super::patch::{merge, set};
 use super::resource::{ClientRecord, ClientSecret, Life, OAuthClient};
 use super::verdict::{Accepted, Context, Verdict, exists_already, not_found, room_for_one};
 use crate::domain::id::{ClientId, ProjectId, Tenant, WorkspaceId};
@@ -45,6 +46,16 @@ impl Clients {
         };
         self.records.insert(client.id, record.clone());
         Ok(Accepted::created(Resource::Client(Box::new(record))))
+    }
+
+    pub(super) fn update(&mut self, context: Context, change: &ClientChange) -> Verdict {
+        let mut record = self.expected(context, change.id)?.clone();
+        set(&mut record.client.name, &change.name);
+        set(&mut record.client.allowed_ips, &change.allowed_ips);
+        merge(&mut record.client.metadata, &change.metadata, "metadata entries")?;
+        record.life.touch(context.now);
+        self.records.insert(change.id, record.clone());
+        Ok(Accepted::done(Resource::Client(Box::new(record))))
     }
 
     /// Puts a secret in the place of another, which goes on to work for a while.

@@ -1,7 +1,7 @@
 //! What people and tools may ask for, normalised and validated for shape before it is logged.
 
 use super::access::{
-    KeyChange, KeyRotation, ProjectChange, ProjectDraft, SecretRotation, TokenRevocation, WorkspaceChange,
+    ClientChange, KeyChange, KeyRotation, ProjectChange, ProjectDraft, SecretRotation, TokenRevocation, WorkspaceChange,
 };
 pub use super::alert_draft::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
 pub use super::intake::IntakeGap;
@@ -131,6 +131,8 @@ pub enum Command {
     RotateKey(Box<KeyRotation>),
     /// Creates an OAuth client.
     CreateClient(Box<OAuthClient>),
+    /// Changes what an OAuth client is called and where it may be used; from engine version 3 on.
+    UpdateClient(ClientChange),
     /// Replaces the secret of an OAuth client.
     RotateClientSecret(SecretRotation),
     /// Deletes an OAuth client; its tokens end with it.

@@ -121,6 +121,7 @@ impl Registry {
                 self.expect_workspace(client.tenant.workspace)?;
                 self.clients.create(context, client)
             }
+            Command::UpdateClient(change) => self.clients.update(context, change),
             Command::RotateClientSecret(rotation) => self.clients.rotate(context, rotation),
             Command::DeleteClient { id } => self.clients.delete(context, *id),
             Command::RevokeToken(revocation) => self.clients.revoke_token(context, revocation),
@@ -412,6 +413,7 @@ impl World {
             | Command::LimitKey { .. }
             | Command::RotateKey(_)
             | Command::CreateClient(_)
+            | Command::UpdateClient(_)
             | Command::RotateClientSecret(_)
             | Command::DeleteClient { .. }
             | Command::RevokeToken(_) => {

@@ -219,6 +219,10 @@ pub struct OAuthClient {
     pub projects: Vec<ProjectId>,
     /// When it stops to work.
     pub expires_at: Option<Timestamp>,
+    /// The networks that its secret and its tokens may be used from; all where empty. Left out where empty, so that the digests of
+    /// clients that were made without it stay as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_ips: Vec<IpNet>,
     /// The caller's own notes.
     pub metadata: BTreeMap<String, String>,
     /// Its newest secret, then those that it replaced and that still work.

@@ -7,6 +7,7 @@ mod auth;
 mod browsers;
 mod channel_deliveries;
 mod channels;
+mod delegation;
 mod deliveries;
 mod dimensions;
 mod documents;

@@ -167,6 +167,7 @@ fn of_people() -> Vec<Operation> {
         of(get.clone(), "/v1/oauth/clients", Scope::ReadKeys, None),
         of(post.clone(), "/v1/oauth/clients", Scope::WriteKeys, Some(key)),
         of(get.clone(), "/v1/oauth/clients/{id}", Scope::ReadKeys, None),
+        of(patch.clone(), "/v1/oauth/clients/{id}", Scope::WriteKeys, Some(json!({"name": "x"}))),
         of(delete.clone(), "/v1/oauth/clients/{id}", Scope::WriteKeys, None),
         of(post.clone(), "/v1/oauth/clients/{id}/rotate-secret", Scope::WriteKeys, None),
         of(get.clone(), "/v1/workspace", Scope::AdminWorkspace, None),

@@ -36,6 +36,7 @@ fn create_client(id: u128) -> Command {
         role: Some(Role::Viewer),
         projects: Vec::new(),
         expires_at: None,
+        allowed_ips: Vec::new(),
         metadata: BTreeMap::new(),
         secrets: vec![secret],
     };
