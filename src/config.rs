@@ -92,6 +92,11 @@ pub struct Given {
     #[arg(long, env = "HIGHWATER_RATE_LIMIT_WINDOW", value_name = "DURATION", value_parser = duration)]
     #[serde(deserialize_with = "read_duration")]
     pub rate_limit_window: Option<Millis>,
+    /// Bytes that all request bodies under way may hold, unpacked, such as 256MiB; a workspace gets half of it
+    /// [default: 128MiB]
+    #[arg(long, env = "HIGHWATER_BODY_MEMORY", value_name = "BYTES", value_parser = byte_count)]
+    #[serde(deserialize_with = "read_byte_count")]
+    pub body_memory: Option<usize>,
     /// Origins whose pages may call the API from a browser, such as `https://console.example.com`, or * [default: none]
     #[arg(long, env = "HIGHWATER_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', num_args = 1..)]
     pub cors_origins: Option<Vec<String>>,
@@ -387,6 +392,25 @@ impl SettingsGiven {
 
 fn duration(text: &str) -> Result<Millis, String> {
     Millis::parse(text).ok_or_else(|| format!("{text:?} is no duration such as 30s, 5m, 48h or 7d"))
+}
+
+/// Reads a number of bytes: plain, or with a binary unit.
+fn byte_count(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit: usize = match text.get(digits.len()..).unwrap_or_default() {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => 0,
+    };
+    let bytes = digits.parse::<usize>().ok().filter(|_| unit > 0).and_then(|number| number.checked_mul(unit));
+    bytes.ok_or_else(|| format!("{text:?} is no number of bytes such as 134217728, 512KiB, 128MiB or 1GiB"))
+}
+
+fn read_byte_count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| byte_count(&text).map_err(serde::de::Error::custom)).transpose()
 }
 
 fn read_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Millis>, D::Error> {

@@ -59,7 +59,7 @@ const HISTOGRAMS: [&str; 3] = [
 
 /// Every counter with each value of its label. All of them are told from the start: what was never counted is zero, and
 /// no alert waits for a first time.
-const COUNTERS: [(&str, &str, &[&str]); 13] = [
+const COUNTERS: [(&str, &str, &[&str]); 14] = [
     ("highwater_http_answers_total", "class", &ANSWER_CLASSES),
     ("highwater_events_ingested_total", "result", &["accepted", "rejected"]),
     (
@@ -82,6 +82,7 @@ const COUNTERS: [(&str, &str, &[&str]); 13] = [
     ("highwater_alert_evaluations_total", "", &[]),
     ("highwater_alert_late_uncorrected_total", "", &[]),
     ("highwater_rate_limited_total", "policy", &["default", "sandbox", "ingest", "auth-failures"]),
+    ("highwater_bodies_refused_total", "credential", &["present", "none"]),
     ("highwater_requests_uncounted_total", "", &[]),
     ("highwater_idempotency_total", "outcome", &["new", "replayed", "reused", "in_progress"]),
     (

@@ -2,6 +2,7 @@
 
 use super::accept::acceptable;
 use super::address::client_address;
+use super::body_memory::BodyMemory;
 use super::front::Front;
 use super::gate::{Gate, SeenRate};
 use super::problem::{Advice, Problem};
@@ -43,6 +44,8 @@ pub(super) struct App {
     pub front: Arc<Front>,
     /// Who may ask how often.
     pub gate: Arc<Gate>,
+    /// What the bodies of requests hold.
+    pub bodies: BodyMemory,
     /// What signs cursors.
     pub cursor_key: [u8; 32],
     /// How many queries may be worked on at once.

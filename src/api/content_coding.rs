@@ -1,31 +1,28 @@
 //! Content codings of request bodies (`Content-Encoding`, RFC 9110 8.4): what a body is packed with, and how it is decoded
 //! within the byte limit.
 //!
-//! A packed body is collected whole before it is decoded, so no answer depends on how it was cut into segments on its way.
-//! It is decoded when its handler reads it, which is after the key was checked.
+//! A packed body is collected whole before it is decoded (`body.rs`), so no answer depends on how it was cut into segments
+//! on its way.
 
+use super::body_memory::Reserved;
 use super::problem::{Advice, Problem};
-use crate::domain::limits::{CONTENT_CODINGS_MAX, GZIP_MEMBERS_MAX, NDJSON_BODY_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::Request;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use crate::domain::limits::{
+    CODING_RATIO_FROM, CODING_RATIO_MAX, CONTENT_CODINGS_MAX, GZIP_MEMBERS_MAX, ZSTD_WINDOW_LOG_MAX,
+};
+use axum::body::Bytes;
+use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use flate2::{Decompress, FlushDecompress, Status, bufread::GzDecoder};
-use http_body_util::LengthLimitError;
-use std::error::Error;
 use std::io::Read;
-use std::sync::{Arc, OnceLock};
 
 /// The codings that are decoded, as `Accept-Encoding` lists them (RFC 7694).
 const ACCEPTED: &str = "gzip, deflate, zstd";
-/// How many bytes room is made for at once.
+/// How many bytes are decoded, and reserved, at once.
 const STEP_BYTES: usize = 64 * 1024;
 
 /// A coding that is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ContentCoding {
+pub(super) enum ContentCoding {
     /// Any number of members one behind the other (RFC 1952 2.2).
     Gzip,
     /// The zlib format (RFC 1950), as RFC 9110 8.4.1.2 defines the name.
@@ -41,45 +38,23 @@ enum DecodeError {
     #[error("the body is not valid {coding}: {cause}")]
     Malformed { coding: &'static str, cause: String },
     /// It decodes to too many bytes.
-    #[error("the body has more than {NDJSON_BODY_BYTES_MAX} bytes when decoded from {coding}")]
-    TooLarge { coding: &'static str },
+    #[error("the body has more than {limit} bytes when decoded from {coding}")]
+    TooLarge { coding: &'static str, limit: usize },
+    /// It decodes to far more than was sent.
+    #[error(
+        "the body decodes from {coding} to more than {CODING_RATIO_MAX} times what was sent, and to more than {CODING_RATIO_FROM} bytes; send it plain, or in parts"
+    )]
+    TooDense { coding: &'static str },
     /// It is cut into too many members.
     #[error("the body has more than {GZIP_MEMBERS_MAX} gzip members; send fewer, larger ones")]
     TooManyMembers,
-}
-
-/// Decodes the body of a request that says it is packed.
-pub(super) async fn decode(request: Request, next: Next) -> Response {
-    if !request.headers().contains_key(CONTENT_ENCODING) {
-        return next.run(request).await;
-    }
-    let codings = match codings(request.headers()) {
-        Ok(codings) => codings,
-        Err(problem) => return problem.into_response(),
-    };
-    let (mut parts, body) = request.into_parts();
-    parts.headers.remove(CONTENT_ENCODING);
-    if codings.is_empty() {
-        return next.run(Request::from_parts(parts, body)).await;
-    }
-    parts.headers.remove(CONTENT_LENGTH);
-    // The handler sees an error of the body and no more, so what was wrong goes past it.
-    let failure = Arc::new(OnceLock::new());
-    let noted = Arc::clone(&failure);
-    let decoded = async move {
-        let read = read(body, &codings).await;
-        read.map_err(|problem| noted.set(problem).map_or("the body failed before", |()| "the body is not decoded"))
-    };
-    let body = Body::from_stream(futures::stream::once(decoded));
-    let response = next.run(Request::from_parts(parts, body)).await;
-    failure.get().map_or(response, |problem: &Problem| problem.clone().into_response())
 }
 
 /// Reads which codings were applied, in the order in which they were.
 ///
 /// # Errors
 /// 415 where one is not decoded here, or there are too many.
-fn codings(headers: &HeaderMap) -> Result<Vec<ContentCoding>, Problem> {
+pub(super) fn codings(headers: &HeaderMap) -> Result<Vec<ContentCoding>, Problem> {
     let mut found = Vec::new();
     for value in headers.get_all(CONTENT_ENCODING) {
         let text = String::from_utf8_lossy(value.as_bytes());
@@ -110,27 +85,158 @@ fn unsupported(what: String) -> Problem {
     }
 }
 
-/// Reads a packed body to its end and decodes it, the coding that was applied last first.
-async fn read(body: Body, codings: &[ContentCoding]) -> Result<Bytes, Problem> {
-    // Another layer bounds the bytes that are sent.
-    let packed = to_bytes(body, usize::MAX).await.map_err(|error| {
-        let mut causes = std::iter::successors(Some(&error as &(dyn Error + 'static)), |cause| (*cause).source());
-        let is_too_long = causes.any(|cause| cause.is::<LengthLimitError>());
-        Problem::of_status(if is_too_long { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST })
-    })?;
+/// Decodes a body that was packed with these codings, the one that was applied last first. What it becomes is reserved step
+/// by step.
+///
+/// # Errors
+/// 400 where it is damaged; 413 where it becomes more than `limit` bytes, or past [`CODING_RATIO_FROM`] more than
+/// [`CODING_RATIO_MAX`] times what was sent; 503 where there is no room for it.
+pub(super) async fn decode(
+    packed: Bytes,
+    codings: &[ContentCoding],
+    limit: usize,
+    reserved: &mut Reserved,
+) -> Result<Bytes, Problem> {
     if packed.is_empty() {
         return Ok(packed);
     }
-    let steps = codings.iter().rev();
-    steps.copied().try_fold(packed, |bytes, coding| coding.decode(&bytes).map(Bytes::from)).map_err(|error| {
-        let detail = error.to_string();
-        match error {
-            DecodeError::Malformed { .. } => Problem::bad_request("malformed_encoding", detail),
-            DecodeError::TooLarge { .. } | DecodeError::TooManyMembers => {
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
-            }
+    let bound = Bound { limit, sent: packed.len() };
+    let mut bytes = packed;
+    for coding in codings.iter().rev() {
+        bytes = Bytes::from(decode_one(&bytes, *coding, bound, reserved).await?);
+    }
+    Ok(bytes)
+}
+
+async fn decode_one(
+    packed: &[u8],
+    coding: ContentCoding,
+    bound: Bound,
+    reserved: &mut Reserved,
+) -> Result<Vec<u8>, Problem> {
+    let mut decoded = Vec::new();
+    let mut decoding = Decoding::new(coding, packed)?;
+    let mut room = 0;
+    loop {
+        if room < decoded.len() + STEP_BYTES {
+            reserved.add(STEP_BYTES).await?;
+            room += STEP_BYTES;
         }
-    })
+        let is_done = decoding.step(&mut decoded)?;
+        bound.check(decoded.len(), coding)?;
+        if is_done {
+            return Ok(decoded);
+        }
+    }
+}
+
+/// How much a body may become.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    limit: usize,
+    /// The bytes that were sent.
+    sent: usize,
+}
+
+impl Bound {
+    fn check(self, decoded: usize, coding: ContentCoding) -> Result<(), DecodeError> {
+        let coding = coding.name();
+        if decoded > self.limit {
+            return Err(DecodeError::TooLarge { coding, limit: self.limit });
+        }
+        if decoded > CODING_RATIO_FROM && decoded > self.sent.saturating_mul(CODING_RATIO_MAX) {
+            return Err(DecodeError::TooDense { coding });
+        }
+        Ok(())
+    }
+}
+
+impl From<DecodeError> for Problem {
+    fn from(error: DecodeError) -> Self {
+        let detail = error.to_string();
+        let too_large = |limit: usize| {
+            Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail.clone()).with("limit", limit)
+        };
+        match error {
+            DecodeError::Malformed { .. } => Self::bad_request("malformed_encoding", detail),
+            DecodeError::TooLarge { limit, .. } => too_large(limit),
+            DecodeError::TooDense { .. } => too_large(CODING_RATIO_FROM),
+            DecodeError::TooManyMembers => too_large(GZIP_MEMBERS_MAX),
+        }
+    }
+}
+
+/// A body on its way out of one coding.
+enum Decoding<'a> {
+    Gzip { member: GzDecoder<&'a [u8]>, members: usize },
+    Deflate { decoder: Box<Decompress>, rest: &'a [u8] },
+    Zstd(Box<zstd::Decoder<'static, &'a [u8]>>),
+}
+
+impl<'a> Decoding<'a> {
+    fn new(coding: ContentCoding, packed: &'a [u8]) -> Result<Self, DecodeError> {
+        Ok(match coding {
+            ContentCoding::Gzip => Self::Gzip { member: GzDecoder::new(packed), members: 1 },
+            ContentCoding::Deflate => Self::Deflate { decoder: Box::new(Decompress::new(true)), rest: packed },
+            ContentCoding::Zstd => {
+                let mut frames = zstd::Decoder::with_buffer(packed).map_err(|error| coding.malformed(&error))?;
+                frames.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|error| coding.malformed(&error))?;
+                Self::Zstd(Box::new(frames))
+            }
+        })
+    }
+
+    /// Decodes at most [`STEP_BYTES`] more; tells whether that was the end.
+    fn step(&mut self, decoded: &mut Vec<u8>) -> Result<bool, DecodeError> {
+        match self {
+            Self::Gzip { member, members } => {
+                if !has_ended(member, decoded).map_err(|error| ContentCoding::Gzip.malformed(&error))? {
+                    return Ok(false);
+                }
+                let rest: &'a [u8] = member.get_ref();
+                if rest.is_empty() {
+                    return Ok(true);
+                }
+                if *members >= GZIP_MEMBERS_MAX {
+                    return Err(DecodeError::TooManyMembers);
+                }
+                *members += 1;
+                *member = GzDecoder::new(rest);
+                Ok(false)
+            }
+            Self::Zstd(frames) => has_ended(frames, decoded).map_err(|error| ContentCoding::Zstd.malformed(&error)),
+            Self::Deflate { decoder, rest } => inflate(decoder, rest, decoded),
+        }
+    }
+}
+
+/// Reads one step of a decoder; tells whether it has ended.
+fn has_ended(decoder: &mut impl Read, decoded: &mut Vec<u8>) -> std::io::Result<bool> {
+    let step = u64::try_from(STEP_BYTES).unwrap_or(u64::MAX);
+    let read = decoder.take(step).read_to_end(decoded)?;
+    Ok(read < STEP_BYTES)
+}
+
+/// One step of `deflate`. The readers of `flate2` take the end of the bytes for the end of the stream, so this asks the decoder
+/// itself.
+fn inflate(decoder: &mut Decompress, rest: &mut &[u8], decoded: &mut Vec<u8>) -> Result<bool, DecodeError> {
+    let coding = ContentCoding::Deflate;
+    let (read, written) = (decoder.total_in(), decoder.total_out());
+    let mut piece = vec![0; STEP_BYTES];
+    let status = decoder.decompress(rest, &mut piece, FlushDecompress::None);
+    let status = status.map_err(|error| coding.malformed(&error))?;
+    let made = usize::try_from(decoder.total_out() - written).unwrap_or(usize::MAX);
+    decoded.extend_from_slice(piece.get(..made).unwrap_or_default());
+    let passed = usize::try_from(decoder.total_in() - read).unwrap_or(usize::MAX);
+    *rest = rest.get(passed..).unwrap_or_default();
+    match status {
+        Status::StreamEnd if rest.is_empty() => Ok(true),
+        Status::StreamEnd => Err(coding.malformed(&"bytes follow the end of the stream")),
+        Status::Ok | Status::BufError if passed == 0 && made == 0 => {
+            Err(coding.malformed(&"the stream ends too early"))
+        }
+        Status::Ok | Status::BufError => Ok(false),
+    }
 }
 
 impl ContentCoding {
@@ -142,73 +248,6 @@ impl ContentCoding {
         }
     }
 
-    fn decode(self, packed: &[u8]) -> Result<Vec<u8>, DecodeError> {
-        match self {
-            Self::Gzip => self.decode_gzip(packed),
-            Self::Deflate => self.decode_deflate(packed),
-            Self::Zstd => self.decode_zstd(packed),
-        }
-    }
-
-    fn decode_gzip(self, packed: &[u8]) -> Result<Vec<u8>, DecodeError> {
-        let mut decoded = Vec::new();
-        let mut rest = packed;
-        for _ in 0..GZIP_MEMBERS_MAX {
-            let mut member = GzDecoder::new(rest);
-            self.read_within(&mut member, &mut decoded)?;
-            rest = member.into_inner();
-            if rest.is_empty() {
-                return Ok(decoded);
-            }
-        }
-        Err(DecodeError::TooManyMembers)
-    }
-
-    fn decode_zstd(self, packed: &[u8]) -> Result<Vec<u8>, DecodeError> {
-        let mut decoded = Vec::new();
-        let mut frames = zstd::Decoder::with_buffer(packed).map_err(|error| self.malformed(&error))?;
-        frames.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|error| self.malformed(&error))?;
-        self.read_within(&mut frames, &mut decoded)?;
-        Ok(decoded)
-    }
-
-    /// `flate2`'s readers take the end of the bytes for the end of the stream, so this asks the decoder itself.
-    fn decode_deflate(self, packed: &[u8]) -> Result<Vec<u8>, DecodeError> {
-        let mut decoded = Vec::new();
-        let mut decoder = Decompress::new(true);
-        let mut rest = packed;
-        loop {
-            decoded.reserve(STEP_BYTES);
-            let (read, written) = (decoder.total_in(), decoder.total_out());
-            let status = decoder.decompress_vec(rest, &mut decoded, FlushDecompress::None);
-            let status = status.map_err(|error| self.malformed(&error))?;
-            let passed = usize::try_from(decoder.total_in() - read).unwrap_or(usize::MAX);
-            rest = rest.get(passed..).unwrap_or_default();
-            if decoded.len() > NDJSON_BODY_BYTES_MAX {
-                return Err(DecodeError::TooLarge { coding: self.name() });
-            }
-            match status {
-                Status::StreamEnd if rest.is_empty() => return Ok(decoded),
-                Status::StreamEnd => return Err(self.malformed(&"bytes follow the end of the stream")),
-                Status::Ok | Status::BufError if passed == 0 && decoder.total_out() == written => {
-                    return Err(self.malformed(&"the stream ends too early"));
-                }
-                Status::Ok | Status::BufError => {}
-            }
-        }
-    }
-
-    /// Reads a decoder to its end, one byte past the limit at most.
-    fn read_within(self, decoder: &mut impl Read, decoded: &mut Vec<u8>) -> Result<(), DecodeError> {
-        let room = NDJSON_BODY_BYTES_MAX.saturating_sub(decoded.len()).saturating_add(1);
-        let read = decoder.by_ref().take(u64::try_from(room).unwrap_or(u64::MAX)).read_to_end(decoded);
-        read.map_err(|error| self.malformed(&error))?;
-        if decoded.len() > NDJSON_BODY_BYTES_MAX {
-            return Err(DecodeError::TooLarge { coding: self.name() });
-        }
-        Ok(())
-    }
-
     fn malformed(self, cause: &dyn std::fmt::Display) -> DecodeError {
         DecodeError::Malformed { coding: self.name(), cause: cause.to_string() }
     }
@@ -217,15 +256,14 @@ impl ContentCoding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::extract::DefaultBodyLimit;
+    use crate::api::body_memory::BodyMemory;
+    use crate::domain::id::WorkspaceId;
+    use crate::domain::limits::NDJSON_BODY_BYTES_MAX;
     use axum::http::HeaderValue;
-    use axum::{Router, middleware, routing};
     use flate2::Compression;
     use flate2::write::{GzEncoder, ZlibEncoder};
-    use futures::executor::block_on;
     use proptest::prelude::*;
     use std::io::Write;
-    use tower::ServiceExt;
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -243,25 +281,22 @@ mod tests {
         zstd::encode_all(text, 3).unwrap()
     }
 
-    /// Sends a body in pieces; returns what the handler read, or the code of the problem.
+    /// Reads a body that is sent in pieces; returns what it becomes, or the code of the problem.
     fn send(encoding: &[&str], pieces: Vec<Vec<u8>>) -> Result<Vec<u8>, &'static str> {
-        async fn echo(body: Bytes) -> Bytes {
-            body
-        }
-        let router = Router::new().route("/", routing::post(echo)).layer(DefaultBodyLimit::max(NDJSON_BODY_BYTES_MAX));
-        let router = router.layer(middleware::from_fn(decode));
-        let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
-        let mut request = Request::post("/").body(Body::from_stream(futures::stream::iter(pieces))).unwrap();
+        let mut headers = HeaderMap::new();
         for value in encoding {
-            request.headers_mut().append(CONTENT_ENCODING, HeaderValue::from_str(value).unwrap());
+            headers.append(CONTENT_ENCODING, HeaderValue::from_str(value).unwrap());
         }
-        block_on(async {
-            let response = router.oneshot(request).await.unwrap();
-            match response.extensions().get::<Problem>() {
-                Some(problem) => Err(problem.code),
-                None => Ok(to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()),
-            }
-        })
+        let memory = BodyMemory::new(64 << 20);
+        let mut reserved = memory.begin(Some(WorkspaceId(1)));
+        let packed = Bytes::from(pieces.concat());
+        let decoded = codings(&headers).and_then(|codings| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(decode(packed, &codings, NDJSON_BODY_BYTES_MAX, &mut reserved))
+        });
+        drop(reserved);
+        assert_eq!(memory.held(), 0);
+        decoded.map(|decoded| decoded.to_vec()).map_err(|problem| problem.code)
     }
 
     /// Cuts bytes behind every so many.
@@ -327,8 +362,15 @@ mod tests {
 
     #[test]
     fn the_limit_counts_every_member_and_every_layer() {
-        let full = vec![b' '; NDJSON_BODY_BYTES_MAX];
-        let half = vec![b' '; NDJSON_BODY_BYTES_MAX / 2];
+        // What repeats itself after a while only, so that it is not too dense.
+        let mut state = 1_u32;
+        let mut byte = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        };
+        let noise: Vec<u8> = (0..1 << 16).map(|_| byte()).collect();
+        let full: Vec<u8> = noise.iter().copied().cycle().take(NDJSON_BODY_BYTES_MAX).collect();
+        let half = full[..NDJSON_BODY_BYTES_MAX / 2].to_vec();
         assert_eq!(send(&["gzip"], vec![gzip(&half), gzip(&half)]).map(|text| text.len()), Ok(NDJSON_BODY_BYTES_MAX));
         assert_eq!(send(&["gzip"], vec![gzip(&full), gzip(b"")]).map(|text| text.len()), Ok(NDJSON_BODY_BYTES_MAX));
         let more = [full.as_slice(), b" "].concat();
@@ -345,6 +387,17 @@ mod tests {
             assert_eq!(send(&[encoding], pieces), Err("payload_too_large"), "{encoding}");
         }
         assert_eq!(send(&["gzip"], vec![gzip(b"").repeat(GZIP_MEMBERS_MAX)]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_becomes_far_more_than_was_sent_is_refused() {
+        let spaces = vec![b' '; CODING_RATIO_FROM];
+        for (name, pack) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("deflate", deflate), ("zstd", zstd)] {
+            assert_eq!(send(&[name], vec![pack(&spaces)]).map(|text| text.len()), Ok(spaces.len()), "{name}");
+            let more = [spaces.as_slice(), b" "].concat();
+            assert_eq!(send(&[name], vec![pack(&more)]), Err("payload_too_large"), "{name}");
+        }
+        assert_eq!(send(&["gzip, gzip"], vec![gzip(&gzip(&[b' '; 2 << 20]))]), Err("payload_too_large"));
     }
 
     #[test]

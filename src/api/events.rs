@@ -4,7 +4,7 @@ use super::app::{App, Caller};
 use super::change::{idempotency_key, spread};
 use super::docs::Problems;
 use super::event_schema::{CloudEvent, EventBatch, NativeEvent};
-use super::input::{Query, essence, unsupported, within};
+use super::input::{Query, essence, unsupported};
 use super::problem::{Fault, Problem};
 use super::receipt::Receipt;
 use crate::domain::control::resource::Scope;
@@ -12,7 +12,7 @@ use crate::domain::event::{
     BodyError, ContentKind, EventWarning, Item, Refusal, RefusalCode, id_of, parse_binary_cloudevent, parse_events,
 };
 use crate::domain::id::Position;
-use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
+use crate::domain::limits::{EVENT_BYTES_MAX, JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
 use crate::journal::AppendError;
 use crate::runtime::clock;
 use crate::runtime::ingest::{IdSource, NamedEvent, Sender};
@@ -109,19 +109,38 @@ pub(super) async fn send(
 ) -> Result<Response, Problem> {
     caller.require(Scope::WriteEvents)?;
     let declared = essence(&headers);
-    // The content type says that an event is structured; all else with such headers is the data of a binary one.
-    let is_structured = declared.as_deref().is_some_and(|kind| kind.starts_with("application/cloudevents"));
-    if !is_structured && headers.keys().any(|name| name.as_str().starts_with("ce-")) {
+    if is_binary(&headers) {
         return binary(&app, &caller, query.as_deref(), (&headers, &body)).await;
     }
     let kind = match declared.as_deref() {
         None | Some("application/json") => ContentKind::Native,
         Some("application/cloudevents+json") => ContentKind::CloudEvent,
         Some("application/cloudevents-batch+json") => ContentKind::CloudEventBatch,
-        Some("application/x-ndjson" | "application/jsonl" | "application/ndjson") => ContentKind::Lines,
+        Some(other) if LINES_TYPES.contains(&other) => ContentKind::Lines,
         Some(other) => return Err(unsupported(other, ACCEPTED_TYPES)),
     };
     take(&app, &caller, query.as_deref(), (&headers, &body), kind).await
+}
+
+/// The content types of one event a line.
+const LINES_TYPES: [&str; 3] = ["application/x-ndjson", "application/jsonl", "application/ndjson"];
+
+/// Whether headers make a body the data of a binary CloudEvent: all that have its headers, and do not say that the event is
+/// structured.
+fn is_binary(headers: &HeaderMap) -> bool {
+    let is_structured = essence(headers).is_some_and(|kind| kind.starts_with("application/cloudevents"));
+    !is_structured && headers.keys().any(|name| name.as_str().starts_with("ce-"))
+}
+
+/// How many bytes a body of `POST /v1/events` may have.
+pub(super) fn body_limit(headers: &HeaderMap) -> usize {
+    if is_binary(headers) {
+        EVENT_BYTES_MAX
+    } else if essence(headers).is_some_and(|kind| LINES_TYPES.contains(&kind.as_str())) {
+        NDJSON_BODY_BYTES_MAX
+    } else {
+        JSON_BODY_BYTES_MAX
+    }
 }
 
 /// Sends a batch of native events: `{"events":[…]}`.
@@ -155,8 +174,6 @@ async fn take(
     (headers, body): (&HeaderMap, &Bytes),
     kind: ContentKind,
 ) -> Result<Response, Problem> {
-    let limit = if kind == ContentKind::Lines { NDJSON_BODY_BYTES_MAX } else { JSON_BODY_BYTES_MAX };
-    within(body, limit)?;
     let items = parse_events(body, kind).map_err(|error| match error {
         BodyError::Malformed { detail } => Problem::bad_request("malformed_json", detail),
         BodyError::TooMany { limit, .. } => {
@@ -191,7 +208,6 @@ async fn binary(
     query: Option<&str>,
     (headers, body): (&HeaderMap, &Bytes),
 ) -> Result<Response, Problem> {
-    within(body, crate::domain::limits::EVENT_BYTES_MAX)?;
     let attributes: Vec<(String, Vec<u8>)> = headers
         .iter()
         .filter_map(|(name, value)| Some((name.as_str().strip_prefix("ce-")?.to_owned(), value.as_bytes().to_vec())))

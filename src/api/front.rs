@@ -1,6 +1,7 @@
 //! What stands between callers and the handlers, as the operator wants it.
 
 use super::gate::Rates;
+use crate::domain::limits::BODY_MEMORY;
 use crate::domain::time::Millis;
 use axum::Router;
 use axum::http::header::{
@@ -14,16 +15,30 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 /// Whom to believe, and what to allow.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Front {
     /// Proxies whose `X-Forwarded-For` is believed; nobody's by default.
     pub trusted_proxies: Vec<IpNet>,
     /// How often each may ask.
     pub rates: Rates,
+    /// Bytes that all request bodies under way may hold, unpacked.
+    pub body_memory: usize,
     /// Origins whose pages may call the API from a browser, or `*`; none by default.
     pub cors_origins: Vec<String>,
     /// How long browsers shall come back encrypted only; not said by default.
     pub hsts: Option<Millis>,
+}
+
+impl Default for Front {
+    fn default() -> Self {
+        Self {
+            trusted_proxies: Vec::new(),
+            rates: Rates::default(),
+            body_memory: BODY_MEMORY,
+            cors_origins: Vec::new(),
+            hsts: None,
+        }
+    }
 }
 
 /// How long a browser remembers what it may send.

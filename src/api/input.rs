@@ -2,7 +2,6 @@
 
 use super::problem::{Advice, Fault, Problem};
 use crate::domain::id::{AccountId, MetricName, ProjectId};
-use crate::domain::limits::JSON_BODY_BYTES_MAX;
 use crate::domain::time::Timestamp;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
@@ -17,14 +16,13 @@ use std::marker::PhantomData;
 /// Reads a JSON body.
 ///
 /// # Errors
-/// 413 where it is too large, 415 where it is declared as something else, 400 where it is not JSON, 422 where a field is
+/// 415 where it is declared as something else, 400 where it is not JSON, 422 where a field is
 /// unknown or wrong.
 pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Problem> {
     let declared = essence(headers);
     if !matches!(declared.as_deref(), None | Some("application/json" | "application/merge-patch+json")) {
         return Err(unsupported(&declared.unwrap_or_default(), "application/json, application/merge-patch+json"));
     }
-    within(body, JSON_BODY_BYTES_MAX)?;
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let Object(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| json_problem(&error))?;
     deserializer.end().map_err(|error| Problem::bad_request("malformed_json", error.to_string()))?;
@@ -76,18 +74,6 @@ pub(super) fn unsupported(found: &str, accepted: &'static str) -> Problem {
         advice: Some(Advice::AcceptPost(accepted)),
         ..Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
-}
-
-/// Makes sure that a body is not too large.
-///
-/// # Errors
-/// 413 where it is.
-pub(super) fn within(body: &[u8], limit: usize) -> Result<(), Problem> {
-    if body.len() <= limit {
-        return Ok(());
-    }
-    let detail = format!("the body has {} bytes, at most {limit} are taken", body.len());
-    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail).with("limit", limit))
 }
 
 /// The content type without its parameters, in lower case.

@@ -6,6 +6,8 @@
 mod address;
 mod answer;
 mod app;
+mod body;
+mod body_memory;
 mod change;
 mod content_coding;
 mod created;

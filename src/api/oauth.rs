@@ -12,7 +12,7 @@ use crate::domain::control::access::TokenRevocation;
 use crate::domain::control::command::Command;
 use crate::domain::control::resource::{ClientRecord, Scope, ScopeSet};
 use crate::domain::id::ClientId;
-use crate::domain::limits::{ACCESS_TOKEN_LIFE, FORM_BYTES_MAX};
+use crate::domain::limits::ACCESS_TOKEN_LIFE;
 use crate::domain::time::Timestamp;
 use crate::runtime::clock;
 use crate::runtime::control::Asking;
@@ -334,9 +334,6 @@ pub(super) async fn metadata(State(app): State<App>) -> Json<Metadata> {
 fn form(incoming: &Incoming) -> Result<BTreeMap<String, String>, Refusal> {
     if super::input::essence(&incoming.headers).as_deref() != Some("application/x-www-form-urlencoded") {
         return Err(Refusal::Request("send application/x-www-form-urlencoded".to_owned()));
-    }
-    if incoming.body.len() > FORM_BYTES_MAX {
-        return Err(Refusal::Request(format!("the form has more than {FORM_BYTES_MAX} bytes")));
     }
     let mut form = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(&incoming.body) {

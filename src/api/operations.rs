@@ -180,6 +180,10 @@ fn readings(app: &App) -> String {
     if let Some(free) = node.data.folder().free_bytes() {
         readings.gauge("highwater_disk_free_bytes", "Left of the disk that holds the data folder", &one(free as f64));
     }
+    let help = "Bytes that request bodies hold at present";
+    readings.gauge("highwater_body_memory_bytes", help, &one(app.bodies.held() as f64));
+    let help = "Bytes that request bodies may hold";
+    readings.gauge("highwater_body_memory_limit_bytes", help, &one(app.bodies.limit() as f64));
     let writable = f64::from(u8::from(node.data.journal.is_writable()));
     readings.gauge("highwater_log_writable", "1 where the journal took what was last appended", &one(writable));
     readings.gauge("highwater_control_head_position", "Last record of the control log", &one(head.0 as f64));

@@ -8,12 +8,11 @@ use super::second_look::second_look;
 use super::seen::{Seen, trace_id};
 use super::server::ListenerLimits;
 use super::{
-    accounts, alert_rows, alerts, audit, channels, content_coding, description, events, head, incidents, keys, linger,
-    metrics, oauth, oauth_clients, operations, outbox, projects, quarantine, quotas, redelivery, rehearsals, relations,
-    sandbox, shapes, silence_preview, silences, trials, usage, usage_query, whoami, workspace,
+    accounts, alert_rows, alerts, audit, body, channels, description, events, head, incidents, keys, linger, metrics,
+    oauth, oauth_clients, operations, outbox, projects, quarantine, quotas, redelivery, rehearsals, relations, sandbox,
+    shapes, silence_preview, silences, trials, usage, usage_query, whoami, workspace,
 };
 use super::{channel_deliveries, deliveries, event_types, stream, webhook_actions, webhooks};
-use crate::domain::limits::{JSON_BODY_BYTES_MAX, NDJSON_BODY_BYTES_MAX};
 use crate::runtime::clock::{self, Stopwatch};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, Request, State};
@@ -26,16 +25,11 @@ use serde_json::Value;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::limit::RequestBodyLimitLayer;
 use tracing::field::display;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
-
-/// Bytes of a body as it is sent. More than of one that is unpacked, so that what stops a long body is the limit whose
-/// error is told apart from a torn one.
-const WIRE_BODY_BYTES_MAX: usize = NDJSON_BODY_BYTES_MAX + 64 * 1024;
 
 /// The documentation loads nothing from elsewhere; the reader's own pictures and styles are written into its page.
 const DOCS_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
@@ -145,7 +139,7 @@ pub(super) fn public_router(app: App, limits: ListenerLimits) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(app.clone(), second_look));
-    let router = app.front.around(dressed(bounded(router).merge(swagger), limits));
+    let router = app.front.around(dressed(bounded(router, &app).merge(swagger), limits));
     router.with_state(app).layer(middleware::from_fn(head::vet))
 }
 
@@ -165,11 +159,10 @@ pub(super) fn admin_router(app: App, limits: ListenerLimits) -> Router {
 }
 
 /// Bounds bodies, before and after they are unpacked.
-fn bounded<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+fn bounded(router: Router<App>, app: &App) -> Router<App> {
     router
-        .layer(DefaultBodyLimit::max(NDJSON_BODY_BYTES_MAX))
-        .layer(middleware::from_fn(content_coding::decode))
-        .layer(RequestBodyLimitLayer::new(WIRE_BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(app.clone(), body::bound))
         .layer(middleware::from_fn(linger::read_rest))
 }
 
@@ -265,7 +258,7 @@ pub(super) fn refused(problem: Problem, request: &Request) -> Response {
 
 /// A problem in the form of its path.
 fn rendered(problem: Problem, id: &str, path: &str) -> Response {
-    if oauth::has_form(path) { oauth::failed(&problem) } else { limited(problem, path).render(id, path) }
+    if oauth::has_form(path) { oauth::failed(&problem) } else { problem.render(id, path) }
 }
 
 /// The headers that every answer has.
@@ -284,14 +277,6 @@ fn named(method: &Method) -> &'static str {
     let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
     let names = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     known.iter().position(|one| one == method).and_then(|place| names.get(place)).copied().unwrap_or("_OTHER")
-}
-
-/// Says how large a body may be where one was refused before its handler saw it.
-fn limited(problem: Problem, path: &str) -> Problem {
-    if problem.status != StatusCode::PAYLOAD_TOO_LARGE || problem.members.contains_key("limit") {
-        return problem;
-    }
-    problem.with("limit", if path == "/v1/events" { NDJSON_BODY_BYTES_MAX } else { JSON_BODY_BYTES_MAX })
 }
 
 /// The problem that an answer without success stands for.

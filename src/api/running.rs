@@ -1,6 +1,7 @@
 //! A node that serves: its listeners, and how it ends in order.
 
 use super::app::App;
+use super::body_memory::BodyMemory;
 use super::front::Front;
 use super::gate::Gate;
 use super::router::{admin_router, public_router};
@@ -120,6 +121,7 @@ impl Listeners {
             under_way: Arc::default(),
             followers: Arc::default(),
             gate: Arc::new(gate),
+            bodies: BodyMemory::new(self.front.body_memory),
             front: Arc::new(self.front),
             cursor_key,
             queries: Arc::new(Semaphore::new(USAGE_QUERIES_MAX)),

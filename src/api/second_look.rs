@@ -2,11 +2,9 @@
 //! before: the control plane is folded to its present end, and the request is looked at once more.
 
 use super::app::App;
+use super::body::Twice;
 use super::problem::Problem;
-use crate::domain::limits::JSON_BODY_BYTES_MAX;
-use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -17,19 +15,14 @@ pub(super) async fn second_look(State(app): State<App>, request: Request, next: 
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    let body = match to_bytes(body, JSON_BODY_BYTES_MAX + 1).await {
-        Ok(body) => body,
-        // A body that large is refused by every handler that reads one.
-        Err(_) => return Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE).into_response(),
-    };
-    let again = Request::from_parts(parts.clone(), Body::from(body.clone()));
-    let first = next.clone().run(Request::from_parts(parts, Body::from(body))).await;
+    let body = Twice::new(body);
+    let first = next.clone().run(Request::from_parts(parts.clone(), body.body())).await;
     let missing = first.extensions().get::<Problem>().is_some_and(|problem| problem.code == "resource_not_found");
     if !missing {
         return first;
     }
     match app.node.data.control.confirm().await {
-        Ok(true) => next.run(again).await,
+        Ok(true) => next.run(Request::from_parts(parts, body.body())).await,
         Ok(false) => first,
         Err(error) => unconfirmed(&error).into_response(),
     }

@@ -2,7 +2,7 @@
 
 use super::{ConfigError, Given};
 use crate::api::{Front, Rates, TlsFiles};
-use crate::domain::limits::RATE_LIMIT_MAX;
+use crate::domain::limits::{BODY_MEMORY, BODY_MEMORY_MIN, RATE_LIMIT_MAX};
 use crate::domain::time::Millis;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -17,7 +17,12 @@ pub(super) fn resolve(given: &Given, file: &Given) -> Result<Front, ConfigError>
     for origin in &cors_origins {
         check_origin(origin)?;
     }
+    let body_memory = given.body_memory.or(file.body_memory).unwrap_or(BODY_MEMORY);
+    if body_memory < BODY_MEMORY_MIN {
+        return Err(value("body_memory", format!("{body_memory} is less than {BODY_MEMORY_MIN}, what one body needs")));
+    }
     Ok(Front {
+        body_memory,
         trusted_proxies: networks(proxies.map_or(&[], Vec::as_slice))?,
         rates: rates(given, file)?,
         cors_origins,
@@ -110,6 +115,7 @@ mod tests {
         };
         wrong(Given { ingest_rate_limit: Some(RATE_LIMIT_MAX + 1), ..Given::default() }, "ingest_rate_limit");
         wrong(Given { rate_limit_window: Some(Millis(1)), ..Given::default() }, "rate_limit_window");
+        wrong(Given { body_memory: Some(BODY_MEMORY_MIN - 1), ..Given::default() }, "body_memory");
         for origin in
             ["console.example.com", "https://a.example/", "https://A.example", "https://a.example:443", "null"]
         {

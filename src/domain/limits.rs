@@ -8,6 +8,20 @@ pub const EVENT_BYTES_MAX: usize = 64 * 1024;
 pub const JSON_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of an NDJSON request body, after decompression.
 pub const NDJSON_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Bytes that all request bodies under way may hold together, unpacked: the default of `--body-memory`. A workspace gets half of it.
+pub const BODY_MEMORY: usize = 128 * 1024 * 1024;
+/// The least that it may be: a body and what it is packed in, twice.
+pub const BODY_MEMORY_MIN: usize = 32 * 1024 * 1024;
+/// Bytes of it for all requests that present no credential.
+pub const ANONYMOUS_BODY_MEMORY: usize = 1024 * 1024;
+/// How long a request waits for room in it.
+pub const BODY_MEMORY_WAIT: Millis = Millis::seconds(1);
+/// How long the body of a request without a credential may take to arrive.
+pub const ANONYMOUS_BODY_TIMEOUT: Millis = Millis::seconds(5);
+/// How many times what was sent a packed body may become, past [`CODING_RATIO_FROM`].
+pub const CODING_RATIO_MAX: usize = 100;
+/// Bytes up to which a packed body may be as dense as it likes.
+pub const CODING_RATIO_FROM: usize = 1024 * 1024;
 /// Codings that one request body may be packed with, one on top of the other; each is decoded within the byte limit.
 pub const CONTENT_CODINGS_MAX: usize = 4;
 /// Members of one gzip body: an empty one costs time and adds no byte to what is counted.

@@ -4,6 +4,7 @@ mod accounts;
 mod alerts;
 mod audit;
 mod auth;
+mod bodies;
 mod browsers;
 mod channel_deliveries;
 mod channels;
