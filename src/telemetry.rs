@@ -8,8 +8,10 @@ use std::io::IsTerminal as _;
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 mod log_filter;
+mod mask;
 
 pub use log_filter::LogFilterError;
+pub use mask::has_secret;
 
 /// How lines of the log look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
@@ -28,7 +30,7 @@ pub enum LogFormat {
 /// Where a word of the filter is neither a level nor a directive with one.
 pub fn init_log(filter: &str, format: LogFormat) -> Result<(), LogFilterError> {
     let filter = log_filter::parse(filter)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| mask::Masked(std::io::stderr()));
     // A line that cannot be written, as where the terminal is gone, is no reason to end: the layer would panic over it.
     let log = log.log_internal_errors(false);
     // Colours are for people: a file and a collector would keep their escapes.
