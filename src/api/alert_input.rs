@@ -43,6 +43,8 @@ pub(super) struct AlertCreate {
     #[schema(value_type = Option<String>, pattern = "^(info|warning|critical)$")]
     severity: Severity,
     repeat_interval: Option<String>,
+    /// What a firing does once all that the rule reads is missing: `ok` resolves it at once, whatever `keep_firing_for` says;
+    /// `keep` leaves it; `alert` sends one message that data is missing, and a resolve when it is back.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(ok|alert|keep)$")]
     no_data: NoDataPolicy,

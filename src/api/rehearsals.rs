@@ -49,6 +49,12 @@ pub(super) struct PreviewAsked {
     r#for: Option<String>,
     keep_firing_for: Option<String>,
     recover: Option<String>,
+    /// As the alert would have it; `ok` where it is left out.
+    #[schema(value_type = Option<String>, pattern = "^(ok|alert|keep)$")]
+    no_data: Option<NoDataPolicy>,
+    /// As the alert would have it; `keep` where it is left out.
+    #[schema(value_type = Option<String>, pattern = "^(keep|ok)$")]
+    inconclusive: Option<InconclusivePolicy>,
 }
 
 /// What a rule would have done. Events are seen a window at a time, and quotas as they are set at present.
@@ -160,6 +166,8 @@ pub(super) async fn preview(State(app): State<App>, caller: Caller, incoming: In
         hold: span("/for", &asked.r#for)?,
         keep_firing_for: span("/keep_firing_for", &asked.keep_firing_for)?,
         recover: asked.recover.map(recovery).transpose()?,
+        no_data: asked.no_data.unwrap_or(NoDataPolicy::Ok),
+        inconclusive: asked.inconclusive.unwrap_or(InconclusivePolicy::Keep),
         ..bare(account.clone(), metric, &asked.rule)
     };
     let scope = AccountScope::One(account.clone());

@@ -165,8 +165,9 @@ pub(super) fn partial_groups(
         let since = terms.kept_since.get(metric).filter(|since| terms.query.from < since.round_up(WINDOW));
         let early = of_total.early.saturating_sub(of_groups.early);
         if let Some(since) = since.filter(|_| early > 0) {
-            let detail =
-                format!("{early} events from before {since} are in no group of {metric} with these dimensions");
+            let detail = format!(
+                "{early} events in windows that began before {since} are in no group of {metric} with these dimensions"
+            );
             let warning = UsageWarning::of_metric("groups_since", metric, detail);
             warnings.push(UsageWarning { since: Some(since.to_string()), ..warning });
         }

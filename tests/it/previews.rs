@@ -85,11 +85,12 @@ proptest! {
         rule in prop::sample::select(&RULES[..]),
         (hold, keep) in (prop::sample::select(&SPANS[..]), prop::sample::select(&SPANS[..])),
         recover in prop::option::weighted(0.3, Just("sum < 20")),
-        inconclusive in prop::sample::select(&["keep", "ok"][..]),
+        (inconclusive, no_data) in
+            (prop::sample::select(&["keep", "ok"][..]), prop::sample::select(&["ok", "keep", "alert"][..])),
         values in prop::collection::vec(prop::option::weighted(0.7, 0_u32..160), 1..14),
     ) {
         let values: Vec<Option<u32>> = std::iter::once(Some(1)).chain(values).collect();
-        let mut options = format!("{rule} | on acme/calls, inconclusive {inconclusive}");
+        let mut options = format!("{rule} | on acme/calls, inconclusive {inconclusive}, no_data {no_data}");
         for (name, minutes) in [("for", hold), ("keep", keep)] {
             if minutes > 0 {
                 options.push_str(&format!(", {name} {minutes}m"));

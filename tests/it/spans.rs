@@ -281,3 +281,17 @@ fn an_edit_of_spans_keeps_the_windows_that_were_counted() {
          at 30:30  tick  -> ok busy acme held, notify 2 resolved after 1"
     ));
 }
+
+#[test]
+fn what_ends_a_firing_is_known_to_snapshots_before_it_does_anything() {
+    // Behind the last line the log is folded with a restart behind each record, too.
+    check(
+        "engine 2
+         delivers
+         alert ratio  sum(\"bad\") / sum(\"all\") > 0.5 | inconclusive ok
+         usage acme all 10 + acme bad 9   -> inconclusive ratio acme
+         at 05:30  tick                   -> firing ratio acme, notify 1 firing
+         at 06:00  engine 3
+         at 10:30  tick                   -> inconclusive ratio acme inconclusive, notify 2 resolved after 1",
+    );
+}

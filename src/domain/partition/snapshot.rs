@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The format that this release writes.
 ///
 /// 2 has the outbox at its end; 3 has a tail behind that, where there is something to keep in it; 5 has [`Extras`] behind
-/// the tail, where the log asks for engine version 3. 4 had them in another form, which no release wrote.
+/// the tail, where the log asks for engine version 3 or there is something to keep in them. 4 had them in another form, which no release wrote.
 pub const SNAPSHOT_FORMAT: u32 = 5;
 
 /// The first format with a tail.
@@ -168,29 +168,34 @@ impl Partition {
         let tells_quotas = self.engine_version >= QUOTAS_TOLD;
         let mut tail = Tail { labels: self.outbox.labels().clone(), told: Vec::new() };
         let mut extras = self.extras();
+        let is_v3 = self.engine_version >= V3;
         let states = self.tenants.values().flat_map(|state| state.accounts.values().map(move |slot| (state, slot)));
         for (place, (state, slot)) in (0_u64..).zip(states) {
             let Some(account) = self.accounts.get(*slot) else { continue };
             let account = account.canonical(self.clock.now().plus(state.advance));
             bytes = postcard::to_extend(&account, bytes)?;
-            extras.instances.extend(account.instances.iter().map(SavedInstance::of));
+            if is_v3 {
+                extras.instances.extend(account.instances.iter().map(SavedInstance::of));
+            }
             for Series { metric, told, group_hours: hours, .. } in account.series {
                 if let Some(told) = told.filter(|_| tells_quotas) {
                     tail.told.push(SavedTold { account: place, metric: metric.clone(), told });
                 }
-                if !hours.is_empty() {
+                if is_v3 && !hours.is_empty() {
                     extras.group_hours.push(SavedGroups { account: place, metric, hours });
                 }
             }
         }
-        let has_tail = tells_quotas || !tail.labels.is_empty();
+        // A field that does nothing before engine version 3 is known to the fold before, too.
+        let has_extras = is_v3 || !extras.ends_inconclusive.is_empty();
+        let has_tail = tells_quotas || has_extras || !tail.labels.is_empty();
         if has_tail || !self.outbox.is_empty() {
             bytes = postcard::to_extend(&self.outbox, bytes)?;
         }
         if has_tail {
             bytes = postcard::to_extend(&tail, bytes)?;
         }
-        if self.engine_version >= V3 {
+        if has_extras {
             bytes = postcard::to_extend(&extras, bytes)?;
         }
         Ok(bytes)
@@ -201,13 +206,17 @@ impl Partition {
         let alerts =
             self.tenants.iter().flat_map(|(tenant, state)| state.alerts.values().map(|alert| (*tenant, alert)));
         let ending = alerts.filter(|(_, compiled)| compiled.definition.inconclusive == InconclusivePolicy::Ok);
+        let ends_inconclusive = ending.map(|(tenant, compiled)| (tenant, compiled.definition.id)).collect();
+        if self.engine_version < V3 {
+            return Extras { ends_inconclusive, ..Extras::default() };
+        }
         Extras {
             group_hours: Vec::new(),
             quarantine: self.quarantine.saved(),
             unheard: self.unheard.clone(),
             conversations: self.debts.saved_conversations(),
             instances: Vec::new(),
-            ends_inconclusive: ending.map(|(tenant, compiled)| (tenant, compiled.definition.id)).collect(),
+            ends_inconclusive,
         }
     }
 
@@ -277,7 +286,8 @@ impl Partition {
             if rest.is_empty() { (Outbox::default(), rest) } else { postcard::take_from_bytes(rest)? };
         let (tail, rest): (Tail, &[u8]) =
             if rest.is_empty() { (Tail::default(), rest) } else { postcard::take_from_bytes(rest)? };
-        let extras: Extras = if saved.engine_version >= V3 { postcard::from_bytes(rest)? } else { Extras::default() };
+        let has_extras = saved.engine_version >= V3 || !rest.is_empty();
+        let extras: Extras = if has_extras { postcard::from_bytes(rest)? } else { Extras::default() };
         outbox.set_labels(tail.labels);
         for SavedTold { account, metric, told } in tail.told {
             let account = usize::try_from(account).ok().and_then(|slot| accounts.get_mut(slot));
@@ -302,7 +312,7 @@ impl Partition {
             unheard: Unheard::default(),
             dirty: Dirty::default(),
         };
-        if partition.engine_version >= V3 {
+        if has_extras {
             partition.restore_extras(extras);
         }
         partition.rebuild_timers();
