@@ -100,6 +100,10 @@ impl GroupHours {
 
     /// Drops the hours that the clock has passed. Those with parts that are still to be stored stay until they are.
     pub(super) fn evict(&mut self, clock: Timestamp) {
+        // Most series have no groups, and every close looks at all of them.
+        if self.hours.is_empty() {
+            return;
+        }
         self.hours.retain(|_, hour| hour.held_until > clock || hour.dirty_parts().next().is_some());
         self.derived = None;
     }
