@@ -88,6 +88,12 @@ pub struct Given {
     /// Wrong credentials of one address (IPv6: /64) in any minute; 0 is no limit [default: 60]
     #[arg(long, env = "HIGHWATER_AUTH_FAILURE_LIMIT", value_name = "REQUESTS")]
     pub auth_failure_limit: Option<u32>,
+    /// Connections that are open at once; as many as the limit of open files leaves room for [default: up to 4096]
+    #[arg(long, env = "HIGHWATER_CONNECTIONS", value_name = "CONNECTIONS")]
+    pub connections: Option<usize>,
+    /// Connections of one address (IPv6: /64) that are open at once, trusted proxies apart [default: a quarter, up to 1024]
+    #[arg(long, env = "HIGHWATER_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS")]
+    pub connections_per_address: Option<usize>,
     /// The window of these limits [default: 1m]
     #[arg(long, env = "HIGHWATER_RATE_LIMIT_WINDOW", value_name = "DURATION", value_parser = duration)]
     #[serde(deserialize_with = "read_duration")]

@@ -3,6 +3,7 @@
 use super::accept::acceptable;
 use super::address::client_address;
 use super::body_memory::BodyMemory;
+use super::crowd::Connection;
 use super::front::Front;
 use super::gate::{Gate, SeenRate};
 use super::problem::{Advice, Problem};
@@ -204,6 +205,9 @@ impl FromRequestParts<App> for Caller {
         let principal = identified.map_err(|problem| app.gate.failed(address, problem))?;
         if let Some(seen) = parts.extensions.get::<Seen>() {
             seen.note(principal.tenant, principal.key_id);
+        }
+        if let Some(connection) = parts.extensions.get::<Connection>() {
+            connection.vouch();
         }
         app.gate.admit(&principal, parts.uri.path(), parts.extensions.get::<SeenRate>())?;
         acceptable(&parts.headers, parts.uri.path())?;

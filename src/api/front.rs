@@ -1,5 +1,6 @@
 //! What stands between callers and the handlers, as the operator wants it.
 
+use super::bounds::ConnectionsAsked;
 use super::gate::Rates;
 use crate::domain::limits::BODY_MEMORY;
 use crate::domain::time::Millis;
@@ -19,6 +20,8 @@ use tower_http::set_header::SetResponseHeaderLayer;
 pub struct Front {
     /// Proxies whose `X-Forwarded-For` is believed; nobody's by default.
     pub trusted_proxies: Vec<IpNet>,
+    /// How many connections there may be.
+    pub connections: ConnectionsAsked,
     /// How often each may ask.
     pub rates: Rates,
     /// Bytes that all request bodies under way may hold, unpacked.
@@ -33,6 +36,7 @@ impl Default for Front {
     fn default() -> Self {
         Self {
             trusted_proxies: Vec::new(),
+            connections: ConnectionsAsked::default(),
             rates: Rates::default(),
             body_memory: BODY_MEMORY,
             cors_origins: Vec::new(),

@@ -4,7 +4,7 @@
 //! with nothing under way ends, and so does a request whose answer is not taken.
 
 use super::address::Peer;
-use super::crowd::{Crowd, NoPlace, Place};
+use super::crowd::{Connection, NoPlace, Seat};
 use super::sending::{Outgoing, Sending};
 use super::server::{Listening, duration, stopped};
 use super::stream::Hangup;
@@ -21,7 +21,7 @@ use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,14 +42,19 @@ struct Stream {
 }
 
 /// Answers the requests of one connection.
-pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>((stream, peer): (S, SocketAddr), listening: Listening) {
+pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    (stream, peer): (S, SocketAddr),
+    connection: &Connection,
+    listening: Listening,
+) {
     let (alive, gone) = watch::channel(());
-    let Listening { router, limits, mut stop, permits, crowd } = listening;
+    let Listening { router, limits, mut stop } = listening;
     let under_way = watch::Sender::new(0);
     let mut requests = under_way.subscribe();
     let own = Arc::new(Semaphore::new(1));
-    let streams = Streams { permits, crowd, address: peer.ip(), own, under_way, gone, patience: limits.request };
-    let service = service_fn(move |request| answer(router.clone(), peer, request));
+    let streams = Streams { connection: connection.clone(), own, under_way, gone, patience: limits.request };
+    let asking = connection.clone();
+    let service = service_fn(move |request| answer(router.clone(), (peer, asking.clone()), request));
     let serving = builder(streams, limits.head).serve_connection(TokioIo::new(stream), service);
     {
         let mut serving = pin!(serving);
@@ -110,12 +115,13 @@ async fn idle(requests: &mut watch::Receiver<usize>, span: Duration) {
 
 async fn answer(
     mut router: Router,
-    peer: SocketAddr,
+    (peer, connection): (SocketAddr, Connection),
     mut request: Request<Incoming>,
 ) -> Result<Response<Sending>, Infallible> {
     let Stream { hangup, outgoing, has_place } = STREAM.try_with(Clone::clone).unwrap_or_default();
     Peer::mark(peer, &mut request);
     request.extensions_mut().insert(hangup);
+    request.extensions_mut().insert(connection);
     if !has_place {
         request.extensions_mut().insert(NoPlace);
     }
@@ -126,9 +132,7 @@ async fn answer(
 /// Runs the requests of a connection, each as a task of its own.
 #[derive(Clone)]
 struct Streams {
-    permits: Arc<Semaphore>,
-    crowd: Crowd,
-    address: IpAddr,
+    connection: Connection,
     /// The place that the connection has as such.
     own: Arc<Semaphore>,
     /// How many requests there are.
@@ -139,22 +143,29 @@ struct Streams {
     patience: Duration,
 }
 
+/// Where a request has its place; only held.
+#[expect(dead_code, reason = "what is held is given back when it is dropped")]
+enum Held {
+    /// The connection's own.
+    Own(OwnedSemaphorePermit),
+    /// One more.
+    Further(Seat),
+}
+
 impl Streams {
     /// A place for a request; `None` where all are taken, or as many as one address may have.
-    fn place(&self) -> Option<(OwnedSemaphorePermit, Option<Place>)> {
+    fn place(&self) -> Option<Held> {
         if let Ok(own) = Arc::clone(&self.own).try_acquire_owned() {
-            return Some((own, None));
+            return Some(Held::Own(own));
         }
-        let place = self.crowd.join(self.address)?;
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        Some((permit, Some(place)))
+        self.connection.seat().map(Held::Further)
     }
 }
 
 impl<R: Future<Output = ()> + Send + 'static> Executor<R> for Streams {
     fn execute(&self, request: R) {
         let place = self.place();
-        let counted = Counted::begin(&self.under_way);
+        let counted = (Counted::begin(&self.under_way), self.connection.under_way().begin());
         let stream = Stream { has_place: place.is_some(), ..Stream::default() };
         let (mut gone, patience) = (self.gone.clone(), self.patience);
         tokio::spawn(async move {

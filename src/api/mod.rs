@@ -8,6 +8,7 @@ mod answer;
 mod app;
 mod body;
 mod body_memory;
+mod bounds;
 mod change;
 mod content_coding;
 mod created;
@@ -88,6 +89,7 @@ mod webhooks;
 mod whoami;
 mod workspace;
 
+pub use bounds::{ConnectionsAsked, TooManyConnections};
 pub use front::Front;
 pub use gate::Rates;
 pub use router::openapi;

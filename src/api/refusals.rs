@@ -15,7 +15,7 @@ use hyper::body::{Frame, SizeHint};
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -36,6 +36,8 @@ pub(super) struct UnderWay(Arc<Requests>);
 struct Requests {
     open: AtomicUsize,
     begun: AtomicUsize,
+    /// Whether an answer of HTTP/1.1 may wait in hyper for its client.
+    is_unsent: AtomicBool,
 }
 
 impl UnderWay {
@@ -50,6 +52,11 @@ impl UnderWay {
         self.0.open.load(Ordering::Acquire) == 0
     }
 
+    /// Whether nothing is under way, and nothing of an answer waits to be sent.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_idle() && !self.0.is_unsent.load(Ordering::Acquire)
+    }
+
     fn begun(&self) -> usize {
         self.0.begun.load(Ordering::Acquire)
     }
@@ -62,6 +69,7 @@ pub(super) struct Counted(UnderWay);
 impl Counted {
     /// Ends behind this body.
     pub(super) fn with(self, body: Body) -> Answering {
+        self.0.0.is_unsent.store(true, Ordering::Release);
         Answering { body, _counted: self }
     }
 }
@@ -224,7 +232,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Refusals<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         ready!(self.poll_instead(context))?;
-        Pin::new(&mut self.stream).poll_flush(context)
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        // hyper flushes where it has written all that it was given.
+        if self.under_way.is_idle() {
+            self.under_way.0.is_unsent.store(false, Ordering::Release);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {

@@ -7,7 +7,7 @@ use super::gate::Gate;
 use super::router::{admin_router, public_router};
 use super::server::{ListenerLimits, ServeError, Server, bind, duration};
 use super::tls::Tls;
-use crate::domain::limits::{STOP_TIMEOUT, USAGE_QUERIES_MAX, USAGE_READS_MAX};
+use crate::domain::limits::{ADMIN_CONNECTIONS_MAX, STOP_TIMEOUT, USAGE_QUERIES_MAX, USAGE_READS_MAX};
 use crate::runtime::clock::Deadline;
 use crate::runtime::node::Node;
 use axum::Router;
@@ -77,8 +77,8 @@ impl Listeners {
         // Made before anything that counts begins.
         crate::telemetry::recorder();
         Ok(Self {
-            public: bind(public).await?,
-            admin: bind(admin).await?,
+            public: bind(public)?,
+            admin: bind(admin)?,
             limits: ListenerLimits::default(),
             front: Front::default(),
         })
@@ -131,7 +131,12 @@ impl Listeners {
         let (address, admin, limits) = (self.public.address, self.admin.address, self.limits);
         let public = Serving::start(self.public, public_router(app.clone(), limits), limits);
         // Nothing that is asked of it takes long, and it ends behind the other one.
-        let brief = ListenerLimits { drain: limits.drain.min(ADMIN_DRAIN), ..limits };
+        let brief = ListenerLimits {
+            drain: limits.drain.min(ADMIN_DRAIN),
+            connections: ADMIN_CONNECTIONS_MAX,
+            per_address: ADMIN_CONNECTIONS_MAX,
+            ..limits
+        };
         let metrics = Serving::start(self.admin, admin_router(app.clone(), limits), brief);
         Running { address, admin, app, public, metrics, drain: limits.drain }
     }

@@ -2,13 +2,14 @@
 //! `http2.rs`.
 
 use super::address::Peer;
-use super::crowd::Crowd;
+use super::crowd::{Connection, Crowd, Place, Places, Refusal};
 use super::http2;
-use super::refusals::{Refusals, UnderWay};
+use super::refusals::Refusals;
 use super::stream::Hangup;
 use super::tls::{HTTP_2, Tls};
 use crate::domain::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, REQUEST_TIMEOUT,
+    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, CONNECTIONS_WAITING_MAX, DRAIN_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT,
+    REQUEST_TIMEOUT,
 };
 use crate::domain::time::Millis;
 use axum::Router;
@@ -18,18 +19,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tokio_io_timeout::TimeoutStream;
 use tower::Service;
 
 /// How long connections that are cut off take to be gone.
 const CUT_OFF_PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long is waited where a connection cannot be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +60,12 @@ pub(super) struct Server {
 ///
 /// # Errors
 /// Where the address cannot be listened on.
-pub(super) async fn bind(address: SocketAddr) -> Result<Server, ServeError> {
+pub(super) fn bind(address: SocketAddr) -> Result<Server, ServeError> {
     let failed = |source| ServeError { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+    socket.set_reuseaddr(true).map_err(failed)?;
+    socket.bind(address).map_err(failed)?;
+    let listener = socket.listen(CONNECTIONS_WAITING_MAX).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok(Server { listener, tls: None, trusted: Vec::new(), address })
 }
@@ -75,6 +81,8 @@ pub struct ListenerLimits {
     pub query: Duration,
     /// For what is under way when it is told to stop.
     pub drain: Duration,
+    /// Connections in all, and with them requests of HTTP/2 beyond the first that is under way on each.
+    pub connections: usize,
     /// Connections of one address (IPv6: /64), proxies that are trusted apart. A request of HTTP/2 beyond the first that is
     /// under way on its connection counts as one.
     pub per_address: usize,
@@ -87,6 +95,7 @@ impl Default for ListenerLimits {
             request: duration(REQUEST_TIMEOUT),
             query: duration(crate::domain::limits::USAGE_QUERY_TIMEOUT),
             drain: duration(DRAIN_TIMEOUT),
+            connections: CONNECTIONS_MAX,
             per_address: CONNECTIONS_PER_ADDRESS_MAX,
         }
     }
@@ -101,50 +110,42 @@ pub(super) struct Listening {
     pub(super) limits: ListenerLimits,
     /// Says when to stop.
     pub(super) stop: watch::Receiver<bool>,
-    /// One for each connection that may be open.
-    pub(super) permits: Arc<Semaphore>,
-    /// Who holds how many of them.
-    pub(super) crowd: Crowd,
 }
 
 impl Server {
     /// Serves until `stop` says so, then accepts nothing more and lets what is under way end.
     pub(super) async fn serve(self, router: Router, limits: ListenerLimits, mut stop: watch::Receiver<bool>) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let crowd = Crowd::new(limits.per_address, &self.trusted);
-        let listening = Listening { router, limits, stop: stop.clone(), permits: Arc::clone(&permits), crowd };
+        let places = Places { all: limits.connections, per_address: limits.per_address };
+        let crowd = Crowd::new(places, &self.trusted);
+        let listening = Listening { router, limits, stop: stop.clone() };
         // Each connection holds one end, so that the other closes behind the last of them.
         let (open, mut all_closed) = mpsc::channel::<()>(1);
         let (cut_off, cut) = watch::channel(false);
         loop {
-            // A connection is taken off the listener only when there is room for it.
-            let permit = tokio::select! {
-                permit = Arc::clone(&permits).acquire_owned() => permit,
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
                 () = stopped(&mut stop) => break,
             };
-            let Ok(permit) = permit else { break };
-            tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        // Who holds too many already is closed at once.
-                        let Some(place) = listening.crowd.join(peer.ip()) else { continue };
-                        let (listening, tls, open) = (listening.clone(), self.tls.clone(), open.clone());
-                        let mut cut = cut.clone();
-                        tokio::spawn(async move {
-                            tokio::select! {
-                                () = connection((stream, peer), tls, listening) => {}
-                                () = stopped(&mut cut) => {}
-                            }
-                            drop((permit, place, open));
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(error = %error, "a connection could not be accepted");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                },
-                () = stopped(&mut stop) => break,
-            }
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(error = %error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Who holds too many already is closed at once.
+            let Some(place) = place(&crowd, peer.ip(), &mut stop).await else { continue };
+            let (listening, tls, open) = (listening.clone(), self.tls.clone(), open.clone());
+            let mut cut = cut.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = connection((stream, peer), &place.0, tls, listening) => {}
+                    () = place.0.told_to_leave() => {}
+                    () = stopped(&mut cut) => {}
+                }
+                drop((place, open));
+            });
         }
         // Who connects meanwhile is refused at once, and does not wait for an answer that never comes.
         drop((self.listener, open));
@@ -157,7 +158,28 @@ impl Server {
     }
 }
 
-async fn connection((stream, peer): (TcpStream, SocketAddr), tls: Option<Tls>, mut listening: Listening) {
+/// A place for a connection. Where all are taken by requests under way, it is waited for, and nobody else is let in meanwhile.
+async fn place(crowd: &Crowd, address: IpAddr, stop: &mut watch::Receiver<bool>) -> Option<Place> {
+    loop {
+        match crowd.enter(address) {
+            Ok(place) => return Some(place),
+            Err(Refusal::Share) => return None,
+            Err(Refusal::Full) => tokio::select! {
+                () = crowd.freed() => {}
+                // A request that ends makes its connection idle and frees nothing.
+                () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                () = stopped(stop) => return None,
+            },
+        }
+    }
+}
+
+async fn connection(
+    (stream, peer): (TcpStream, SocketAddr),
+    known_as: &Connection,
+    tls: Option<Tls>,
+    mut listening: Listening,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "TCP_NODELAY could not be set");
     }
@@ -165,31 +187,36 @@ async fn connection((stream, peer): (TcpStream, SocketAddr), tls: Option<Tls>, m
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(listening.limits.request));
     let stream = Box::pin(stream);
-    let Some(tls) = tls else { return exchange((stream, peer), listening).await };
+    let Some(tls) = tls else { return exchange((stream, peer), known_as, listening).await };
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(listening.limits.head, tls.acceptor().accept(stream)) => shaken,
         () = stopped(&mut listening.stop) => return,
     };
     match shaken {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => {
-            http2::exchange((stream, peer), listening).await;
+            http2::exchange((stream, peer), known_as, listening).await;
         }
-        Ok(Ok(stream)) => exchange((stream, peer), listening).await,
+        Ok(Ok(stream)) => exchange((stream, peer), known_as, listening).await,
         Ok(Err(error)) => tracing::debug!(error = %error, "a handshake failed"),
         Err(_) => tracing::debug!("a handshake did not end in time"),
     }
 }
 
 /// Answers the requests of one connection.
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>((stream, peer): (S, SocketAddr), listening: Listening) {
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    (stream, peer): (S, SocketAddr),
+    connection: &Connection,
+    listening: Listening,
+) {
     let Listening { router, limits, mut stop, .. } = listening;
     let hangup = Hangup::default();
     let hung_up = hangup.clone();
-    let under_way = UnderWay::default();
-    let stream = Refusals::new(stream, under_way.clone());
+    let stream = Refusals::new(stream, connection.under_way().clone());
+    let connection = connection.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let counted = under_way.begin();
+        let counted = connection.under_way().begin();
         Peer::mark(peer, &mut request);
+        request.extensions_mut().insert(connection.clone());
         request.extensions_mut().insert(hangup.clone());
         let answered = router.clone().call(request);
         async move { answered.await.map(|response| response.map(|body| counted.with(body))) }

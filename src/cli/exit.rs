@@ -1,6 +1,6 @@
 //! The named exit codes, and which error leads to which.
 
-use crate::api::{ServeError, TlsError};
+use crate::api::{ServeError, TlsError, TooManyConnections};
 use crate::config::ConfigError;
 use crate::folder::FolderError;
 use crate::journal::{AppendError, OpenError, ReadError};
@@ -50,7 +50,7 @@ pub(super) fn code_of(error: &anyhow::Error) -> Code {
 }
 
 fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
-    if cause.is::<ConfigError>() || cause.is::<TlsError>() {
+    if cause.is::<ConfigError>() || cause.is::<TlsError>() || cause.is::<TooManyConnections>() {
         return Some(Code::Usage);
     }
     if cause.is::<ServeError>() {

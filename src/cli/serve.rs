@@ -2,12 +2,13 @@
 
 use super::exit::Code;
 use super::workspace;
-use crate::api::{Listeners, Running, Tls};
+use crate::api::{ListenerLimits, Listeners, Running, Tls};
 use crate::config::{self, Config, ConfigError, Given};
 use crate::domain::control::command::Command;
 use crate::domain::id::WorkspaceId;
 use crate::domain::limits::STOP_BLOCKED_TIMEOUT;
 use crate::runtime::data::Data;
+use crate::runtime::descriptors;
 use crate::runtime::node::{Duty, Node};
 use anyhow::Context;
 use std::path::PathBuf;
@@ -72,7 +73,10 @@ async fn told_to_stop(terminate: &mut Signal) -> std::io::Result<Code> {
 
 /// Starts a node and serves it.
 pub(super) async fn start(config: &Config, tls: Option<Tls>) -> anyhow::Result<Running> {
+    let limits = ListenerLimits::default().within(descriptors::raise(), config.front.connections)?;
+    tracing::info!(connections = limits.connections, per_address = limits.per_address, "connections are bounded");
     let listeners = Listeners::open(config.listen, config.admin).await?.with_front(config.front.clone());
+    let listeners = listeners.with_limits(limits);
     let scheme = if tls.is_some() { "https" } else { "http" };
     let listeners = tls.into_iter().fold(listeners, Listeners::with_tls);
     let data = Data::open(&config.places).await.with_context(|| format!("open {}", config.places.folder.display()))?;

@@ -1,8 +1,8 @@
 //! What stands between callers and the handlers, as it is given.
 
 use super::{ConfigError, Given};
-use crate::api::{Front, Rates, TlsFiles};
-use crate::domain::limits::{BODY_MEMORY, BODY_MEMORY_MIN, RATE_LIMIT_MAX};
+use crate::api::{ConnectionsAsked, Front, Rates, TlsFiles};
+use crate::domain::limits::{BODY_MEMORY, BODY_MEMORY_MIN, CONNECTIONS_MIN, RATE_LIMIT_MAX};
 use crate::domain::time::Millis;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -24,6 +24,13 @@ pub(super) fn resolve(given: &Given, file: &Given) -> Result<Front, ConfigError>
     Ok(Front {
         body_memory,
         trusted_proxies: networks(proxies.map_or(&[], Vec::as_slice))?,
+        connections: ConnectionsAsked {
+            all: least("connections", given.connections.or(file.connections))?,
+            per_address: least(
+                "connections_per_address",
+                given.connections_per_address.or(file.connections_per_address),
+            )?,
+        },
         rates: rates(given, file)?,
         cors_origins,
         hsts: given.hsts.or(file.hsts),
@@ -52,6 +59,13 @@ fn check_origin(origin: &str) -> Result<(), ConfigError> {
         return Ok(());
     }
     Err(value("cors_origins", format!("{origin:?} is neither * nor an origin such as https://console.example.com")))
+}
+
+fn least(name: &'static str, asked: Option<usize>) -> Result<Option<usize>, ConfigError> {
+    match asked {
+        Some(asked) if asked < CONNECTIONS_MIN => Err(value(name, format!("{asked} is less than {CONNECTIONS_MIN}"))),
+        asked => Ok(asked),
+    }
 }
 
 fn rates(given: &Given, file: &Given) -> Result<Rates, ConfigError> {
@@ -114,6 +128,8 @@ mod tests {
             assert!(error.starts_with(name), "{error}");
         };
         wrong(Given { ingest_rate_limit: Some(RATE_LIMIT_MAX + 1), ..Given::default() }, "ingest_rate_limit");
+        wrong(Given { connections: Some(1), ..Given::default() }, "connections:");
+        wrong(Given { connections_per_address: Some(0), ..Given::default() }, "connections_per_address");
         wrong(Given { rate_limit_window: Some(Millis(1)), ..Given::default() }, "rate_limit_window");
         wrong(Given { body_memory: Some(BODY_MEMORY_MIN - 1), ..Given::default() }, "body_memory");
         for origin in

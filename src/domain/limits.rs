@@ -345,10 +345,25 @@ pub const IMPORT_BLOCK_BYTES: usize = 4 * 1024 * 1024;
 pub const INTAKE_BATCH_MESSAGES: usize = 50_000;
 /// Gaps of the intake that are kept, the newest.
 pub const INTAKE_GAPS_KEPT: usize = 1_000;
-/// Connections that are open at once, and with them requests of HTTP/2 beyond the first of each.
+/// Connections that are open at once, and with them requests of HTTP/2 beyond the first of each, where nobody says and the
+/// limit of open files leaves room for them.
 pub const CONNECTIONS_MAX: usize = 4_096;
-/// Connections of one address that are open at once, and with them requests of HTTP/2 beyond the first of each.
+/// Connections of one address that are open at once, and with them requests of HTTP/2 beyond the first of each, where nobody
+/// says: a quarter of all, and no more than this.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
+/// The least number of connections, and of connections of one address, that may be asked for.
+pub const CONNECTIONS_MIN: usize = 16;
+/// Connections to the admin listener that are open at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Connections that wait in the system to be accepted; of more, clients try again after a second.
+pub const CONNECTIONS_WAITING_MAX: u32 = 1_024;
+/// Connections that were told to give way and are not gone yet.
+pub const CONNECTIONS_LEAVING_MAX: usize = 64;
+/// Connections of one address that are looked at, the oldest, for one that can give way.
+pub const LEAVERS_LOOKED_AT_MAX: usize = 16;
+/// Descriptors that connections of the API never take: they are for the admin listener, files, stores, brokers and
+/// deliveries. Half of all where there are not twice as many.
+pub const DESCRIPTORS_KEPT: usize = 512;
 /// Projects whose requests are counted at once until the next flush.
 pub const COUNTED_PROJECTS_MAX: usize = 100_000;
 /// How often the counts of requests are taken in as events.

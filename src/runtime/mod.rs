@@ -11,6 +11,7 @@ mod clock_step;
 
 mod copies;
 pub mod data;
+pub mod descriptors;
 pub mod node;
 mod places;
 pub mod reader;

@@ -65,6 +65,7 @@ mod versions;
 
 // What is shipped beside the binary.
 mod deploy;
+mod descriptors;
 
 // The binary, as a process.
 mod crash;

@@ -61,7 +61,7 @@ pub(crate) struct Server {
     pub(crate) base: String,
     /// What it wrote before it served.
     pub(crate) opening: String,
-    admin: String,
+    pub(crate) admin: String,
 }
 
 impl Server {
@@ -72,9 +72,20 @@ impl Server {
 
     /// As [`Self::start`], with more arguments.
     pub(crate) fn start_with(data: &Path, more: &[&str]) -> Self {
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_highwater")), data, more)
+    }
+
+    /// As [`Self::start_with`], under limits that `ulimit` knows.
+    pub(crate) fn start_under(limits: &str, data: &Path, more: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit {limits} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_highwater")]);
+        Self::spawn(shell, data, more)
+    }
+
+    fn spawn(mut command: Command, data: &Path, more: &[&str]) -> Self {
         // Whoever asks it something makes a client, and that takes a provider, whichever test comes first.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_highwater"))
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow-target", "127.0.0.0/8"])
             .args(["--base-url", "http://highwater.example", "--rate-limit", "0", "--ingest-rate-limit", "0"])
             .args(["--log-format", "json", "--data", data.to_str().unwrap()])
