@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 pub(super) fn acceptable(headers: &HeaderMap, path: &str) -> Result<(), Problem> {
     let kinds: &[&str] = match path {
         "/v1/stream" => &["text/event-stream", "application/json"],
+        "/v1/audit-log" => &["application/json", "application/x-ndjson"],
         path if path.ends_with("/usage") => &["application/json", "text/csv"],
         _ => &["application/json"],
     };

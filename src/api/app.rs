@@ -10,13 +10,17 @@ use super::problem::{Advice, Problem};
 use super::second_look::unconfirmed;
 use super::seen::Seen;
 use crate::credential::{
-    AuthError, Principal, authenticate, authenticate_token, looks_like_token, names_unknown_client, names_unknown_key,
+    AuthError, Principal, authenticate, authenticate_token, looks_like_token, named, names_unknown_client,
+    names_unknown_key,
 };
+use crate::domain::control::access_note::{AccessKind, AccessNote};
+use crate::domain::control::audit::Target;
 use crate::domain::control::fold::Control;
 use crate::domain::control::resource::Scope;
 use crate::domain::id::{AccountId, Mode, PartitionId, Tenant};
 use crate::domain::routing::partition_of;
 use crate::domain::time::{Millis, Timestamp};
+use crate::runtime::access_notes::{Access, NO_TENANT};
 use crate::runtime::clock;
 use crate::runtime::control::Asking;
 use crate::runtime::node::Node;
@@ -81,6 +85,49 @@ impl App {
     pub(super) fn partition(&self, caller: &Caller, account: &AccountId) -> PartitionId {
         partition_of(caller.principal.tenant.workspace, account, self.node.data.journal.partitions())
     }
+}
+
+impl App {
+    /// Notes a credential that did not work: with whom it names, where that is somebody.
+    fn refused_credential(&self, presented: &str, (ip, request_id): (IpAddr, &str), code: &'static str) {
+        let named = named(&self.node.data.control.state(), self.node.data.vault.token_key(), presented);
+        let is_credential = AuthError::ALL.iter().any(|error| error.code() == code && *error != AuthError::Missing);
+        if is_credential {
+            self.note_refused(named, (ip, request_id), code);
+        }
+    }
+
+    /// Notes a credential that did not work, in the audit log of whom it names, else in the operator's.
+    pub(super) fn note_refused(
+        &self,
+        named: Option<(Tenant, Target)>,
+        (ip, request_id): (IpAddr, &str),
+        code: &'static str,
+    ) {
+        let (tenant, target) = named.unwrap_or((NO_TENANT, Target::Workspace(NO_TENANT.workspace)));
+        let note = AccessNote { kind: AccessKind::CredentialRefused, target, refused: Some(code.to_owned()) };
+        let access = Access { tenant, actor: None, request_id: request_id.to_owned(), ip, note };
+        self.node.access_notes.note(access, clock::now());
+    }
+
+    /// Notes that a secret was shown again.
+    pub(super) fn note_secret(&self, caller: &Caller, target: Target) {
+        let note = AccessNote { kind: AccessKind::SecretRead, target, refused: None };
+        let access = Access {
+            tenant: caller.principal.tenant,
+            actor: Some(caller.principal.key_id),
+            request_id: caller.request_id.clone(),
+            ip: caller.address,
+            note,
+        };
+        self.node.access_notes.note(access, clock::now());
+    }
+}
+
+/// What a request presents, as far as it can be read.
+fn presented(parts: &Parts) -> &str {
+    let text = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
+    text.split_once(' ').map_or("", |(_, token)| token.trim())
 }
 
 impl Caller {
@@ -202,16 +249,19 @@ impl FromRequestParts<App> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let address = client_address(parts, &app.front.trusted_proxies);
         let identified = principal_of(parts, app, address).await;
-        let principal = identified.map_err(|problem| app.gate.failed(address, problem))?;
+        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        let principal = identified.map_err(|problem| {
+            app.refused_credential(presented(parts), (address, &request_id), problem.code);
+            app.gate.failed(address, problem)
+        })?;
         if let Some(seen) = parts.extensions.get::<Seen>() {
-            seen.note(principal.tenant, principal.key_id);
+            seen.note((principal.tenant, principal.key_id), address, &app.node.access_notes);
         }
         if let Some(connection) = parts.extensions.get::<Connection>() {
             connection.vouch();
         }
         app.gate.admit(&principal, parts.uri.path(), parts.extensions.get::<SeenRate>())?;
         acceptable(&parts.headers, parts.uri.path())?;
-        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
         let if_match = one_header(parts, IF_MATCH)?;
         let if_none_match = one_header(parts, IF_NONE_MATCH)?;
         let advance = enter(app, principal.tenant).await?;

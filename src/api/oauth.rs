@@ -2,18 +2,21 @@
 //! have the form that OAuth's client libraries read, never that of problems.
 
 use super::address::client_address;
-use super::app::App;
+use super::app::{App, RequestId};
 use super::gate::SeenRate;
 use super::incoming::Incoming;
 use super::problem::Problem;
 use super::second_look::unconfirmed;
 use crate::credential::{self, AuthError, Claims, Principal};
 use crate::domain::control::access::TokenRevocation;
+use crate::domain::control::access_note::{AccessKind, AccessNote};
+use crate::domain::control::audit::Target;
 use crate::domain::control::command::Command;
 use crate::domain::control::resource::{ClientRecord, Scope, ScopeSet};
 use crate::domain::id::ClientId;
 use crate::domain::limits::ACCESS_TOKEN_LIFE;
 use crate::domain::time::Timestamp;
+use crate::runtime::access_notes::Access;
 use crate::runtime::clock;
 use crate::runtime::control::Asking;
 use axum::Json;
@@ -138,6 +141,7 @@ enum Refusal {
 #[derive(Clone, Debug)]
 pub(super) struct Sender {
     address: IpAddr,
+    request_id: String,
     rate: Option<SeenRate>,
 }
 
@@ -146,7 +150,8 @@ impl FromRequestParts<App> for Sender {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
         let address = client_address(parts, &app.front.trusted_proxies);
-        Ok(Self { address, rate: parts.extensions.get().cloned() })
+        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        Ok(Self { address, request_id, rate: parts.extensions.get().cloned() })
     }
 }
 
@@ -267,6 +272,15 @@ async fn issue(app: &App, sender: &Sender, incoming: &Incoming) -> Result<TokenV
             .fold(0, |bits, (at, _)| bits | 1_u64.checked_shl(u32::try_from(at).unwrap_or(64)).unwrap_or(0)),
     };
     let token = credential::issue(app.node.data.vault.token_key(), &claims);
+    let target = Target::OauthClient(client.id);
+    let access = Access {
+        tenant: client.tenant,
+        actor: Some(record.as_key()),
+        request_id: sender.request_id.clone(),
+        ip: sender.address,
+        note: AccessNote { kind: AccessKind::TokenIssued, target, refused: None },
+    };
+    app.node.access_notes.note(access, now);
     let texts: Vec<&str> = scopes.iter().map(|scope| scope.text()).collect();
     Ok(TokenView {
         access_token: token.expose_secret().to_owned(),
@@ -370,11 +384,18 @@ async fn client(
         found = verified(app, &id, &secret);
     }
     let Some((record, generation, until)) = found else {
+        let state = app.node.data.control.state();
+        let named = id.parse().ok().and_then(|id| state.client(id)).map(|record| record.client.clone());
+        drop(state);
+        let named = named.map(|client| (client.tenant, Target::OauthClient(client.id)));
+        app.note_refused(named, (sender.address, &sender.request_id), "invalid_client");
         let wrong = Problem::new(StatusCode::UNAUTHORIZED, "invalid_client", "");
         let problem = app.gate.failed(sender.address, wrong);
         return Err(if problem.status == StatusCode::UNAUTHORIZED { Refusal::Client } else { often(&problem) });
     };
     if !credential::admits(&record.client.allowed_ips, sender.address) {
+        let named = (record.client.tenant, Target::OauthClient(record.client.id));
+        app.note_refused(Some(named), (sender.address, &sender.request_id), AuthError::Address.code());
         return Err(Refusal::Address);
     }
     let principal = Principal {

@@ -219,6 +219,7 @@ async fn finish(mut request: Request, next: Next, limit: Duration) -> Response {
         answered.unwrap_or_else(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT).into_response())
     };
     if let Some(problem) = problem_of(&mut response) {
+        seen.escalation(problem.code, &id);
         let allow = response.headers().get("allow").cloned();
         response = rendered(problem, &id, path);
         if let Some(allow) = allow {

@@ -1,22 +1,51 @@
 //! What a request turned out to be, for the headers of its answer and its line in the log: on whose behalf, and in which
 //! trace.
 
+use crate::domain::control::access_note::{AccessKind, AccessNote};
+use crate::domain::control::audit::Target;
 use crate::domain::id::{KeyId, Mode, Tenant};
+use crate::runtime::access_notes::{Access, AccessNotes};
+use crate::runtime::clock;
 use axum::http::HeaderMap;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 /// Where a request notes on whose behalf it turned out to be.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen(Arc<OnceLock<(Tenant, KeyId)>>);
+pub(super) struct Seen(Arc<OnceLock<Known>>);
+
+/// Who asks, and where it is noted what belongs in the audit log.
+#[derive(Clone, Debug)]
+struct Known {
+    tenant: Tenant,
+    key: KeyId,
+    address: IpAddr,
+    notes: AccessNotes,
+}
 
 impl Seen {
-    pub(super) fn note(&self, tenant: Tenant, key: KeyId) {
-        self.0.get_or_init(|| (tenant, key));
+    pub(super) fn note(&self, (tenant, key): (Tenant, KeyId), address: IpAddr, notes: &AccessNotes) {
+        self.0.get_or_init(|| Known { tenant, key, address, notes: notes.clone() });
+    }
+
+    /// Notes an escalation that was refused, where the answer is one.
+    pub(super) fn escalation(&self, code: &'static str, request_id: &str) {
+        let Some(known) = self.0.get().filter(|_| code == "scope_escalation") else { return };
+        let target = Target::ApiKey(known.key);
+        let note = AccessNote { kind: AccessKind::EscalationRefused, target, refused: Some(code.to_owned()) };
+        let access = Access {
+            tenant: known.tenant,
+            actor: Some(known.key),
+            request_id: request_id.to_owned(),
+            ip: known.address,
+            note,
+        };
+        known.notes.note(access, clock::now());
     }
 
     /// The credential's tenant and its name among the keys, where there was a valid one.
     pub(super) fn get(&self) -> Option<(Tenant, KeyId)> {
-        self.0.get().copied()
+        self.0.get().map(|known| (known.tenant, known.key))
     }
 
     /// The mode of the credential.

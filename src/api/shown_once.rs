@@ -4,6 +4,8 @@
 use super::app::{App, Caller};
 use super::change::Changed;
 use super::problem::Problem;
+use crate::domain::control::audit::Target;
+use crate::domain::control::outcome::Resource;
 use axum::http::StatusCode;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -56,6 +58,15 @@ impl Aside {
         };
         let sealed = changed.beside.as_deref().ok_or_else(unreadable)?;
         let opened = app.node.data.vault.open(&context(caller), sealed).map_err(|error| Problem::internal(&error))?;
-        serde_json::from_slice(opened.expose_secret()).map_err(|_| unreadable())
+        let shown: Self = serde_json::from_slice(opened.expose_secret()).map_err(|_| unreadable())?;
+        if shown.secret.is_some() {
+            if let Resource::Key(record) = &changed.resource {
+                app.note_secret(caller, Target::ApiKey(record.key.id));
+            }
+            if let Resource::Client(record) = &changed.resource {
+                app.note_secret(caller, Target::OauthClient(record.client.id));
+            }
+        }
+        Ok(shown)
     }
 }

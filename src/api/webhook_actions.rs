@@ -9,6 +9,7 @@ use super::input::{Nothing, Query, empty};
 use super::problem::Problem;
 use super::webhook_input::seal;
 use super::webhooks::{WebhookView, changed_view, find, newest_secret};
+use crate::domain::control::audit::Target;
 use crate::domain::control::command::{Command, WebhookRotation};
 use crate::domain::control::outcome::Resource;
 use crate::domain::control::resource::{Scope, Webhook};
@@ -81,6 +82,7 @@ pub(super) async fn secret(
     caller.require(Scope::ManageWebhookSecrets)?;
     Query::read(query.as_deref(), &[])?;
     let webhook = find(&app, &caller, &id)?;
+    app.note_secret(&caller, Target::Webhook(webhook.id));
     Ok(Json(secret_view(&app, &webhook, clock::now())?).into_response())
 }
 

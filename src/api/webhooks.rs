@@ -11,6 +11,7 @@ use super::labels::{is_listed, project};
 use super::page::{PARAMETERS, Page, Paging};
 use super::problem::Problem;
 use super::webhook_input::{self as input, seal};
+use crate::domain::control::audit::Target;
 use crate::domain::control::command::{Command, WebhookDraft, WebhookPatch};
 use crate::domain::control::fold::Control;
 use crate::domain::control::outcome::Resource;
@@ -214,6 +215,9 @@ pub(super) async fn create(State(app): State<App>, caller: Caller, incoming: Inc
 fn created(app: &App, caller: &Caller, changed: &Changed) -> Result<Response, Problem> {
     let Resource::Webhook(webhook) = &changed.resource else { return Ok(answer::gone()) };
     let secret = newest_secret(app, webhook)?;
+    if changed.replayed {
+        app.note_secret(caller, Target::Webhook(webhook.id));
+    }
     let location = format!("/v1/webhooks/{}", webhook.id);
     Ok(answer::changed(changed, &view(caller, webhook, Some(secret)), webhook.life.version, &location))
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, one place where errors become exit codes.
 
+mod audit;
 mod bootstrap;
 mod demo;
 mod exit;
@@ -53,6 +54,8 @@ enum Subcommands {
     Repair(repair::Arguments),
     /// Prove that the store and the snapshots follow from the journal
     Verify(verify::Arguments),
+    /// Print an audit log, one entry a line (JSON), each with the hash of the one before it
+    Audit(audit::Arguments),
     /// Print the OpenAPI document
     Openapi,
 }
@@ -158,6 +161,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<exit::Code> {
         | Subcommands::Replay(_)
         | Subcommands::Repair(_)
         | Subcommands::Verify(_)
+        | Subcommands::Audit(_)
         | Subcommands::Openapi => Given::default(),
     };
     let filter = arguments.log.as_deref().or(file.log.as_deref()).unwrap_or(LOG_DEFAULT);
@@ -172,6 +176,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<exit::Code> {
         Subcommands::Replay(arguments) => replay::run(&arguments),
         Subcommands::Repair(arguments) => repair::run(&arguments),
         Subcommands::Verify(arguments) => verify::run(&arguments),
+        Subcommands::Audit(arguments) => audit::run(&arguments),
         Subcommands::Openapi => openapi::run(),
     }
 }

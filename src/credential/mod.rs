@@ -9,6 +9,6 @@ mod verify;
 pub use key::{KeyError, ParsedKey, RANDOM_BYTES, generate, generate_secret, hash, hint, parse, prefix, secret_hint};
 pub use token::{Claims, issue, looks_like_token, open as open_token};
 pub use verify::{
-    AuthError, Principal, admits, authenticate, authenticate_token, names_unknown_client, names_unknown_key,
+    AuthError, Principal, admits, authenticate, authenticate_token, named, names_unknown_client, names_unknown_key,
     token_scopes, verify_secret,
 };

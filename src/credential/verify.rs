@@ -1,6 +1,7 @@
 //! Whom a presented key stands for. Unknown ids, wrong secrets and malformed keys cost the same and look the same.
 
 use super::{key, token};
+use crate::domain::control::audit::Target;
 use crate::domain::control::fold::Control;
 use crate::domain::control::resource::{ClientRecord, ClientSecret, Scope, ScopeSet};
 use crate::domain::id::{ClientId, KeyId, ProjectId, Tenant};
@@ -85,6 +86,10 @@ pub enum AuthError {
 }
 
 impl AuthError {
+    /// Every reason.
+    pub const ALL: [Self; 6] =
+        [Self::Missing, Self::Invalid, Self::Expired, Self::Revoked, Self::TokenExpired, Self::Address];
+
     /// The code as the API writes it.
     pub const fn code(self) -> &'static str {
         match self {
@@ -202,6 +207,16 @@ fn standing<'a>(
 /// Tells whether an address is one of these networks; none of them stands for all addresses.
 pub fn admits(allowed_ips: &[IpNet], from: IpAddr) -> bool {
     allowed_ips.is_empty() || allowed_ips.iter().any(|network| network.contains(&from))
+}
+
+/// Returns the key or client that a presented credential names, whether or not it works.
+pub fn named(control: &Control, mac_key: &[u8; 32], presented: &str) -> Option<(Tenant, Target)> {
+    if let Some(claims) = token::open(mac_key, presented) {
+        let client = &control.client(claims.client)?.client;
+        return Some((client.tenant, Target::OauthClient(client.id)));
+    }
+    let key = control.key_by_lookup(&key::parse(presented).ok()?.lookup)?;
+    Some((Tenant { workspace: key.workspace, mode: key.mode }, Target::ApiKey(key.id)))
 }
 
 /// Tells whether a token is of a client that this node has not folded yet.

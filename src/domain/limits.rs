@@ -187,6 +187,11 @@ pub const URL_BYTES_MAX: usize = 2_048;
 pub const SYSTEM_METRIC_PREFIX: &str = "highwater.";
 /// Entries of the audit log that are kept of one tenant; the oldest go first.
 pub const AUDIT_ENTRIES_MAX: usize = 10_000;
+/// Accesses that one node notes in the audit log in an hour: secrets that were read, escalations that were refused, tokens that were
+/// issued and credentials that did not work, each once for an address (a token: a client) and reason.
+pub const ACCESS_NOTES_PER_HOUR_MAX: usize = 100;
+/// How many of them may be of credentials that did not work, so that strangers take no room from what callers did.
+pub const ACCESS_NOTES_WITHOUT_CREDENTIAL_MAX: usize = 50;
 /// How far a sandbox's clock may be put forward between two resets.
 pub const SANDBOX_ADVANCE_MAX: Millis = Millis::days(31);
 /// Attempts to deliver one notification of a sandbox to one destination.

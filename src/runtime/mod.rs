@@ -5,6 +5,7 @@
 //! [`engine_version`] decides what the logs may be asked for; [`writer`], [`dispatcher`], [`courier`], [`herald`], [`timekeeper`] and [`snapshotter`] do what the fold asks for; [`offline`]
 //! folds without serving, what [`reader`] opens beside whoever writes; [`repair`] sets the logs' clock back.
 
+pub mod access_notes;
 mod channel_health;
 pub mod clock;
 mod clock_step;

@@ -1,5 +1,6 @@
 //! A running node: its state restored, its loops running.
 
+use super::access_notes::{self, AccessNotes};
 use super::clock::Deadline;
 use super::control::ControlPlane;
 use super::courier::{self, Post};
@@ -70,6 +71,8 @@ pub struct Node {
     pub pressure: Pressure,
     /// When keys were used last, as this node saw it.
     pub last_uses: LastUses,
+    /// What is noted in the audit log without a change.
+    pub access_notes: AccessNotes,
     ownership: Ownership,
     #[cfg(feature = "kafka")]
     intake: Option<super::intake::Intake>,
@@ -155,11 +158,12 @@ impl Node {
         }
         let ingest = Ingest::new(data.journal.clone(), data.control.clone());
         let (requests, pressure) = (Requests::default(), Pressure::default());
-        let last_uses = LastUses::default();
+        let (last_uses, access_notes) = (LastUses::default(), AccessNotes::default());
         if duty == Duty::Serve {
             tasks.push(tokio::spawn(drops::run(drops.clone(), data.control.clone(), stop.subscribe())));
             tasks.push(tokio::spawn(pressure::run(pressure.clone(), data.control.clone(), stop.subscribe())));
             tasks.push(tokio::spawn(last_use::run(last_uses.clone(), data.control.clone(), stop.subscribe())));
+            tasks.push(tokio::spawn(access_notes::run(access_notes.clone(), data.control.clone(), stop.subscribe())));
             tasks.push(tokio::spawn(requests::run(requests.clone(), ingest.clone(), stop.subscribe())));
         }
         let intake_gaps = IntakeGaps::default();
@@ -194,6 +198,7 @@ impl Node {
             requests,
             pressure,
             last_uses,
+            access_notes,
             ownership,
             #[cfg(feature = "kafka")]
             intake,

@@ -89,3 +89,29 @@ fn a_word_that_is_no_level_is_refused_wherever_it_is_given() {
         assert_eq!((code, said.contains("cannot listen on")), (Some(7), true), "{given:?}: {said}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_log_is_printed_beside_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    bootstrap(&data);
+    let server = Server::start(&data);
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for path in ["/v1/whoami", "/v1/alerts"] {
+        let refused = http.get(format!("{}{path}", server.base)).bearer_auth("pk_live_nobodys").send().await.unwrap();
+        assert_eq!(refused.status(), 401);
+    }
+    let printed = || {
+        let output = highwater(&["audit", "--data", data.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let lines = crate::server::eventually("the entry", async || Some(printed()).filter(|text| !text.is_empty())).await;
+    assert_eq!(lines.lines().count(), 1, "once in an hour: {lines}");
+    let entry: serde_json::Value = serde_json::from_str(&lines).unwrap();
+    assert_eq!(
+        (&entry["action"], &entry["code"], &entry["ip"]),
+        (&"credential.present".into(), &"invalid_api_key".into(), &"127.0.0.1".into())
+    );
+    server.stop();
+}

@@ -12,6 +12,7 @@ use crate::domain::id::{
     SilenceId, Tenant, WebhookId, WorkspaceId,
 };
 use crate::domain::limits::AUDIT_ENTRIES_MAX;
+use crate::domain::partition::fact::V3;
 use crate::domain::time::Timestamp;
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,18 @@ pub struct AuditRecord {
     pub before: Option<ResourceDigest>,
     /// What it was like behind it; absent where there is none.
     pub after: Option<ResourceDigest>,
+    /// Chains it to the entry before it; absent on what was noted before engine version 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+}
+
+/// What chains an entry to the one before it, so that none is changed, taken out or put in between unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The hash of the entry before it; zeros where it is the first of its tenant.
+    pub previous: ResourceDigest,
+    /// The hash of this entry.
+    pub hash: ResourceDigest,
 }
 
 /// What a command is about.
@@ -160,6 +173,7 @@ pub(super) fn deed(command: &Command) -> Option<Deed> {
         Command::RotateClientSecret(rotation) => ("oauth_client.rotate_secret", Target::OauthClient(rotation.client)),
         Command::DeleteClient { id } => ("oauth_client.delete", Target::OauthClient(*id)),
         Command::RevokeToken(revocation) => ("oauth_token.revoke", Target::OauthClient(revocation.client)),
+        Command::NoteAccess(note) => (note.kind.action(), note.target.clone()),
         Command::CreateProject(draft) => ("project.create", Target::Project(draft.id)),
         Command::UpdateProject(change) => ("project.update", Target::Project(change.id)),
         Command::DeleteProject { id } => ("project.delete", Target::Project(*id)),
@@ -235,20 +249,22 @@ impl AuditLog {
     pub(super) fn note(
         &mut self,
         entry: &Entry,
-        (position, at): (Position, Timestamp),
+        (position, at, engine_version): (Position, Timestamp, u32),
         deed: Deed,
         (before, after): (Option<ResourceDigest>, Option<ResourceDigest>),
         outcome: &Outcome,
     ) {
-        let refused = match outcome {
-            Outcome::Created(_) | Outcome::Done(_) | Outcome::Deleted => None,
-            Outcome::Refused(why) => Some(Cow::Borrowed(code(why))),
+        let refused = match (&entry.command, outcome) {
+            (Command::NoteAccess(note), _) => note.refused.clone().map(Cow::Owned),
+            (_, Outcome::Created(_) | Outcome::Done(_) | Outcome::Deleted) => None,
+            (_, Outcome::Refused(why)) => Some(Cow::Borrowed(code(why))),
         };
         let of_tenant = self.by_tenant.entry(entry.tenant).or_default();
+        let previous = of_tenant.back().and_then(|last| last.link).map(|link| link.hash).unwrap_or_default();
         if of_tenant.len() >= AUDIT_ENTRIES_MAX {
             of_tenant.pop_front();
         }
-        of_tenant.push_back(AuditRecord {
+        let record = AuditRecord {
             id: id(position, at),
             at,
             actor: entry.actor,
@@ -259,7 +275,10 @@ impl AuditLog {
             refused,
             before,
             after,
-        });
+            link: None,
+        };
+        let is_chained = engine_version >= V3;
+        of_tenant.push_back(if is_chained { record.chained(entry.tenant.mode, previous) } else { record });
     }
 }
 

@@ -3,6 +3,7 @@
 use super::access::{
     ClientChange, KeyChange, KeyRotation, ProjectChange, ProjectDraft, SecretRotation, TokenRevocation, WorkspaceChange,
 };
+use super::access_note::AccessNote;
 pub use super::alert_draft::{AlertDraft, AlertPatch, AlertWarning, ChannelChoice, RulePatch};
 pub use super::intake::IntakeGap;
 use super::keeper::Keeper;
@@ -142,6 +143,8 @@ pub enum Command {
     },
     /// Revokes an access token.
     RevokeToken(TokenRevocation),
+    /// Notes what changes nothing and belongs in the audit log; from engine version 3 on.
+    NoteAccess(AccessNote),
     /// Creates a project.
     CreateProject(ProjectDraft),
     /// Changes a project.

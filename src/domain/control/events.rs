@@ -98,6 +98,7 @@ pub(super) fn telling(command: &Command) -> Option<Telling<'_>> {
         | Command::UpdateKey(_)
         | Command::LimitKey { .. }
         | Command::CreateClient(_)
+        | Command::NoteAccess(_)
         | Command::UpdateClient(_)
         | Command::RotateClientSecret(_)
         | Command::DeleteClient { .. }

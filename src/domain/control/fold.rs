@@ -70,7 +70,13 @@ impl Control {
         let before = digest(&self.registry);
         if let Some(repeated) = entry.idempotency.as_ref().and_then(|sent| self.answer_again(sent)) {
             if let (Some(deed), Outcome::Refused(_)) = (deed, &repeated.outcome) {
-                self.audit.note(entry, (at.position, self.clock), deed, (before, before), &repeated.outcome);
+                self.audit.note(
+                    entry,
+                    (at.position, self.clock, self.engine_version()),
+                    deed,
+                    (before, before),
+                    &repeated.outcome,
+                );
             }
             return repeated;
         }
@@ -102,7 +108,7 @@ impl Control {
             self.ledger.forget_of(entry.tenant);
         }
         if let Some(deed) = deed {
-            self.audit.note(entry, (at.position, self.clock), deed, (before, after), &outcome);
+            self.audit.note(entry, (at.position, self.clock, self.engine_version()), deed, (before, after), &outcome);
         }
         if let Some(idempotency) = &entry.idempotency
             && is_kept(&outcome)

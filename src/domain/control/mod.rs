@@ -4,6 +4,7 @@
 //! checked before the command was logged.
 
 pub mod access;
+pub mod access_note;
 pub mod command;
 pub mod entry;
 pub mod outcome;
@@ -19,6 +20,7 @@ mod acknowledgements;
 mod alert_draft;
 mod alerts;
 pub mod audit;
+pub mod audit_line;
 mod channels;
 mod clients;
 mod clock;

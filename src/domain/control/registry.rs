@@ -125,6 +125,7 @@ impl Registry {
             Command::RotateClientSecret(rotation) => self.clients.rotate(context, rotation),
             Command::DeleteClient { id } => self.clients.delete(context, *id),
             Command::RevokeToken(revocation) => self.clients.revoke_token(context, revocation),
+            Command::NoteAccess(_) => Ok(Accepted::done(Resource::None)),
             Command::DeleteProject { id } => {
                 self.expect_unused(context, *id)?;
                 self.apply_in_world(context, command)
@@ -413,6 +414,7 @@ impl World {
             | Command::LimitKey { .. }
             | Command::RotateKey(_)
             | Command::CreateClient(_)
+            | Command::NoteAccess(_)
             | Command::UpdateClient(_)
             | Command::RotateClientSecret(_)
             | Command::DeleteClient { .. }

@@ -1,7 +1,8 @@
 //! The audit log: who did what, from where, and what came of it.
 
+use super::oauth::{basic, form};
 use super::sandbox::Sandbox;
-use crate::server::Server;
+use crate::server::{Server, eventually};
 use highwater::domain::control::resource::Scope;
 use highwater::domain::id::{Mode, Tenant};
 use reqwest::Method;
@@ -120,4 +121,94 @@ async fn each_mode_and_workspace_has_its_own_and_none_has_a_secret() {
     let before = entries(&sandbox.server, "").await;
     sandbox.server.restart().await;
     assert_eq!(entries(&sandbox.server, "").await, before);
+}
+
+/// Waits until an action is noted; returns the newest of it.
+async fn noted(server: &Server, action: &str) -> Value {
+    let path = format!("/v1/audit-log?action={action}");
+    eventually(action, async || server.get(&path).await.ok(200)["items"].as_array().unwrap().first().cloned()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_nothing_is_noted_once_for_each_address_and_reason() {
+    let server = Server::start().await;
+    let webhook = server.post("/v1/webhooks", json!({"url": "https://example.com/"})).await.ok(201);
+    let webhook = webhook["id"].as_str().unwrap();
+    let weak = server.post("/v1/api-keys", json!({"name": "w", "scope": "write:keys"})).await.ok(201);
+    let client = server.post("/v1/oauth/clients", json!({"name": "c", "role": "viewer"})).await.ok(201);
+    let (client, secret) = (client["id"].as_str().unwrap(), client["client_secret"].as_str().unwrap());
+    let weak_key = weak["key"].as_str().unwrap();
+    let mut wrong = weak_key.to_owned();
+    wrong.truncate(wrong.len() - 6);
+    for _ in 0..5 {
+        server.get(&format!("/v1/webhooks/{webhook}/secret")).await.ok(200);
+        let owner = json!({"name": "o", "role": "owner"});
+        let refused = server.ask(Method::POST, "/v1/api-keys").key(weak_key).json(&owner).send().await;
+        refused.problem(403, "scope_escalation");
+        for secret in [secret, "wrong"] {
+            let fields = [("grant_type", "client_credentials")];
+            let ask = form(server.ask(Method::POST, "/v1/oauth/token"), &fields);
+            basic(ask, (client, secret)).send().await;
+        }
+        server.ask(Method::GET, "/v1/whoami").key(&wrong).send().await.problem(401, "invalid_api_key");
+    }
+    let read = noted(&server, "secret.read").await;
+    assert_eq!(
+        (&read["target"], &read["outcome"], &read["ip"]),
+        (&json!(webhook), &json!("accepted"), &json!("127.0.0.1"))
+    );
+    let escalation = noted(&server, "credential.escalate").await;
+    assert_eq!((&escalation["actor"], &escalation["code"]), (&weak["id"], &json!("scope_escalation")));
+    let issued = noted(&server, "oauth_token.issue").await;
+    assert_eq!((&issued["target"], &issued["outcome"]), (&json!(client), &json!("accepted")));
+    let presented = noted(&server, "credential.present").await;
+    assert_eq!((&presented["target"], &presented["code"]), (&json!(client), &json!("invalid_client")));
+    assert_eq!((&presented["actor"], &presented["ip"]), (&json!("unknown"), &json!("127.0.0.1")));
+    for action in ["secret.read", "credential.escalate", "oauth_token.issue", "credential.present"] {
+        let all = server.get(&format!("/v1/audit-log?action={action}")).await.ok(200);
+        assert_eq!(all["items"].as_array().unwrap().len(), 1, "{action} is noted once in an hour");
+    }
+    // A key that is known and does not work is noted with its owner; one that nobody knows is the operator's to read.
+    server.post(&format!("/v1/api-keys/{}/revoke", weak["id"].as_str().unwrap()), json!({})).await.ok(200);
+    server.ask(Method::GET, "/v1/whoami").key(weak_key).send().await.problem(401, "api_key_revoked");
+    let path = format!("/v1/audit-log?action=credential.present&target={}", weak["id"].as_str().unwrap());
+    let revoked = eventually("the revoked key", async || {
+        server.get(&path).await.ok(200)["items"].as_array().unwrap().first().cloned()
+    })
+    .await;
+    assert_eq!(revoked["code"], "api_key_revoked");
+    let nobodys: Vec<_> = {
+        let control = server.node().data.control.state();
+        control.audit(highwater::runtime::access_notes::NO_TENANT).map(|record| record.line(Mode::Live)).collect()
+    };
+    assert!(
+        nobodys.len() == 1 && nobodys[0].contains("invalid_api_key") && nobodys[0].contains("127.0.0.1"),
+        "{nobodys:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_exported_as_lines_that_are_chained() {
+    let server = Server::start().await;
+    for n in 0..5 {
+        server.post("/v1/projects", json!({"name": format!("p{n}"), "env": "dev"})).await.ok(201);
+    }
+    let answer =
+        server.ask(Method::GET, "/v1/audit-log?format=ndjson").header("accept", "application/x-ndjson").send().await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/x-ndjson"));
+    let text = answer.text();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let shown = server.get("/v1/audit-log?page_size=100").await.ok(200)["items"].as_array().unwrap().clone();
+    assert_eq!(lines.len(), shown.len());
+    for (line, shown) in lines.iter().rev().zip(&shown) {
+        for (name, value) in line.as_object().unwrap() {
+            assert_eq!(&shown[name], value, "{name}");
+        }
+    }
+    let made: Vec<&Value> = lines.iter().filter(|line| line["action"] == "project.create").collect();
+    assert_eq!(made.len(), 5);
+    assert!(made.windows(2).all(|pair| pair[1]["previous_hash"] == pair[0]["hash"] && pair[0]["hash"].is_string()));
+    let one = server.get(&format!("/v1/audit-log?format=ndjson&target={}", made[2]["target"].as_str().unwrap())).await;
+    assert_eq!(one.text().lines().count(), 1);
+    server.get("/v1/audit-log?format=csv").await.problem(400, "invalid_parameter");
 }

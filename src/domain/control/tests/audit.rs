@@ -1,8 +1,12 @@
 //! Who did what: accepted and refused commands, with what they changed.
 
 use super::*;
+use crate::domain::control::access_note::{AccessKind, AccessNote};
 use crate::domain::control::audit::{AuditRecord, Target};
+use crate::domain::control::audit_line::hex;
+use crate::domain::id::Mode;
 use crate::domain::limits::AUDIT_ENTRIES_MAX;
+use sha2::{Digest as _, Sha256};
 
 fn last(log: &Log) -> AuditRecord {
     log.control.audit(TENANT).next_back().unwrap().clone()
@@ -52,4 +56,41 @@ fn the_newest_are_kept() {
     }
     assert_eq!(log.control.audit(TENANT).count(), AUDIT_ENTRIES_MAX);
     assert!(log.control.audit(TENANT).is_sorted_by_key(|record| record.id));
+}
+
+#[test]
+fn each_entry_has_the_hash_of_the_one_before_it_from_engine_version_3_on() {
+    let mut log = Log::new();
+    log.done(create_account("before"));
+    let (before, line) = (last(&log), last(&log).line(Mode::Live));
+    assert_eq!(before.link, None);
+    assert!(line.contains("\"previous_hash\":null}"), "{line}");
+    log.submit(Command::EngineVersion { version: 3 });
+    let kinds = [
+        (AccessKind::SecretRead, "secret.read", None),
+        (AccessKind::EscalationRefused, "credential.escalate", Some("scope_escalation")),
+        (AccessKind::TokenIssued, "oauth_token.issue", None),
+        (AccessKind::CredentialRefused, "credential.present", Some("invalid_api_key")),
+    ];
+    for (kind, action, refused) in kinds {
+        let note = AccessNote { kind, target: Target::ApiKey(KeyId(7)), refused: refused.map(str::to_owned) };
+        let ip = Some("192.0.2.7".parse().unwrap());
+        log.apply(Entry { ip, actor: None, ..entry(Command::NoteAccess(note)) });
+        let noted = last(&log);
+        assert_eq!((noted.action.as_ref(), noted.refused.as_deref(), noted.ip), (action, refused, ip));
+        assert_eq!(noted.actor_text(), "unknown");
+        log.submit(create_account("acme"));
+    }
+    // Whoever has the lines checks them with nothing but SHA-256.
+    let mut previous = "0".repeat(64);
+    let records: Vec<AuditRecord> = log.control.audit(TENANT).filter(|record| record.link.is_some()).cloned().collect();
+    assert_eq!(records.len(), 8);
+    for record in &records {
+        let line = record.line(Mode::Live);
+        let (body, _) = line.rsplit_once(",\"hash\":").unwrap();
+        let hash = hex(&Sha256::digest(format!("{body}}}").as_bytes()).into());
+        assert!(line.ends_with(&format!("\"previous_hash\":\"{previous}\",\"hash\":\"{hash}\"}}")), "{line}");
+        previous = hash;
+    }
+    log.check_refold();
 }
